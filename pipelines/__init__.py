@@ -1,0 +1,1 @@
+"""The stages in order: ingest, mine, score, curate, distill, evaluate, publish. They meet only in tables."""

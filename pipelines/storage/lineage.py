@@ -1,0 +1,131 @@
+"""What a commit says about itself: inputs, config, code, engine, who and which Ray job.
+
+`Lineage` is what a stage states; `Lineage.metadata()` adds what can be found out. It goes into the commit's
+custom metadata as one JSON text under the key `lineage`.
+"""
+
+import getpass
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from pipelines.storage.fingerprint import fingerprint
+from pipelines.storage.tables import TableVersion
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+LIBRARIES = ("ray", "torch", "transformers", "sentence-transformers", "polars", "pyarrow", "deltalake", "pandera")
+
+invocation: ContextVar[dict[str, Any] | None] = ContextVar("invocation", default=None)
+"""What the command line knows and every commit records: the whole resolved `recipe` and the user's `note`."""
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """What a stage states about the version it writes."""
+
+    stage: str
+    inputs: Sequence[TableVersion]
+    config: BaseModel
+    result: dict[str, Any] = field(default_factory=dict)
+    note: str = ""
+
+    def metadata(self, result: dict[str, Any]) -> dict[str, str]:
+        """The commit's custom metadata: {"lineage": JSON}."""
+        called = invocation.get() or {}
+        lineage = {
+            "stage": self.stage,
+            "inputs": [version.identity() for version in self.inputs],
+            "config": self.config.model_dump(mode="json"),
+            "config_fingerprint": fingerprint(self.config),
+            "recipe": called.get("recipe"),
+            "note": self.note or called.get("note", ""),
+            "code": code(),
+            "engine": engine(),
+            "user": _user(),
+            "ray_job": os.environ.get("RAY_JOB_ID", ""),
+            "result": {**self.result, **result},
+        }
+        return {"lineage": json.dumps(lineage, ensure_ascii=False)}
+
+
+@cache
+def code() -> dict[str, Any]:
+    """Which sources ran: git commit and whether dirty, and always a digest of the sources themselves.
+
+    Without git (Ray's uploaded working directory leaves `.git` out) the commit is the one that `submit` stamped.
+    """
+    commit, is_dirty = os.environ.get("JOBS_GIT_COMMIT", ""), None
+    if (REPOSITORY / ".git").exists():
+        commit = _git("rev-parse", "HEAD")
+        is_dirty = bool(_git("status", "--porcelain", "--untracked-files=no"))
+    return {"commit": commit, "is_dirty": is_dirty, "sources_digest": sources_digest()}
+
+
+@cache
+def sources_digest() -> str:
+    """12 hex digits over every Python source and recipe of the repository: path and bytes."""
+    digest = hashlib.sha256()
+    for folder in ("schemas", "pipelines", "jobs"):
+        for path in sorted((REPOSITORY / folder).rglob("*")):
+            if path.suffix in {".py", ".toml"}:
+                digest.update(f"{path.relative_to(REPOSITORY).as_posix()}\0".encode())
+                digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+@cache
+def engine() -> dict[str, Any]:
+    """Library versions, Python and machine kind: what could change a float."""
+    return {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "system": sys.platform,
+        "processor": _processor(),
+        "libraries": {name: _version(name) for name in LIBRARIES},
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _processor() -> str:
+    """The CPU's model name where the system tells it: kernels are chosen by it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def _git(*arguments: str) -> str:
+    """Output of a git command; empty when git is missing or refuses (another owner's folder, no commit yet)."""
+    command = ["git", "-C", str(REPOSITORY), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"

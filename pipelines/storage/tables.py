@@ -1,0 +1,223 @@
+"""Reading: a root of tables, and explicit versions of them, whole or by query range.
+
+`Tables` is the root (a folder or s3://bucket/prefix); `TableVersion` is one version of one table and prints
+as `curated_triplets@7`. The same code serves both kinds of root; credentials come from the environment.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+import pyarrow as pa
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError, TableNotFoundError
+from pyarrow import fs
+
+from pipelines.errors import UserError
+from schemas import TABLES
+
+NUM_BUCKETS = 4096
+"""A bucket is the first three hex digits of query_id: independent of files, versions and compaction."""
+
+
+class QueryRange(NamedTuple):
+    """Query ids from `lower` (inclusive) to `upper` (exclusive), in string order."""
+
+    lower: str
+    upper: str
+
+    @classmethod
+    def of_buckets(cls, first: int, last: int) -> "QueryRange":
+        """The range of neighbouring buckets `first` to `last`, both inclusive (0 to 4,095)."""
+        return cls(f"{first:03x}", "g" if last + 1 >= NUM_BUCKETS else f"{last + 1:03x}")
+
+    def contains(self, column: str) -> pl.Expr:
+        """Whether an id column lies in the range."""
+        return (pl.col(column) >= pl.lit(self.lower)) & (pl.col(column) < pl.lit(self.upper))
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The root under which all tables and models lie."""
+
+    uri: str
+
+    @classmethod
+    def at(cls, root: str) -> "Tables":
+        """A root from what the user typed: made absolute, and refused when it cannot hold tables."""
+        if root.startswith("s3://"):
+            if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[\w.=/-]*)?", root):
+                raise UserError(f"tables root {root!r} is no bucket URI; expected s3://bucket/prefix")
+            return cls(root.rstrip("/"))
+        if "://" in root:
+            raise UserError(f"tables root {root!r} has an unknown scheme; expected a folder or s3://bucket/prefix")
+        folder = Path(root).expanduser().absolute()
+        for parent in (folder, *folder.parents):
+            if parent.exists() and not parent.is_dir():
+                raise UserError(f"tables root {folder}: {parent} is a file; expected a folder (existing or new)")
+        return cls(str(folder))
+
+    def path(self, *parts: str) -> str:
+        """`uri` joined with parts: `tables.path("models", name)`."""
+        return "/".join([self.uri, *parts])
+
+    @property
+    def is_local(self) -> bool:
+        return not self.uri.startswith("s3://")
+
+    @property
+    def storage_options(self) -> dict[str, str]:
+        """What delta-rs and polars need to reach the root; never written anywhere."""
+        return {} if self.is_local else {key: value for key, value in os.environ.items() if key.startswith("AWS_")}
+
+    def filesystem(self) -> tuple[fs.FileSystem, str]:
+        """The root's pyarrow filesystem and its path there."""
+        if self.is_local:
+            return fs.LocalFileSystem(), self.uri
+        endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
+        scheme, _, host = endpoint.rpartition("://")
+        s3 = fs.S3FileSystem(
+            endpoint_override=host or None,
+            scheme=scheme or "https",
+            region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"),
+        )
+        return s3, self.uri.removeprefix("s3://")
+
+    def delta(self, name: str, version: int | None = None) -> DeltaTable:
+        """The Delta table itself, for pipelines/storage only."""
+        return DeltaTable(self.path(name), version=version, storage_options=self.storage_options)
+
+    def latest(self, name: str) -> "TableVersion | None":
+        """The newest version of a table; None when there is none yet."""
+        _check_name(name)
+        try:
+            return TableVersion(self, name, self.delta(name).version())
+        except TableNotFoundError:
+            return None
+
+    def version(self, name: str, version: int) -> "TableVersion":
+        """An explicit version. Raises UserError when the table or the version does not exist."""
+        newest = self.latest(name)
+        if newest is None:
+            raise UserError(f"{name}@{version}: there is no table {name} under {self.uri}; {_hint(self)}")
+        if not 0 <= version <= newest.version:
+            raise UserError(f"{name}@{version} does not exist; {name} has the versions 0 to {newest.version}")
+        return TableVersion(self, name, version)
+
+    def parse(self, text: str) -> "TableVersion":
+        """A version from its printed form, `curated_triplets@7`."""
+        match = re.fullmatch(r"([a-z_]+)@(\d+)", text)
+        if match is None:
+            raise UserError(f"{text!r} is no table version; expected TABLE@VERSION, for example curated_triplets@7")
+        return self.version(match[1], int(match[2]))
+
+    def names(self) -> list[str]:
+        """The tables that exist under the root, in the order of the flow."""
+        return [name for name in TABLES if self.latest(name) is not None]
+
+
+def _check_name(name: str) -> None:
+    if name not in TABLES:
+        raise UserError(f"{name!r} is no table; expected one of {', '.join(TABLES)}")
+
+
+def _hint(tables: Tables) -> str:
+    found = tables.names()
+    return f"found {', '.join(found)}" if found else "found no table there: is --tables (or TABLES) the right root?"
+
+
+@dataclass(frozen=True)
+class TableVersion:
+    """One version of one table: what every stage reads and every stage returns."""
+
+    tables: Tables
+    name: str
+    version: int
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.version}"
+
+    @property
+    def delta(self) -> DeltaTable:
+        """The Delta table at this version, for pipelines/storage only."""
+        try:
+            return self.tables.delta(self.name, self.version)
+        except DeltaError as error:
+            raise UserError(f"{self} cannot be read: {error}") from error
+
+    def scan(self) -> pl.LazyFrame:
+        """The rows of exactly this version, lazily."""
+        options = self.tables.storage_options or None
+        return pl.scan_delta(self.tables.path(self.name), version=self.version, storage_options=options)
+
+    def query_ranges(self, max_rows: int) -> list[QueryRange]:
+        """Ascending, disjoint ranges that cover all rows, of about `max_rows` each: neighbouring buckets.
+
+        A range holds all rows of its queries; one bucket larger than `max_rows` is a range of its own.
+        """
+        counts = (
+            self.scan()
+            .group_by(pl.col("query_id").str.head(3).alias("bucket"))
+            .agg(pl.len().alias("rows"))
+            .sort("bucket")
+            .collect(engine="streaming")
+        )
+        return bucket_ranges(counts["bucket"].to_list(), counts["rows"].to_list(), max_rows)
+
+    def read_range(self, query_range: QueryRange) -> pl.DataFrame:
+        """All rows whose query_id lies in the range; files outside it are skipped by their statistics."""
+        return self.scan().filter(query_range.contains("query_id")).collect()
+
+    def read_by_query_range(self, max_rows: int = 200_000) -> Iterator[pl.DataFrame]:
+        """The whole version in frames of about `max_rows`; all rows of a query stand in one frame."""
+        for query_range in self.query_ranges(max_rows):
+            yield self.read_range(query_range)
+
+    def metadata(self) -> dict[str, Any]:
+        """What the commit that made this version says: stage, inputs, config, code, engine, result, ..."""
+        for commit in self.tables.delta(self.name).history():
+            if commit["version"] == self.version:
+                lineage: dict[str, Any] = json.loads(commit.get("lineage", "{}"))
+                return lineage
+        raise UserError(f"{self} has no commit in the table's log; was the log cleaned by another program?")
+
+    def history(self) -> Iterator[tuple["TableVersion", dict[str, Any]]]:
+        """This version and its predecessors, newest first, each with its commit's metadata."""
+        for commit in self.delta.history():
+            yield TableVersion(self.tables, self.name, commit["version"]), json.loads(commit.get("lineage", "{}"))
+
+    def identity(self) -> dict[str, str]:
+        """Version, Delta table id and a digest of the version's files: a root made anew is not the same data."""
+        files = sorted(f"{row['path']}:{row['size_bytes']}" for row in self.files())
+        digest = hashlib.sha256("\n".join(files).encode()).hexdigest()[:12]
+        return {"version": str(self), "table_id": str(self.delta.metadata().id), "digest": digest}
+
+    def files(self) -> list[dict[str, Any]]:
+        """One entry per data file: path, size_bytes, num_records, min.COLUMN, max.COLUMN, null_count.COLUMN."""
+        rows: list[dict[str, Any]] = pa.table(self.delta.get_add_actions(flatten=True)).to_pylist()
+        return rows
+
+    def num_rows(self) -> int:
+        """Rows of this version, from the files' statistics."""
+        return sum(row["num_records"] for row in self.files())
+
+
+def bucket_ranges(buckets: list[str], rows: list[int], max_rows: int) -> list[QueryRange]:
+    """Group counted buckets (three hex digits, ascending) into ranges of at most `max_rows`, at least one bucket."""
+    ranges: list[QueryRange] = []
+    first, last, total = None, 0, 0
+    for bucket, count in zip((int(bucket, 16) for bucket in buckets), rows, strict=True):
+        if first is not None and total + count > max_rows:
+            ranges.append(QueryRange.of_buckets(first, last))
+            first, total = None, 0
+        first = bucket if first is None else first
+        last, total = bucket, total + count
+    if first is not None:
+        ranges.append(QueryRange.of_buckets(first, last))
+    return ranges

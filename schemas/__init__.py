@@ -1,0 +1,41 @@
+"""The tables, one module each: grain, key, units, checks. Nothing else in the repository declares a column."""
+
+from schemas.curated_triplets import CuratedTriplets
+from schemas.dropped_triplets import DroppedTriplets
+from schemas.evaluations import Evaluations
+from schemas.ingested_files import IngestedFiles
+from schemas.models import Models
+from schemas.quarantined_rows import QuarantinedRows
+from schemas.scored_triplets import ScoredTriplets
+from schemas.table import Table
+from schemas.teacher_vectors import TeacherVectors
+from schemas.triplets import Triplets
+
+TABLES: dict[str, type[Table]] = {
+    table.table_name(): table
+    for table in (
+        IngestedFiles,
+        Triplets,
+        QuarantinedRows,
+        ScoredTriplets,
+        TeacherVectors,
+        CuratedTriplets,
+        DroppedTriplets,
+        Models,
+        Evaluations,
+    )
+}
+
+__all__ = [
+    "TABLES",
+    "CuratedTriplets",
+    "DroppedTriplets",
+    "Evaluations",
+    "IngestedFiles",
+    "Models",
+    "QuarantinedRows",
+    "ScoredTriplets",
+    "Table",
+    "TeacherVectors",
+    "Triplets",
+]
