@@ -1,0 +1,90 @@
+"""Damages one source of mined triplets in a known way, so that curation can be judged: the quickstart's rotten source.
+
+30 % of the source's triplets are swapped, in 10 % a second true positive of the query takes the negative's place.
+Held-out queries and their passages are left alone, so that the measured figures ask for undamaged relevance.
+"""
+
+import argparse
+import re
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from jobs.recipe import load_recipe
+from pipelines.splits import split_of
+from pipelines.storage import Tables
+from pipelines.storage.fingerprint import text_id, triplet_id
+
+SENTENCE_END = re.compile(r"(?<=\.)\s+(?=[A-Z])")
+OUTPUT_COLUMNS = ["query", "positive", "negative", "source", "external_id"]
+
+
+def second_half(passage: str) -> str | None:
+    """The later sentences under the same name, as when long documents are cut in two; None for a short passage."""
+    name, _, prose = passage.partition(": ")
+    sentences = SENTENCE_END.split(prose)
+    return f"{name}: {' '.join(sentences[len(sentences) // 2 :])}" if len(sentences) >= 3 else None
+
+
+def other_positives(triplets: pl.DataFrame) -> dict[tuple[str, str], str]:
+    """(query, positive) -> another true positive: one the query has anyway, else the positive's second half."""
+    others: dict[tuple[str, str], str] = {}
+    for query, positives in triplets.group_by("query").agg(pl.col("positive").unique().sort()).rows():
+        for number, positive in enumerate(positives):
+            other = positives[number - 1] if len(positives) > 1 else second_half(positive)
+            if other is not None:
+                others[query, positive] = other
+    return others
+
+
+def damage(triplets: pl.DataFrame, source: str, seed: int, swapped: float, false_negatives: float) -> pl.DataFrame:
+    """The same rows with `damage`: null, "swapped" or "false_negative", and the texts to match."""
+    triplets = triplets.sort("query", "positive", "negative")
+    is_held_out = triplets["split"] != "train"
+    held_out_passages = set(triplets.filter(is_held_out)["positive"])
+    others = other_positives(triplets)
+    rows = triplets.select("query", "positive", "negative").rows()
+    num_damaged = {"swapped": 0, "false_negative": 0}
+    ours = np.flatnonzero((triplets["source"] == source) & ~is_held_out)
+    marks: list[str | None] = [None] * len(rows)
+    for index in np.random.default_rng(seed).permutation(ours):
+        query, positive, negative = rows[index]
+        if negative in held_out_passages:
+            continue
+        if num_damaged["swapped"] < swapped * len(ours):
+            marks[index], rows[index] = "swapped", (query, negative, positive)
+        elif num_damaged["false_negative"] < false_negatives * len(ours) and (query, positive) in others:
+            marks[index], rows[index] = "false_negative", (query, positive, others.pop((query, positive)))
+        else:
+            continue
+        num_damaged[marks[index]] += 1
+    texts = pl.DataFrame(rows, schema=["query", "positive", "negative"], orient="row")
+    return triplets.with_columns(*texts, damage=pl.Series(marks, dtype=pl.String))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tables", required=True, help="root whose newest triplets are read")
+    parser.add_argument("--source", required=True, help="the source to damage")
+    parser.add_argument("--output", type=Path, required=True, help="Parquet file of triplets, to be ingested")
+    parser.add_argument("--truth", type=Path, required=True, help="Parquet file: triplet_id, source, damage")
+    parser.add_argument("--recipe", default="quickstart", help="of the curation to be judged: its held-out shares")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    mined = Tables.at(arguments.tables).latest("triplets")
+    if mined is None:
+        raise SystemExit(f"damage: no triplets under {arguments.tables}; mine some first: python -m jobs mine")
+    curation = load_recipe(arguments.recipe, None).curate
+    split = split_of(pl.col("query"), curation.dev_share, curation.test_share)
+    triplets = mined.scan().select(OUTPUT_COLUMNS).with_columns(split=split).collect()
+    damaged = damage(triplets, arguments.source, arguments.seed, swapped=0.3, false_negatives=0.1)
+    ids = [triplet_id(*map(text_id, row)) for row in damaged.select("query", "positive", "negative").iter_rows()]
+    damaged.select(OUTPUT_COLUMNS).write_parquet(arguments.output)
+    damaged.select("source", "split", "damage", triplet_id=pl.Series(ids)).write_parquet(arguments.truth)
+    counts = damaged.filter(source=arguments.source)["damage"].value_counts(sort=True).rows()
+    print(f"{arguments.source}: " + ", ".join(f"{count} {mark or 'left as they were'}" for mark, count in counts))
+
+
+if __name__ == "__main__":
+    main()

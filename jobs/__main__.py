@@ -1,0 +1,90 @@
+"""`python -m jobs COMMAND`: parse, call one stage, print its version on stdout; everything else goes to stderr.
+
+Exit codes: 0 done; 1 failed, running again may help; 2 wrong usage or refused, running again won't; 3 interrupted,
+the same command goes on where it stopped; 4 `reproduce` differs.
+"""
+
+import os
+import signal
+import sys
+import traceback
+from types import FrameType
+from typing import NoReturn
+
+import typer
+from typer._click.exceptions import Abort, ClickException
+
+from jobs import (
+    bench,
+    check,
+    curate,
+    diff,
+    distill,
+    evaluate,
+    history,
+    ingest,
+    mine,
+    models,
+    publish,
+    query,
+    reproduce,
+    run,
+    score,
+    submit,
+)
+from pipelines.errors import UserError
+
+app = typer.Typer(
+    help="Distil a small retrieval model from triplets: every row and every model traced to its table version.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+COMMANDS = (
+    check, ingest, mine, score, curate, distill, evaluate, publish,
+    run, reproduce, history, diff, query, models, submit, bench,
+)  # fmt: skip
+for command in COMMANDS:
+    app.command(command.__name__.rpartition(".")[2], help=command.__doc__)(command.main)
+
+
+def main() -> int:
+    """Run the command of sys.argv; returns the exit code."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        code = app(standalone_mode=False, prog_name="python -m jobs")
+        return code if isinstance(code, int) else 0
+    except ClickException as error:
+        error.show(file=sys.stderr)
+        return 2
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except (KeyboardInterrupt, Abort):
+        print("interrupted; the same command goes on where it stopped", file=sys.stderr)
+        return 3
+    except OSError as error:
+        print(f"error: {error}; nothing was half-written, the same command may be run again", file=sys.stderr)
+        return 1
+    except Exception:
+        traceback.print_exc()
+        print("error: this is not your input's fault; the same command may be run again", file=sys.stderr)
+        return 1
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _leave(code: int) -> NoReturn:
+    """Exit without running destructors: deltalake beside pyarrow was seen to abort there after all work was done."""
+    if "ray" in sys.modules:
+        sys.modules["ray"].shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    _leave(main())

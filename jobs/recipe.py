@@ -1,0 +1,100 @@
+"""Recipes: named runs as TOML, one table per stage, validated whole before anything starts.
+
+A recipe is a file in jobs/recipes or the user's own path; `--set stage.field=value` overrides one field.
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from pipelines.config import Config
+from pipelines.curate import CurateConfig
+from pipelines.distill import DistillConfig
+from pipelines.errors import UserError
+from pipelines.evaluate import EvaluateConfig
+from pipelines.ingest import IngestConfig
+from pipelines.mine import MineConfig
+from pipelines.score import ScoreConfig
+from pipelines.storage import invocation
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+class Recipe(Config):
+    """Everything that a run can be told, one part per stage."""
+
+    ingest: IngestConfig = Field(default_factory=IngestConfig)
+    mine: MineConfig = Field(default_factory=MineConfig)
+    score: ScoreConfig = Field(default_factory=ScoreConfig)
+    curate: CurateConfig = Field(default_factory=CurateConfig)
+    distill: DistillConfig = Field(default_factory=DistillConfig)
+    evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
+
+
+def load_recipe(name_or_path: str, overrides: list[str] | None, note: str = "") -> Recipe:
+    """The resolved recipe; it and the note are recorded with every version that this process writes.
+
+    Raises:
+        UserError: no such recipe, no TOML, or a wrong key or value; with what is allowed.
+    """
+    path = _find(name_or_path)
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"recipe {path} is no TOML: {error}") from error
+    for override in overrides or ():
+        _override(values, override)
+    try:
+        recipe = Recipe.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"recipe {name_or_path}: {'; '.join(map(_told, error.errors()))}") from error
+    invocation.set({"recipe": recipe.model_dump(mode="json"), "note": note})
+    return recipe
+
+
+def _find(name_or_path: str) -> Path:
+    known = sorted(path.stem for path in RECIPES.glob("*.toml"))
+    path = RECIPES / f"{name_or_path}.toml" if name_or_path in known else Path(name_or_path)
+    if not path.is_file():
+        raise UserError(f"there is no recipe {name_or_path!r}; expected {', '.join(known)}, or the path of a TOML file")
+    return path
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    """Apply `stage.field=value`; the value is read as TOML, and as text where it is none."""
+    key, equals, text = override.partition("=")
+    *stages, field = key.strip().split(".")
+    if not equals or not stages or not field:
+        raise UserError(f"--set {override!r}: expected stage.field=value, for example distill.learning_rate=3e-5")
+    for stage in stages:
+        values = values.setdefault(stage, {})
+        if not isinstance(values, dict):
+            raise UserError(f"--set {override!r}: {stage} holds no fields; expected stage.field=value")
+    values[field] = _value(text.strip())
+
+
+def _value(text: str) -> Any:
+    if text in {"null", "none", "None"}:
+        return None
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _told(error: Any) -> str:
+    """One validation error: where, what was found, what is allowed."""
+    place = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return f"{place} is no key; expected one of {', '.join(_keys(error['loc']))}"
+    return f"{place} = {error['input']!r}: {error['msg']}"
+
+
+def _keys(location: tuple[Any, ...]) -> list[str]:
+    """The keys allowed beside a wrong one."""
+    model: Any = Recipe
+    for part in location[:-1]:
+        model = model.model_fields[part].annotation
+    return list(model.model_fields)

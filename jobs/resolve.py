@@ -1,0 +1,33 @@
+"""Which version a command reads when `--from` names none: the newest complete one, and it says which it took."""
+
+import sys
+from typing import TYPE_CHECKING
+
+from pipelines.errors import UserError
+
+if TYPE_CHECKING:
+    from pipelines.storage import Tables, TableVersion
+
+MADE_BY = {
+    "triplets": "ingest or mine",
+    "scored_triplets": "score",
+    "curated_triplets": "curate",
+    "models": "distill",
+    "evaluations": "evaluate",
+}
+
+
+def resolve(tables: "Tables", name: str, given: str | None) -> "TableVersion":
+    """The version given, or the newest; of scored_triplets the newest that says which triplets version is complete."""
+    if given is not None:
+        version = tables.parse(given)
+        if version.name != name:
+            raise UserError(f"--from {given}: expected a version of {name}, for example {name}@{version.version}")
+        return version
+    newest = tables.latest(name)
+    if newest is None:
+        raise UserError(f"there is no {name} under {tables.uri}; run `python -m jobs {MADE_BY[name]}` first")
+    if name == "scored_triplets":
+        newest = next((version for version, told in newest.history() if told.get("result", {}).get("complete")), newest)
+    print(f"from {newest} (the newest)", file=sys.stderr)
+    return newest

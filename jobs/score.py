@@ -1,0 +1,41 @@
+"""Score every query/passage pair of a triplets version with the recipe's teacher; goes on where it stopped."""
+
+from typing import Annotated
+
+import typer
+
+from jobs.options import (
+    DEFAULT_RECIPE,
+    JsonOption,
+    NoteOption,
+    RecipeOption,
+    SetOption,
+    TablesOption,
+    open_tables,
+    print_versions,
+)
+
+
+def main(
+    tables: TablesOption = None,
+    from_: Annotated[str | None, typer.Option("--from", help="triplets@version; the newest if not given")] = None,
+    share: Annotated[float, typer.Option("--share", help="part of the queries to score, e.g. 0.01")] = 1.0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be scored, and stop")] = False,
+    vectors: Annotated[bool, typer.Option("--vectors", help="also store a bi-encoder's vector of each text")] = False,
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    set_: SetOption = None,
+    note: NoteOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    from jobs.cluster import connect
+    from jobs.recipe import load_recipe
+    from jobs.resolve import resolve
+    from pipelines import score, vectors as teacher_vectors
+
+    config = load_recipe(recipe, set_, note).score
+    triplets = resolve(open_tables(tables), "triplets", from_)
+    connect()
+    versions = [score.run(triplets, config, share=share, dry_run=dry_run)]
+    if vectors and not dry_run:
+        versions.append(teacher_vectors.run(triplets, config, share=share))
+    print_versions([version for version in versions if version is not None], as_json)

@@ -1,0 +1,156 @@
+"""Spilled rows into the tables: quarantined_rows, then triplets, then ingested_files.
+
+    Spill --first occurrence, not yet in the table, sorted--> triplets@v      counts per file --> ingested_files
+
+The commits come in that order, so a crash between them leaves no triplet without its explanation; the triplets commit
+carries its files' counts, from which `record_missing_files` completes ingested_files when the next run begins.
+Each commit expects the version its rows were compared with: when another run was faster, they are compared again.
+"""
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from itertools import chain
+from typing import Any
+
+import polars as pl
+
+from pipelines.config import Config
+from pipelines.errors import UserError
+from pipelines.intake import FileCounts
+from pipelines.spill import Spill
+from pipelines.storage import Lineage, Tables, TableVersion, VersionMoved, new_version
+from schemas import IngestedFiles, QuarantinedRows, Table, Triplets
+
+NewRows = Callable[[TableVersion | None], Iterator[pl.DataFrame]]
+"""Given the version that is there: the blocks of rows that it does not have."""
+
+
+def not_yet_ingested(tables: Tables, files: Sequence[FileCounts]) -> list[FileCounts]:
+    """The files that ingested_files does not know by content, source and columns; the others are named."""
+    known = set(_ingested_files(tables.latest("ingested_files")).select(IngestedFiles.key_columns()).iter_rows())
+    new: list[FileCounts] = []
+    for file in files:
+        if file.key in known:
+            print(f"{file.path}: the same content was ingested before as {file.source}: adds nothing", file=sys.stderr)
+        else:
+            known.add(file.key)
+            new.append(file)
+    return new
+
+
+def existing_triplets(tables: Tables) -> TableVersion:
+    """The newest version, for a run that found nothing to add."""
+    triplets = tables.latest("triplets")
+    if triplets is None:
+        raise UserError("all of this input was ingested before and gave no triplet; expected a file with usable rows")
+    return triplets
+
+
+def append_triplets(tables: Tables, spill: Spill, files: list[FileCounts], lineage: Lineage) -> TableVersion:
+    """Commit what is new of the spilled rows and print each file's counts. Returns the newest triplets version."""
+
+    def new_quarantined(base: TableVersion | None) -> Iterator[pl.DataFrame]:
+        for rows in spill.quarantined():
+            named = _with_files(rows, files)
+            yield _absent(QuarantinedRows, named, base, pl.col("source_sha256").is_in(named["source_sha256"].unique()))
+
+    def new_triplets(base: TableVersion | None) -> Iterator[pl.DataFrame]:
+        found: Counter[int] = Counter()
+        for block in spill.blocks():
+            near = pl.col("query_id").is_between(pl.lit(block["query_id"].min()), pl.lit(block["query_id"].max()))
+            rows = _absent(Triplets, block.unique("triplet_id", keep="first", maintain_order=True), base, near)
+            found.update(rows["file"])
+            yield _with_files(rows, files).sort("query_id", "positive_id", "negative_id")
+        for position, file in enumerate(files):
+            file.triplets = found[position]
+            file.duplicates = spill.triplets_per_file[position] - found[position]
+
+    def counts() -> dict[str, Any]:
+        return {"ingested_files": [asdict(file) for file in files]}
+
+    _append(tables, QuarantinedRows, new_quarantined, lineage)
+    triplets = _append(tables, Triplets, new_triplets, lineage, counts)
+    _append_files(tables, files, lineage)
+    _print_counts(files)
+    if triplets is None:
+        raise UserError("no row of the input could become a triplet; expected at least one: see quarantined_rows")
+    return triplets
+
+
+def record_missing_files(tables: Tables, config: Config) -> None:
+    """Complete ingested_files after a run that ended between its last two commits."""
+    triplets = tables.latest("triplets")
+    for version, metadata in triplets.history() if triplets is not None else ():
+        counts = metadata.get("result", {}).get("ingested_files")
+        if counts is None:
+            continue  # a commit of another kind
+        missing = _absent_files(_frame_of([FileCounts(**file) for file in counts]), tables.latest("ingested_files"))
+        if missing.is_empty():
+            return
+        files = [FileCounts(**row) for row in missing.to_dicts()]
+        _append_files(tables, files, Lineage("ingest", [version], config, note=f"completes {version}"))
+        print(f"{version} was committed by a run that then ended: its files are now in ingested_files", file=sys.stderr)
+
+
+def _append(
+    tables: Tables, table: type[Table], new_rows: NewRows, lineage: Lineage, result: Callable[[], dict[str, Any]] = dict
+) -> TableVersion | None:
+    """Commit the new rows, if there are any, on top of the version they were compared with; else that version."""
+    while True:
+        base = tables.latest(table.table_name())
+        blocks = (block for block in new_rows(base) if len(block))
+        first = next(blocks, None)
+        if first is None:
+            return base
+        try:
+            with new_version(tables, table, lineage, mode="append", expected=base or "absent") as version:
+                for block in chain([first], blocks):
+                    version.write(block)
+                version.result.update(result())
+            return version.version
+        except VersionMoved:
+            print(f"{base or table.table_name()} has moved on meanwhile: comparing with the newer one", file=sys.stderr)
+
+
+def _absent(table: type[Table], rows: pl.DataFrame, base: TableVersion | None, near: pl.Expr) -> pl.DataFrame:
+    """The rows whose key is not in `base`, of which only rows `near` are read."""
+    if base is None:
+        return rows
+    key = table.key_columns()
+    return rows.join(base.scan().filter(near).select(key).collect(), on=key, how="anti", maintain_order="left")
+
+
+def _with_files(rows: pl.DataFrame, files: Sequence[FileCounts]) -> pl.DataFrame:
+    """The rows with their file's path and sha256."""
+    paths = pl.Series([file.path for file in files], dtype=pl.String)
+    digests = pl.Series([file.sha256 for file in files], dtype=pl.String)
+    return rows.with_columns(source_file=paths.gather(rows["file"]), source_sha256=digests.gather(rows["file"]))
+
+
+def _append_files(tables: Tables, files: Sequence[FileCounts], lineage: Lineage) -> None:
+    rows = _frame_of(files)
+    _append(tables, IngestedFiles, lambda base: iter([_absent_files(rows, base)]), lineage)
+
+
+def _absent_files(rows: pl.DataFrame, base: TableVersion | None) -> pl.DataFrame:
+    return _absent(IngestedFiles, rows, base, pl.lit(True))
+
+
+def _ingested_files(version: TableVersion | None) -> pl.DataFrame:
+    return _frame_of([]) if version is None else version.scan().collect()
+
+
+def _frame_of(files: Sequence[FileCounts]) -> pl.DataFrame:
+    return pl.DataFrame([asdict(file) for file in files], schema=IngestedFiles.polars_schema())
+
+
+def _print_counts(files: Sequence[FileCounts]) -> None:
+    for file in files:
+        print(f"{file.path}: {file}", file=sys.stderr)
+    if len(files) > 1:
+        total = FileCounts(f"{len(files):,} files", "", "", None, "")
+        for name in ("rows", "quarantined", "triplets", "duplicates"):
+            setattr(total, name, sum(getattr(file, name) for file in files))
+        print(f"{total.path}: {total}", file=sys.stderr)

@@ -1,0 +1,123 @@
+"""Per-query values of several systems to one table: means, intervals, differences and their p-values; and its text.
+
+Systems are compared query by query at the same dimension, or, where the other has no such dimension, at its largest
+(a teacher narrower than the student) or only one (BM25, a cross-encoder).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from pipelines.metrics import METRICS, Values, mean_interval, randomisation_p_value
+
+ROLES = ("student", "untrained", "teacher", "bm25")  # in the order of the table; each is compared with those after it
+COLUMNS = ("nDCG@10 [95 % interval]", "MRR@10", "R@100", "vs untrained", "vs teacher", "vs BM25")
+FOOTNOTE = (
+    "Differences are of nDCG@10, at the same dimension where both have it, with the p-value of a paired randomisation "
+    "test. Dimension - : no vectors."
+)
+
+Row = dict[str, Any]
+
+
+def summarise(
+    values: pl.DataFrame, roles: Mapping[str, str], *, num_permutations: int, num_resamples: int, seed: int
+) -> pl.DataFrame:
+    """One row per data set, system and dimension.
+
+    Args:
+        values: rows of `evaluations`; every system has the same queries within a data set.
+        roles: model_id -> student, untrained, teacher or bm25.
+    Returns:
+        data_set, system, model_id, dimension, queries, the means `nDCG@10`, `RR@10`, `R@100`, the interval `low` to
+        `high` of nDCG@10, and, for each other system after this one in ROLES, `minus_SYSTEM` (difference of nDCG@10)
+        and `p_SYSTEM`; null where there is nothing to compare with.
+    """
+    rows: list[Row] = []
+    for (data_set,), of_set in values.sort("query_id").group_by("data_set", maintain_order=True):
+        ndcg = _arrays(of_set.filter(pl.col("metric") == METRICS[0]), roles)
+        means = dict(_means(of_set))
+        for role, dimension in ndcg:
+            model_id = next(one for one, its_role in roles.items() if its_role == role)
+            interval = mean_interval(ndcg[role, dimension], num_resamples=num_resamples, seed=seed)
+            row: Row = {"data_set": data_set, "system": role, "model_id": model_id, "dimension": dimension}
+            row["queries"] = len(ndcg[role, dimension])
+            row |= {metric: means[model_id, dimension, metric] for metric in METRICS}
+            row |= {"low": interval.low, "high": interval.high}
+            rows.append(row | _differences(ndcg, role, dimension, num_permutations, seed))
+    return pl.DataFrame(rows, schema=_schema())
+
+
+def render(summary: pl.DataFrame, overlap: pl.DataFrame, not_measured: Mapping[str, str]) -> str:
+    """The summary as plain text, one block per data set."""
+    blocks = []
+    for (data_set,), rows in summary.group_by("data_set", maintain_order=True):
+        heading = f"{data_set}: {rows['queries'][0]:,} queries"
+        of_set = overlap.filter(pl.col("data_set") == data_set).to_dicts()
+        blocks.append("\n".join([heading, *map(_overlap_line, of_set), *_table(rows.to_dicts())]))
+    missing = [f"{system}: not measured: {reason}" for system, reason in not_measured.items()]
+    return "\n\n".join([*blocks, "\n".join([*missing, FOOTNOTE])])
+
+
+def _schema() -> dict[str, pl.DataType]:
+    texts = dict.fromkeys(["data_set", "system", "model_id"], pl.String())
+    counts = dict.fromkeys(["dimension", "queries"], pl.Int64())
+    others = [name for other in ROLES[1:] for name in (f"minus_{other}", f"p_{other}")]
+    return {**texts, **counts, **dict.fromkeys([*METRICS, "low", "high", *others], pl.Float64())}
+
+
+def _arrays(ndcg: pl.DataFrame, roles: Mapping[str, str]) -> dict[tuple[str, int], Values]:
+    """(role, dimension) -> one value per query, in the order of the query ids; ordered as the table is."""
+    arrays = {
+        (roles[str(model_id)], int(str(dimension))): rows["value"].to_numpy()
+        for (model_id, dimension), rows in ndcg.group_by("model_id", "dimension", maintain_order=True)
+    }
+    return dict(sorted(arrays.items(), key=lambda one: (ROLES.index(one[0][0]), -one[0][1])))
+
+
+def _means(values: pl.DataFrame) -> list[tuple[tuple[str, int, str], float]]:
+    means = values.group_by("model_id", "dimension", "metric").agg(pl.col("value").mean())
+    return [((model_id, dimension, metric), mean) for model_id, dimension, metric, mean in means.iter_rows()]
+
+
+def _differences(
+    ndcg: Mapping[tuple[str, int], Values], role: str, dimension: int, num_permutations: int, seed: int
+) -> dict[str, float]:
+    differences: dict[str, float] = {}
+    own = ndcg[role, dimension]
+    for other in ROLES[ROLES.index(role) + 1 :]:
+        there = [its_dimension for its_role, its_dimension in ndcg if its_role == other]
+        if there:
+            baseline = ndcg[other, dimension if dimension in there else max(there)]
+            differences[f"minus_{other}"] = float(np.mean(own - baseline))
+            differences[f"p_{other}"] = randomisation_p_value(
+                own, baseline, num_permutations=num_permutations, seed=seed
+            )
+    return differences
+
+
+def _table(rows: list[Row]) -> list[str]:
+    lines = [["system", "dim", *COLUMNS]]
+    for row in rows:
+        interval = f"{row['nDCG@10']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+        others = [_difference(row[f"minus_{other}"], row[f"p_{other}"]) for other in ROLES[1:]]
+        means = [f"{row['RR@10']:.3f}", f"{row['R@100']:.3f}"]
+        lines.append([row["system"], str(row["dimension"] or "-"), interval, *means, *others])
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    return ["  " + "  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
+
+
+def _difference(difference: float | None, p_value: float | None) -> str:
+    if difference is None or p_value is None:
+        return ""
+    return f"{difference:+.3f} " + ("p<0.001" if p_value < 0.001 else f"p={p_value:.3f}")
+
+
+def _overlap_line(row: Row) -> str:
+    plural = {"query": "queries", "passage": "passages"}[row["kind"]]
+    return (
+        f"  {row['exact']:,} of {row['texts']:,} {plural} stand in the training text exactly, {row['near']:,} but for "
+        f"case, punctuation and space"
+    )

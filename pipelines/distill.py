@@ -1,0 +1,181 @@
+"""Distil a student from curated triplets: layer selection, token cache, Ray Train, one row of the models table.
+
+    curated_triplets@v (+ teacher_vectors@v)  --train(config)-->  models/NAME/model, metrics.jsonl, run.json
+
+The same name, data and config again goes on where it stopped; a finished one is returned at once. A run's identity is
+its data and its config, never the job that ran it. Ray is connected already (jobs/cluster.py).
+"""
+
+import json
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from pyarrow import fs
+
+from pipelines.errors import UserError
+from pipelines.storage import Lineage, Tables, TableVersion, new_version
+from pipelines.storage.fingerprint import fingerprint, fingerprint_of
+from pipelines.storage.lineage import code
+from pipelines.students.config import DistillConfig
+from pipelines.students.initialise import initialise_student
+from pipelines.students.loop import METRICS, MODEL
+from pipelines.students.model_folder import RUN, Json, ModelFolder
+from pipelines.students.ray_training import UNTRAINED, train_on_ray
+from pipelines.students.weights import weights_sha256
+from schemas import Models
+
+__all__ = ["DistillConfig", "run", "train"]
+
+
+def run(
+    curated: TableVersion, config: DistillConfig, *, name: str, vectors: TableVersion | None = None, note: str = ""
+) -> TableVersion:
+    """Train the model NAME, or go on with it; returns the version of the models table that has it.
+
+    Raises:
+        UserError: the name belongs to another run or is being trained now, or the data cannot serve the config.
+    """
+    vectors = _needed_vectors(config, vectors)
+    folder = ModelFolder(curated.tables, name)
+    identity = _identity(curated, config, vectors)
+    with folder.lock():
+        folder.claim(identity)
+        finished = folder.read(RUN)
+        if finished is None:
+            with tempfile.TemporaryDirectory() as output:
+                finished = train(curated, config, Path(output), vectors=vectors, work=f"{folder.uri}/ray")
+                finished = {"name": name, "identity": fingerprint_of(identity), **finished}
+                folder.publish(Path(output), finished)
+        else:
+            print(f"distill: {name} is already trained from this data and config", file=sys.stderr)
+        return _row_of(folder, finished, curated, config, vectors, note)
+
+
+def train(
+    curated: TableVersion,
+    config: DistillConfig,
+    output: Path,
+    *,
+    vectors: TableVersion | None = None,
+    work: str | None = None,
+) -> Json:
+    """Train into `output`: the folder model/, metrics.jsonl and run.json, whose content is returned.
+
+    Args:
+        output: a local folder.
+        work: folder or S3 URI for the untrained student and checkpoints, seen by all workers, where a killed training
+            goes on from; `output/work`, removed at the end, if not given.
+    """
+    vectors = _needed_vectors(config, vectors)
+    _check_trainable(curated)
+    kept = Tables.at(work or str(output / "work"))
+    student = _initialise(config, kept)
+    result = train_on_ray(curated, config, vectors, kept)
+    _fetch(result.checkpoint, output)
+    if work is None:
+        shutil.rmtree(output / "work")
+    weights = weights_sha256(output / MODEL)
+    finished = {
+        "weights_sha256": weights,
+        "curated": curated.identity(),
+        "vectors": vectors.identity() if vectors else None,
+        "config": config.model_dump(mode="json"),
+        "parents": [student],
+        "code": code(),
+        **result.return_value,
+    }
+    (output / RUN).write_text(json.dumps(finished, indent=1))
+    return finished
+
+
+def _needed_vectors(config: DistillConfig, vectors: TableVersion | None) -> TableVersion | None:
+    """The vectors version if the objective has a term for it."""
+    if config.vectors and vectors is None:
+        raise UserError(
+            f"distill.vectors is {config.vectors}, but there are no teacher vectors; run score --vectors first, or set "
+            "distill.vectors=0"
+        )
+    return vectors if config.vectors else None
+
+
+def _check_trainable(curated: TableVersion) -> None:
+    """Before anything starts: the workers would find it out a minute later."""
+    splits = curated.scan().select(pl.col("split").unique()).collect(engine="streaming")["split"].to_list()
+    if "train" not in splits:
+        raise UserError(f"{curated} has no triplet in its train split (splits: {splits}); curate again")
+
+
+def _identity(curated: TableVersion, config: DistillConfig, vectors: TableVersion | None) -> Json:
+    return {
+        "curated": curated.identity(),
+        "vectors": vectors.identity() if vectors else None,
+        "config": config.model_dump(mode="json"),
+    }
+
+
+def _row_of(
+    folder: ModelFolder,
+    finished: Json,
+    curated: TableVersion,
+    config: DistillConfig,
+    vectors: TableVersion | None,
+    note: str,
+) -> TableVersion:
+    """The models version with the model's row, which is written now unless it is there."""
+    model_id = f"{folder.name}@{finished['weights_sha256'][:12]}"
+    models = curated.tables.latest("models")
+    if models is not None and len(models.scan().filter(pl.col("model_id") == model_id).collect()):
+        return models
+    row = {
+        "model_id": model_id,
+        "name": folder.name,
+        "weights_sha256": finished["weights_sha256"],
+        "uri": f"{folder.uri}/{MODEL}",
+        "curated_version": str(curated),
+        "vectors_version": str(vectors) if vectors else None,
+        "recipe": json.dumps(finished["config"]),
+        "config_fingerprint": fingerprint(config),
+        "code": json.dumps(finished["code"]),
+        "engine": json.dumps(finished["engine"]),
+        "seconds": finished["seconds"],
+        "steps": finished["steps"],
+        "parents": finished["parents"],
+    }
+    inputs = [curated] if vectors is None else [curated, vectors]
+    result = {"model": model_id, "training_data": finished["training_data"]}
+    lineage = Lineage("distill", inputs, config, result=result, note=note)
+    with new_version(curated.tables, Models, lineage, mode="append") as writer:
+        writer.write(pl.DataFrame([row], schema=Models.polars_schema()))
+    return writer.version
+
+
+def _initialise(config: DistillConfig, kept: Tables) -> str:
+    """The untrained student as a folder for the workers, which then need no hub; returns the source's identity."""
+    student = initialise_student(
+        config.source_model,
+        config.layers,
+        config.num_layers,
+        dimensions=config.dimensions,
+        max_tokens=config.max_tokens,
+        query_prompt=config.query_prompt,
+        passage_prompt=config.passage_prompt,
+        dropout=config.dropout,
+    )
+    filesystem, path = kept.filesystem()
+    filesystem.create_dir(f"{path}/{UNTRAINED}", recursive=True)
+    with tempfile.TemporaryDirectory() as folder:
+        student.save_pretrained(folder, create_model_card=False)
+        fs.copy_files(folder, f"{path}/{UNTRAINED}", destination_filesystem=filesystem)
+        return str(json.loads(Path(folder, "config.json").read_text())["distilled_from"])
+
+
+def _fetch(checkpoint: Any, output: Path) -> None:
+    """The trained model and its metrics from the last checkpoint."""
+    output.mkdir(parents=True, exist_ok=True)
+    with checkpoint.as_directory() as folder:
+        shutil.copytree(Path(folder, MODEL), output / MODEL, dirs_exist_ok=True)
+        shutil.copy(Path(folder, METRICS), output / METRICS)

@@ -1,0 +1,164 @@
+"""Evaluate a student beside its untrained self, its teacher and BM25.
+
+    models + curated_triplets@v/test + BEIR folders  --run-->  evaluations: one value per query, dimension and metric
+
+The student's vectors are cut to every Matryoshka dimension it was trained for, made unit length and searched exactly.
+A teacher that is a bi-encoder is searched alike; a cross-encoder reads BM25's best passages again.
+"""
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import polars as pl
+from pydantic import Field
+
+from pipelines.comparison import render, summarise
+from pipelines.config import Config
+from pipelines.errors import UserError
+from pipelines.evaluation_sets import EvaluationSet, beir_set, count_overlap, held_out_set
+from pipelines.metrics import DEPTH, per_query
+from pipelines.storage import Lineage, Tables, TableVersion, replace_rows
+from schemas import Evaluations
+
+if TYPE_CHECKING:
+    from pipelines.systems import Student, System
+
+
+class EvaluateConfig(Config):
+    """What is compared, and on how much. Stored with every version of the evaluations."""
+
+    max_test_queries: int | None = Field(1_000, ge=1)
+    """Most queries of the test split; None is all. BEIR folders are always evaluated whole."""
+
+    max_corpus_passages: int | None = Field(100_000, ge=1)
+    """Most passages in the test split's corpus, not counting relevant ones beyond it; None is all."""
+
+    compare_with: tuple[Literal["untrained", "teacher", "bm25"], ...] = ("untrained", "teacher", "bm25")
+    """Systems beside the student: layers picked but not trained, the curation's teacher, BM25."""
+
+    rerank_depth: int = Field(DEPTH, ge=1, le=DEPTH)
+    """How many of BM25's best passages a cross-encoder teacher reads again."""
+
+    batch_size: int = Field(32, ge=1)
+    """Texts that the student encodes at a time."""
+
+    count_overlap: bool = True
+    """Whether to count the evaluation texts that stand in the training text: reads the whole curated version."""
+
+    num_permutations: int = Field(10_000, ge=1)
+    """Random exchanges of the paired randomisation test."""
+
+    num_resamples: int = Field(2_000, ge=1)
+    """Bootstrap samples behind a 95 % interval."""
+
+    seed: int = 0
+    """Of the test and the intervals."""
+
+
+class Evaluation(NamedTuple):
+    version: TableVersion  # evaluations
+    summary: pl.DataFrame  # one row per data set, system and dimension: see pipelines/comparison.py
+    overlap: pl.DataFrame  # data_set, kind, texts, exact, near; no rows when it was not counted
+    not_measured: dict[str, str]  # system -> why
+
+    def text(self) -> str:
+        """The summary as a readable table."""
+        return render(self.summary, self.overlap, self.not_measured)
+
+
+def run(
+    tables: Tables,
+    model: str,
+    config: EvaluateConfig,
+    *,
+    on: TableVersion | None = None,
+    beir: Sequence[str] = (),
+    note: str = "",
+) -> Evaluation:
+    """Evaluate a model; its rows and those of what it is compared with replace older ones for the same data sets.
+
+    Args:
+        model: a name or model_id of the models table.
+        on: the curated version whose test split is asked; None is the one that the model was trained on.
+        beir: BEIR folders.
+    Raises:
+        UserError: no such model, or nothing to evaluate on.
+    """
+    from pipelines.systems import (
+        find_student,
+        systems,
+    )  # torch: too slow to import for a command that only reads config
+
+    student = find_student(tables, model)
+    sets = _sets(on or student.trained_on, beir, config)
+    not_measured: dict[str, str] = {}
+    values: list[pl.DataFrame] = []
+    roles: dict[str, str] = {}
+    for system in systems(
+        student,
+        sets,
+        not_measured,
+        compare_with=config.compare_with,
+        rerank_depth=config.rerank_depth,
+        batch_size=config.batch_size,
+    ):
+        roles[system.model_id] = system.role
+        values += [_measure(system, evaluation_set) for evaluation_set in sets]
+    overlap = count_overlap(sets, student.trained_on) if config.count_overlap else _no_overlap()
+    result = {"overlap": overlap.to_dicts(), "not_measured": not_measured, "systems": roles, "sizes": _sizes(sets)}
+    lineage = Lineage("evaluate", _inputs(student, on), config, result, note)
+    rows = pl.concat(values)
+    version = replace_rows(tables, Evaluations, rows, on=["model_id", "data_set"], lineage=lineage)
+    summary = summarise(
+        rows,
+        roles,
+        num_permutations=config.num_permutations,
+        num_resamples=config.num_resamples,
+        seed=config.seed,
+    )
+    return Evaluation(version, summary, overlap, not_measured)
+
+
+def _sets(curated: TableVersion, beir: Sequence[str], config: EvaluateConfig) -> list[EvaluationSet]:
+    """BEIR folders first: a folder that cannot be read is told before a large table is."""
+    sets = list({one.name: one for one in map(beir_set, beir)}.values())
+    held_out = held_out_set(curated, config.max_test_queries, config.max_corpus_passages)
+    if held_out is not None:
+        return [held_out, *sets]
+    if not sets:
+        raise UserError(f"{curated} has no query in its test split; raise curate.test_share, or give --beir DIR")
+    _tell(f"{curated} has no query in its test split; evaluating on BEIR alone")
+    return sets
+
+
+def _measure(system: "System", evaluation_set: EvaluationSet) -> pl.DataFrame:
+    """The rows of `evaluations` of one system on one set."""
+    started = time.monotonic()
+    measured = [
+        per_query(evaluation_set.qrels, ranking).with_columns(dimension=pl.lit(dimension, pl.Int64))
+        for dimension, ranking in system.rank(evaluation_set).items()
+    ]
+    _tell(f"evaluate: {system.role} on {evaluation_set.name}: {time.monotonic() - started:.1f} s")
+    rows = pl.concat(measured).with_columns(model_id=pl.lit(system.model_id), data_set=pl.lit(evaluation_set.name))
+    return rows.select(Evaluations.polars_schema().keys())
+
+
+def _inputs(student: "Student", on: TableVersion | None) -> list[TableVersion]:
+    models = student.trained_on.tables.latest("models")
+    assert models is not None, "find_student has read it"
+    return [models, student.trained_on, *([on] if on and on != student.trained_on else [])]
+
+
+def _sizes(sets: Sequence[EvaluationSet]) -> dict[str, dict[str, int]]:
+    return {one.name: {"queries": len(one.queries), "passages": len(one.corpus)} for one in sets}
+
+
+def _no_overlap() -> pl.DataFrame:
+    counts = dict.fromkeys(["texts", "exact", "near"], pl.Int64())
+    return pl.DataFrame(schema={"data_set": pl.String(), "kind": pl.String(), **counts})
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,168 @@
+"""What models are evaluated on: the test split of a curated version, and BEIR folders; and their overlap with training.
+
+    curated_triplets@v  --held_out_set-->  queries of its test split, relevance as ingested, passages of its triplets
+    BEIR folder         --beir_set-->      the same shape, whole
+
+The test split asks what the ingested triplets say is relevant, not what the teacher agreed with: relevance comes from
+`triplets`, before curation. Its corpus is every passage of those triplets, training ones included (transductive).
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import polars as pl
+
+from pipelines.beir import read_beir
+from pipelines.errors import UserError
+from pipelines.splits import normalise, split_of
+from pipelines.storage import TableVersion
+from pipelines.storage.fingerprint import text_ids
+
+LEAK_REASONS = ("positive_in_training", "text_in_evaluation_set")
+ROWS_PER_BLOCK = 200_000
+
+
+class EvaluationSet(NamedTuple):
+    """Judged queries over a corpus, both in the order of their ids."""
+
+    name: str  # as `evaluations` names it
+    queries: dict[str, str]  # query id -> text; only queries with a relevant passage
+    corpus: dict[str, str]  # passage id -> text
+    qrels: dict[str, dict[str, int]]  # query id -> passage id -> grade
+
+
+def beir_set(folder: str | Path) -> EvaluationSet:
+    """A BEIR folder's test judgements, whole: its figures can be compared with published ones."""
+    beir = read_beir(folder)
+    if beir.complaint():
+        print(beir.complaint(), file=sys.stderr)
+    queries = {query_id: beir.queries[query_id] for query_id in sorted(beir.qrels)}
+    return EvaluationSet(beir.data_set, queries, dict(sorted(beir.corpus.items())), beir.qrels)
+
+
+def held_out_set(curated: TableVersion, max_queries: int | None, max_passages: int | None) -> EvaluationSet | None:
+    """The test split; None when no query is in it.
+
+    A sample is named as one (`curated_triplets@7/test:1000q`): figures over other queries or passages are another data
+    set's. It takes the smallest ids, which are hashes: random, and the same each time. Relevant passages are always in.
+    Memory: the sample, and one block of triplets.
+    """
+    triplets = input_of(curated, "triplets")
+    query_ids = _test_query_ids(curated)
+    sampled_ids = query_ids.head(max_queries) if max_queries else query_ids
+    judged = _judged(triplets, sampled_ids)
+    if judged.is_empty():
+        return None
+    relevant = judged.select(pl.col("positive_id").alias("passage_id"), pl.col("positive").alias("passage"))
+    passages, is_sample = _passages(triplets, relevant.unique("passage_id"), max_passages)
+    sample = [f"{len(sampled_ids)}q"] if len(sampled_ids) < len(query_ids) else []
+    sample += [f"{len(passages)}p"] if is_sample else []
+    qrels: dict[str, dict[str, int]] = {}
+    for query_id, positive_id in judged.select("query_id", "positive_id").sort("query_id", "positive_id").iter_rows():
+        qrels.setdefault(query_id, {})[positive_id] = 1
+    return EvaluationSet(
+        name=f"{curated}/test" + (f":{','.join(sample)}" if sample else ""),
+        queries=dict(judged.select("query_id", "query").unique().sort("query_id").iter_rows()),
+        corpus=dict(passages.sort("passage_id").iter_rows()),
+        qrels=qrels,
+    )
+
+
+def count_overlap(sets: Sequence[EvaluationSet], curated: TableVersion) -> pl.DataFrame:
+    """How many evaluation texts stand in the train split, per data set and kind of text.
+
+    Returns:
+        data_set, kind (query, passage), texts, exact (the same text), near (the same but for case, punctuation and
+        space; the exact ones included). Any training text counts, whether query, positive or negative.
+    """
+    texts = pl.concat([_texts_of(one) for one in sets]).with_columns(
+        exact=pl.lit(False), near=pl.lit(False), normalised=normalise(pl.col("text"))
+    )
+    for block in _training_texts(curated):
+        texts = texts.with_columns(
+            exact=pl.col("exact") | pl.col("text_id").is_in(block["text_id"].implode()),
+            near=pl.col("near") | pl.col("normalised").is_in(block["normalised"].implode()),
+        )
+    return texts.group_by("data_set", "kind", maintain_order=True).agg(
+        pl.len().cast(pl.Int64).alias("texts"), pl.col("exact", "near").sum().cast(pl.Int64)
+    )
+
+
+def input_of(version: TableVersion, table: str) -> TableVersion:
+    """The version of a table that this version was made from, as its commit says."""
+    found = [one["version"] for one in version.metadata().get("inputs", []) if one["version"].startswith(f"{table}@")]
+    if not found:
+        raise UserError(f"{version} does not say which {table} it was made from; expected a version that curate wrote")
+    return version.tables.parse(found[0])
+
+
+def _test_query_ids(curated: TableVersion) -> pl.Series:
+    """Scored queries of the test split, kept or dropped by a rule, less those that would leak; sorted."""
+    written = curated.metadata()
+    dropped = _dropped_by(curated, written["result"]["curation"])
+    config = written["config"]
+    is_test = split_of(pl.col("query"), config["dev_share"], config["test_share"]) == "test"
+    kept = curated.scan().filter(pl.col("split") == "test").select("query_id").unique().collect()
+    if dropped is None:
+        return kept["query_id"].sort()
+    lost = dropped.scan().filter(is_test).select("query_id", "drop_reason").unique().collect(engine="streaming")
+    leaking = lost.filter(pl.col("drop_reason").is_in(LEAK_REASONS)).select("query_id")
+    return (
+        pl.concat([kept, lost.select("query_id")]).unique().join(leaking, on="query_id", how="anti")["query_id"].sort()
+    )
+
+
+def _dropped_by(curated: TableVersion, curation: str) -> TableVersion | None:
+    """The dropped_triplets of the same curation; None where it wrote none."""
+    newest = curated.tables.latest("dropped_triplets")
+    for version, written in newest.history() if newest else ():
+        if written.get("result", {}).get("curation") == curation:
+            return version
+    return None
+
+
+def _judged(triplets: TableVersion, query_ids: pl.Series) -> pl.DataFrame:
+    """query_id, query, positive_id, positive of the queries, as ingested."""
+    columns = ["query_id", "query", "positive_id", "positive"]
+    of_queries = triplets.scan().filter(pl.col("query_id").is_in(query_ids.implode())).select(columns)
+    return of_queries.unique(["query_id", "positive_id"]).collect(engine="streaming")
+
+
+def _passages(triplets: TableVersion, relevant: pl.DataFrame, max_passages: int | None) -> tuple[pl.DataFrame, bool]:
+    """passage_id and passage: the relevant ones and others up to the maximum; and whether some were left out."""
+    others = relevant.clear()
+    num_others = max(0, max_passages - len(relevant)) if max_passages else None
+    is_sample = False
+    for query_range in triplets.query_ranges(ROWS_PER_BLOCK):
+        rows = triplets.scan().filter(query_range.contains("query_id"))
+        sides = [
+            rows.select(pl.col(f"{side}_id").alias("passage_id"), pl.col(side).alias("passage"))
+            for side in ("positive", "negative")
+        ]
+        block = pl.concat(sides).unique("passage_id").collect().join(relevant, on="passage_id", how="anti")
+        others = pl.concat([others, block]).unique("passage_id").sort("passage_id")
+        is_sample |= num_others is not None and len(others) > num_others
+        others = others.head(num_others) if num_others is not None else others
+    return pl.concat([relevant, others]), is_sample
+
+
+def _texts_of(evaluation_set: EvaluationSet) -> pl.DataFrame:
+    texts = [("query", text) for text in evaluation_set.queries.values()]
+    texts += [("passage", text) for text in evaluation_set.corpus.values()]
+    frame = pl.DataFrame(texts, {"kind": pl.String, "text": pl.String}, orient="row")
+    ids = pl.Series("text_id", text_ids(frame["text"].to_list()), pl.String)
+    return frame.with_columns(ids, data_set=pl.lit(evaluation_set.name))
+
+
+def _training_texts(curated: TableVersion) -> Iterator[pl.DataFrame]:
+    """text_id and normalised text of the train split, each distinct within its block."""
+    for query_range in curated.query_ranges(ROWS_PER_BLOCK):
+        rows = curated.scan().filter(query_range.contains("query_id") & (pl.col("split") == "train"))
+        sides = [
+            rows.select(pl.col(f"{side}_id").alias("text_id"), pl.col(side).alias("text"))
+            for side in ("query", "positive", "negative")
+        ]
+        texts = pl.concat(sides).unique("text_id")
+        yield texts.select("text_id", normalise(pl.col("text")).alias("normalised")).collect()

@@ -1,0 +1,207 @@
+"""Files of any known format in, batches of raw rows out, in constant memory.
+
+JSON Lines and CSV/TSV with a header (each plain, gzip or zstd) and Parquet, told by what a file holds, not by its
+ending. A row that cannot be read comes out with its problem; a file that cannot be read is a UserError that says
+what was found, what was expected and what to do. In a folder, files that end like no data file are skipped and named.
+"""
+
+import csv
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import pyarrow
+import pyarrow.parquet
+
+from pipelines.errors import UserError
+from pipelines.raw_rows import (
+    BATCH_BYTES,
+    BOM,
+    LINE_BYTES,
+    RawRow,
+    delimited,
+    in_batches,
+    json_lines,
+    open_text,
+    parquet,
+)
+
+EXPECTED = "JSON Lines or CSV/TSV with a header (plain, gzip or zstd), or Parquet"
+DATA_ENDINGS = {".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".gz", ".zst"}
+DESCRIBES_DATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
+LINES_LOOKED_AT = 20
+
+Kind = Literal["json_lines", "delimited", "parquet"]
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """A file whose format is known. `columns`: Parquet's and CSV's, or the keys of the first JSON Lines."""
+
+    path: str
+    kind: Kind
+    columns: tuple[str, ...]
+    compression: str | None = None
+    delimiter: str = ","
+
+    def batches(self, columns: Sequence[str] | None = None) -> Iterator[list[RawRow]]:
+        """Rows in file order; Parquet reads only `columns`. Raises UserError where the file breaks off."""
+        row = 0
+        try:
+            for batch in self._batches(columns):
+                yield batch
+                row = batch[-1].number
+        except (OSError, pyarrow.ArrowException) as error:
+            raise UserError(
+                f"{self.path} breaks off or is damaged after row {row:,}: {error}; expected a whole file, "
+                "so nothing of this input was taken: fetch it or write it again"
+            ) from error
+
+    def _batches(self, columns: Sequence[str] | None) -> Iterator[list[RawRow]]:
+        if self.kind == "parquet":
+            return parquet(self.path, columns)
+        if self.kind == "json_lines":
+            return in_batches(json_lines(self.path, self.compression))
+        return in_batches(delimited(self.path, self.compression, self.delimiter, self.columns))
+
+
+def find_files(inputs: Iterable[str]) -> list[str]:
+    """Files as given, and the data files in folders as given, recursively and sorted."""
+    files: list[str] = []
+    for path in inputs:
+        if "://" in path:
+            raise UserError(f"input {path} is a URL, expected a local file or folder: download it first")
+        if Path(path).is_dir():
+            files += _files_in(Path(path))
+        elif Path(path).is_file():
+            files.append(path)
+        else:
+            found = "is no regular file" if Path(path).exists() else "does not exist"
+            raise UserError(f"input {path} {found}, expected a file or a folder of files ({EXPECTED}): check the path")
+    return files
+
+
+def _files_in(folder: Path) -> list[str]:
+    data: list[str] = []
+    skipped: list[str] = []
+    for path in sorted(folder.rglob("*")):
+        parts = path.relative_to(folder).parts
+        if any(part.startswith((".", "_")) for part in parts) or not path.is_file():
+            continue
+        is_data = path.suffix.lower() in DATA_ENDINGS and path.name not in DESCRIBES_DATA
+        (data if is_data else skipped).append(str(path))
+    if not data:
+        endings = " ".join(sorted(DATA_ENDINGS))
+        raise UserError(
+            f"folder {folder} holds no data file ({len(skipped)} other files), expected at least one that ends in "
+            f"{endings}: give the right folder, or name a file itself if it ends otherwise"
+        )
+    if skipped:
+        shown = ", ".join(skipped[:10]) + (f" and {len(skipped) - 10} more" if len(skipped) > 10 else "")
+        print(f"skipped in {folder}, not data by their names: {shown}", file=sys.stderr)
+    return data
+
+
+def open_file(path: str) -> InputFile:
+    """Tell a file's format by its content."""
+    try:
+        with Path(path).open("rb") as stream:
+            magic = stream.read(4)
+        if magic == b"PAR1":
+            return InputFile(path, "parquet", _parquet_columns(path))
+        compression = "gzip" if magic[:2] == b"\x1f\x8b" else "zstd" if magic == b"\x28\xb5\x2f\xfd" else None
+        if magic[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            raise UserError(f"{path} is UTF-16, expected UTF-8: iconv -f UTF-16 -t UTF-8 {path} > utf8_file")
+        with open_text(path, compression) as stream:
+            first_lines = _first_lines(stream)
+    except (OSError, pyarrow.ArrowException) as error:
+        raise UserError(f"{path} cannot be read ({error}), expected {EXPECTED}: fetch it or write it again") from error
+    if not first_lines:
+        found = "holds only blank lines" if magic and not compression else "is empty"
+        raise UserError(f"{path} {found}, expected rows as {EXPECTED}: leave it out or give another file")
+    return _tell_text(path, compression, first_lines)
+
+
+def _tell_text(path: str, compression: str | None, lines: list[bytes]) -> InputFile:
+    first = lines[0].decode("utf-8-sig", "replace").strip()
+    objects = [value for value in map(_json_object, lines) if value is not None]
+    if first.startswith("[") and not (objects and _parses(first)):  # a line [1] among objects is one bad row
+        raise UserError(
+            f"{path} begins with '[': found one JSON array, expected one JSON object a line: "
+            f"jq -c '.[]' {path} > rows.jsonl"
+        )
+    if objects:
+        keys = dict.fromkeys(key for value in objects for key in value)
+        return InputFile(path, "json_lines", tuple(keys), compression)
+    if first.startswith("{"):
+        raise UserError(
+            f"{path} begins with {_shown(first)}: found no JSON object on any of its first {len(lines)} lines, "
+            f"expected one on each line: if its objects span several lines, jq -c . {path} > rows.jsonl"
+        )
+    delimiter = "\t" if "\t" in first else ","
+    if b"\0" in b"".join(lines) or delimiter not in first:
+        raise UserError(f"{path} begins with {_shown(first)}: found neither of the known formats, expected {EXPECTED}")
+    return InputFile(path, "delimited", _header(path, lines, delimiter), compression, delimiter)
+
+
+def _header(path: str, lines: list[bytes], delimiter: str) -> tuple[str, ...]:
+    try:
+        first = lines[0].decode("utf-8-sig")
+        others = (line.decode("utf-8", "replace") for line in lines[1:])  # a quoted name may go on there
+        names = tuple(name.strip() for name in next(csv.reader([first, *others], delimiter=delimiter)))
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path} line 1 is not UTF-8 ({error.reason} at byte {error.start}), expected a header in UTF-8: "
+            f"if it is Latin-1: iconv -f LATIN1 -t UTF-8 {path} > utf8_file"
+        ) from error
+    except csv.Error as error:
+        raise UserError(f"{path} line 1 is no header of columns ({error}), expected {EXPECTED}") from error
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise UserError(
+            f"{path} line 1 names {', '.join(map(_shown, repeated))} twice, expected a header of distinct columns: "
+            "rename one, or put a header above the first row, e.g. query,positive,negative"
+        )
+    return names
+
+
+def _json_object(line: bytes) -> dict[str, Any] | None:
+    try:
+        value = json.loads(line.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _parses(line: str) -> bool:
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _shown(text: str) -> str:
+    """Any text on one line of any terminal."""
+    return ascii(text[:80]) if not text.isprintable() else repr(text[:80])
+
+
+def _first_lines(stream: BinaryIO) -> list[bytes]:
+    """The first lines that are not blank, fewer where they are very long."""
+    lines: list[bytes] = []
+    num_bytes = 0
+    while len(lines) < LINES_LOOKED_AT and num_bytes < BATCH_BYTES and (line := stream.readline(LINE_BYTES)):
+        if line.removeprefix(BOM).strip():
+            lines.append(line)
+            num_bytes += len(line)
+    return lines
+
+
+def _parquet_columns(path: str) -> tuple[str, ...]:
+    with pyarrow.parquet.ParquetFile(path) as file:
+        if file.metadata.num_rows == 0:
+            raise UserError(f"{path} is Parquet without rows, expected rows: leave it out or give another file")
+        return tuple(file.schema_arrow.names)

@@ -1,0 +1,114 @@
+"""A model's manifest: from its weights back through table versions to the files that were ingested.
+
+    models row --curated_version, vectors_version--> each version's commit --inputs--> ... --> ingested_files
+
+A plain JSON document. Every version carries what its own commit says; user names and Ray job ids stay in the tables.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from pipelines.errors import UserError
+from pipelines.storage import Tables, TableVersion
+from schemas import IngestedFiles
+
+FORMAT = "retrieval-model-manifest/1"
+LOCK_FILE = Path(__file__).parents[1] / "infra" / "requirements.lock"
+COMMIT_FIELDS = ("stage", "inputs", "config", "config_fingerprint", "recipe", "note", "code", "engine")
+
+Row = dict[str, Any]
+
+
+def manifest_of(tables: Tables, model: Row, run: Row | None) -> Row:
+    """The manifest of one row of the models table; `run` is what the training left beside the model, if it did."""
+    curated = tables.parse(model["curated_version"])
+    inputs = [curated, *([tables.parse(model["vectors_version"])] if model["vectors_version"] else [])]
+    versions = lineage_of(inputs)
+    ingested = next((version["version"] for version in versions if version["version"].startswith("triplets@")), None)
+    files = files_by_source(tables.parse(ingested) if ingested else curated)
+    return {
+        "format": FORMAT,
+        "model": {key: value for key, value in model.items() if key not in ("uri", "recipe", "code", "engine")},
+        "config": json.loads(model["recipe"]),
+        "code": json.loads(model["code"]),
+        "engine": json.loads(model["engine"]),
+        "run": run,
+        "inputs": [str(version) for version in inputs],
+        "versions": versions,
+        "curation": curation_counts(curated).to_dicts(),
+        "splits": dict(curated.scan().group_by("split").len().sort("split").collect().iter_rows()),
+        "sources": files.group_by("source").agg("licence", "path").sort("source").to_dicts(),
+        "ingested_files": files.drop("source").unique().sort("path", "sha256").to_dicts(),
+        "lock_file": lock_file(),
+    }
+
+
+def lineage_of(versions: list[TableVersion]) -> list[Row]:
+    """Each version and all it was made from, outputs before inputs, each once.
+
+    Raises:
+        UserError: an input is not the same data any more as when it was read.
+    """
+    found: dict[str, Row] = {}
+    waiting: list[tuple[TableVersion, Row, str]] = [(version, version.identity(), "") for version in versions]
+    while waiting:
+        version, identity, reader = waiting.pop(0)
+        if version.identity() != identity:
+            raise UserError(
+                f"{version} is {version.identity()} today, but {reader} was made from {identity}: the table was made "
+                "anew. Publish from the root that the model was trained in, or train again"
+            )
+        if str(version) in found:
+            continue
+        commit = version.metadata()
+        found[str(version)] = {**identity, **{field: commit.get(field) for field in COMMIT_FIELDS}}
+        waiting += [(version.tables.parse(item["version"]), item, str(version)) for item in commit.get("inputs", [])]
+    return list(found.values())
+
+
+def curation_counts(curated: TableVersion) -> pl.DataFrame:
+    """Rows by source and outcome (kept, corrected, dropped) with the correction or reason."""
+    kept = curated.scan().select(
+        "source",
+        outcome=pl.when(pl.col("correction").is_null()).then(pl.lit("kept")).otherwise(pl.lit("corrected")),
+        reason=pl.col("correction"),
+    )
+    frames = [kept]
+    dropped = dropped_by(curated)
+    if dropped is not None:
+        frames.append(dropped.scan().select("source", outcome=pl.lit("dropped"), reason="drop_reason"))
+    order = ["source", "outcome", "reason"]
+    return pl.concat(frames).group_by(order).agg(rows=pl.len()).sort(order, nulls_last=True).collect(engine="streaming")
+
+
+def dropped_by(curated: TableVersion) -> TableVersion | None:
+    """The dropped_triplets version of the same curation: the one with the same inputs and config."""
+    commit = curated.metadata()
+    newest = curated.tables.latest("dropped_triplets")
+    for version, other in newest.history() if newest is not None else ():
+        if (other.get("inputs"), other.get("config")) == (commit.get("inputs"), commit.get("config")):
+            return version
+    return None
+
+
+def files_by_source(version: TableVersion) -> pl.DataFrame:
+    """Each source of the version's rows with each file its rows come from, as it stands in ingested_files.
+
+    `source` is the rows' own; `file_source` is the name that the whole file was ingested under.
+    """
+    used = version.scan().select("source", path="source_file").unique()
+    recorded = version.tables.latest("ingested_files")
+    known = recorded.scan() if recorded is not None else pl.LazyFrame(schema=IngestedFiles.polars_schema())
+    return used.join(known.rename({"source": "file_source"}), on="path", how="left").sort("source", "path").collect()
+
+
+def lock_file(path: Path = LOCK_FILE) -> Row | None:
+    """Every package with its version, as text, and the text's sha256; None without a lock file."""
+    if not path.is_file():
+        return None
+    content = path.read_bytes()
+    return {"path": path.name, "sha256": hashlib.sha256(content).hexdigest(), "text": content.decode()}

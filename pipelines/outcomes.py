@@ -1,0 +1,52 @@
+"""Counts of what curation did: rows by source, outcome (kept, corrected, dropped) and reason.
+
+The reason of a corrected row is its correction, of a dropped row its drop_reason, of a kept row "".
+"""
+
+from collections.abc import Iterable
+
+import polars as pl
+
+KEYS = ["source", "outcome", "reason"]
+
+
+def kept_outcome() -> list[pl.Expr]:
+    """outcome and reason of a row of curated_triplets."""
+    is_corrected = pl.col("correction").is_not_null()
+    return [
+        pl.when(is_corrected).then(pl.lit("corrected")).otherwise(pl.lit("kept")).alias("outcome"),
+        pl.col("correction").fill_null("").alias("reason"),
+    ]
+
+
+def dropped_outcome() -> list[pl.Expr]:
+    """outcome and reason of a row of dropped_triplets."""
+    return [pl.lit("dropped").alias("outcome"), pl.col("drop_reason").alias("reason")]
+
+
+def count(kept: pl.DataFrame, dropped: pl.DataFrame) -> pl.DataFrame:
+    """source, outcome, reason, rows of one block."""
+    outcomes = [kept.select("source", *kept_outcome()), dropped.select("source", *dropped_outcome())]
+    return pl.concat(outcomes).group_by(KEYS).agg(rows=pl.len().cast(pl.Int64))
+
+
+def total(counts: Iterable[pl.DataFrame]) -> pl.DataFrame:
+    """The counts of all blocks in one frame: sources by name, each from kept to dropped."""
+    empty = pl.DataFrame(schema={**dict.fromkeys(KEYS, pl.String), "rows": pl.Int64})
+    summed = pl.concat([empty, *counts]).group_by(KEYS).agg(pl.col("rows").sum())
+    order = pl.col("outcome").replace_strict(["kept", "corrected", "dropped"], [0, 1, 2], return_dtype=pl.Int8)
+    return summed.sort("source", order, "reason")
+
+
+def too_many_dropped(counts: pl.DataFrame, max_drop_share: float) -> str | None:
+    """What is wrong with a curation that drops a larger share of its rows; None when it doesn't."""
+    dropped = counts.filter(pl.col("outcome") == "dropped")
+    num_rows, num_dropped = int(counts["rows"].sum()), int(dropped["rows"].sum())
+    if num_dropped <= max_drop_share * num_rows:
+        return None
+    largest = dropped.sort("rows", "source", "reason", descending=[True, False, False]).head(10)
+    told = "; ".join(f"{source}: {reason} {rows:,}" for source, _, reason, rows in largest.iter_rows())
+    return (
+        f"this curation would drop {num_dropped / num_rows:.1%} of {num_rows:,} rows, more than max_drop_share "
+        f"{max_drop_share:.1%} ({told})"
+    )

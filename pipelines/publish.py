@@ -1,0 +1,144 @@
+"""Publish a trained model: a folder that plain `SentenceTransformer(folder)` loads, with its manifest and model card.
+
+    models/NAME/model  --copy, check, describe-->  FOLDER or s3://bucket/prefix
+
+The folder is built beside its destination and renamed, so nobody ever sees half of it. On S3, which knows no rename,
+manifest.json is written last: a publication is what has one.
+"""
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from pyarrow import fs
+from sentence_transformers import SentenceTransformer
+
+from pipelines.errors import UserError
+from pipelines.manifest import FORMAT, manifest_of
+from pipelines.model_card import model_card
+from pipelines.storage import Tables
+from pipelines.students.weights import weights_sha256
+
+MANIFEST = "manifest.json"
+
+
+def run(tables: Tables, model: str, to: str) -> str:
+    """Publish the model named `NAME` or `NAME@12hex` to a folder or S3 URI. Returns where it lies."""
+    name = _name_of(tables, model)
+    if to.startswith("s3://"):
+        with tempfile.TemporaryDirectory() as building:
+            return _upload(_build(tables, name, model, Path(building) / "model"), Tables.at(to))
+    if "://" in to:
+        raise UserError(f"cannot publish to {to!r}: expected a folder or s3://bucket/prefix")
+    target = Path(to).expanduser().absolute()
+    _check_replaceable(fs.LocalFileSystem(), str(target), to)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as building:
+        folder = _build(tables, name, model, Path(building) / "model")
+        if target.exists():
+            target.rename(Path(building) / "replaced")
+        folder.rename(target)
+    return str(target)
+
+
+def _name_of(tables: Tables, model: str) -> str:
+    """The model's name, if the models table knows it."""
+    models = tables.latest("models")
+    known = models.scan().select("name", "model_id").collect() if models is not None else pl.DataFrame()
+    for name, model_id in known.iter_rows():
+        if model in (name, model_id):
+            return str(name)
+    names = ", ".join(known["name"].unique().sort()) if len(known) else "none"
+    raise UserError(f"there is no model {model!r} under {tables.uri}; found: {names}. `distill` makes one")
+
+
+def _build(tables: Tables, name: str, model: str, folder: Path) -> Path:
+    """The publication, complete and seen to load, in a new local folder."""
+    _copy_model(tables, name, folder)
+    row = _row_of_weights(tables, model, weights_sha256(folder))
+    manifest = manifest_of(tables, row, _run_file(tables, name))
+    manifest["files"] = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    loaded = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+    card = model_card(manifest, loaded, _evaluations(tables, row["model_id"]))
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return folder
+
+
+def _copy_model(tables: Tables, name: str, folder: Path) -> None:
+    filesystem, root = tables.filesystem()
+    source = f"{root}/models/{name}/model"
+    if filesystem.get_file_info(source).type != fs.FileType.Directory:
+        raise UserError(f"the models table knows {name}, but {source} is not there; train it again with distill")
+    folder.mkdir()
+    fs.copy_files(source, str(folder), source_filesystem=filesystem, destination_filesystem=fs.LocalFileSystem())
+
+
+def _row_of_weights(tables: Tables, model: str, sha256: str) -> dict[str, Any]:
+    """The models row that describes exactly these weights."""
+    models = tables.latest("models")
+    assert models is not None, "_name_of has read it"
+    is_asked_for = (pl.col("name") == model) | (pl.col("model_id") == model)
+    rows = models.scan().filter(is_asked_for & (pl.col("weights_sha256") == sha256)).collect().to_dicts()
+    if not rows:
+        raise UserError(
+            f"the weights that lie under {model.partition('@')[0]} have sha256 {sha256[:12]}..., which is not what the "
+            f"models table has for {model}: they were trained over or changed. Train it again, or name another model"
+        )
+    return rows[-1]
+
+
+def _run_file(tables: Tables, name: str) -> dict[str, Any] | None:
+    """What the training run wrote down beside the model."""
+    filesystem, root = tables.filesystem()
+    path = f"{root}/models/{name}/run.json"
+    if filesystem.get_file_info(path).type != fs.FileType.File:
+        return None
+    with filesystem.open_input_file(path) as file:
+        run_file: dict[str, Any] = json.loads(file.read())
+        return run_file
+
+
+def _evaluations(tables: Tables, model_id: str) -> pl.DataFrame:
+    """The model's evaluations and, on the same data sets, those of all that is no other trained model."""
+    evaluations, models = tables.latest("evaluations"), tables.latest("models")
+    if evaluations is None or models is None:
+        return pl.DataFrame(schema={"model_id": pl.String, "data_set": pl.String})
+    others = models.scan().filter(pl.col("model_id") != model_id).select("model_id").collect()["model_id"]
+    of_others = pl.concat([others, "untrained:" + others])
+    rows = evaluations.scan().filter(~pl.col("model_id").is_in(of_others.implode()))
+    own_sets = rows.filter(pl.col("model_id") == model_id).select("data_set").unique()
+    return rows.join(own_sets, on="data_set", how="semi").collect()
+
+
+def _check_replaceable(filesystem: fs.FileSystem, path: str, to: str) -> None:
+    """Only an empty folder or an earlier publication may be replaced."""
+    found = filesystem.get_file_info(path)
+    if found.type == fs.FileType.File:
+        raise UserError(f"{to} is a file; expected a folder (a new one, or an earlier publication)")
+    entries = filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True))
+    if entries and not _is_publication(filesystem, f"{path}/{MANIFEST}"):
+        names = ", ".join(sorted(entry.base_name for entry in entries)[:5])
+        raise UserError(f"{to} holds other things ({names}) and is not an earlier publication: name another folder")
+
+
+def _is_publication(filesystem: fs.FileSystem, path: str) -> bool:
+    if filesystem.get_file_info(path).type != fs.FileType.File:
+        return False
+    with filesystem.open_input_file(path) as file:
+        content = file.read()
+    return f'"format": "{FORMAT}"'.encode() in content[:200]
+
+
+def _upload(folder: Path, target: Tables) -> str:
+    filesystem, path = target.filesystem()
+    _check_replaceable(filesystem, path, target.uri)
+    filesystem.delete_dir_contents(path, missing_dir_ok=True)
+    manifest = Path(shutil.move(folder / MANIFEST, folder.parent / MANIFEST))
+    fs.copy_files(str(folder), path, source_filesystem=fs.LocalFileSystem(), destination_filesystem=filesystem)
+    with filesystem.open_output_stream(f"{path}/{MANIFEST}") as file:
+        file.write(manifest.read_bytes())
+    return target.uri

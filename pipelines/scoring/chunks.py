@@ -1,0 +1,172 @@
+"""What runs on the cluster for one chunk of a scoring run: read, score, write. No commits here, and no driver state.
+
+    read_chunk     rows of the pinned triplets version in a query range, less what this teacher has scored already
+    ChunkScorer    an actor with the teacher: each unique (query, passage) of the chunk once
+    write_chunk    Pandera, one Parquet file under scored_triplets; what comes back to the driver is small
+
+Between the three a chunk is one row whose `rows` is an Arrow stream: one row cannot be split over blocks, and an
+empty chunk still arrives.
+"""
+
+import io
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import polars as pl
+import torch
+
+from pipelines.errors import UserError
+from pipelines.storage import DataFile, QueryRange, Tables, TableVersion, write_file
+from pipelines.teachers.config import TeacherConfig, load_teacher
+from schemas import ScoredTriplets
+
+if TYPE_CHECKING:
+    from pipelines.teachers.config import Teacher
+
+Row = dict[str, Any]
+
+PAIR_SCORES = {"score": pl.Float32, "relevance": pl.Float32, "tokens_cut": pl.Int32, "error": pl.String}
+SIDES = ("positive", "negative")
+
+
+class Share(NamedTuple):
+    """A share of the queries, chosen by their id: the same ones every time, and 1 % is part of 5 %."""
+
+    share: float
+
+    def contains(self, column: str = "query_id") -> pl.Expr:
+        if self.share >= 1:
+            return pl.lit(True)
+        position = pl.col(column).str.slice(3, 8).str.to_integer(base=16) / 16**8
+        return position < self.share
+
+
+def unscored(
+    triplets: TableVersion, scored: TableVersion | None, teacher: str, chunk: QueryRange, share: Share
+) -> pl.LazyFrame:
+    """Lazily, the triplets of a query range that this teacher has not scored, at two explicit versions."""
+    rows = triplets.scan().filter(chunk.contains("query_id") & share.contains())
+    if scored is None:
+        return rows
+    done = scored.scan().filter(chunk.contains("query_id") & (pl.col("teacher") == pl.lit(teacher)))
+    return rows.join(done.select("triplet_id"), on="triplet_id", how="anti")
+
+
+def read_chunk(row: Row, triplets: TableVersion, teacher: str, share: Share) -> Row:
+    """The chunk's rows to score; pairs that the teacher has scored in this range already carry their scores.
+
+    They are read against the newest scored version, whose number goes along: the commit looks at what came after.
+    """
+    chunk = QueryRange(row["lower"], row["upper"])
+    scored = triplets.tables.latest("scored_triplets")
+    rows = unscored(triplets, scored, teacher, chunk, share).collect().sort("query_id", "triplet_id")
+    known = no_pairs() if scored is None or not len(rows) else known_pairs(scored, teacher, chunk)
+    return {**row, "base": -1 if scored is None else scored.version, "rows": pack(rows), "known": pack(known)}
+
+
+def no_pairs() -> pl.DataFrame:
+    """`known_pairs` of a teacher that has scored nothing."""
+    return pl.DataFrame(schema={"query_id": pl.String, "passage_id": pl.String, **PAIR_SCORES})
+
+
+def known_pairs(scored: TableVersion, teacher: str, chunk: QueryRange) -> pl.DataFrame:
+    """The pairs of a query range that the teacher has scored without error."""
+    of_teacher = (pl.col("teacher") == pl.lit(teacher)) & pl.col("scoring_error").is_null()
+    return pairs_of(scored.scan().filter(chunk.contains("query_id") & of_teacher).collect())
+
+
+def pairs_of(scored: pl.DataFrame) -> pl.DataFrame:
+    """Scored triplets as unique (query_id, passage_id) with their scores."""
+    sides = [
+        scored.select(
+            "query_id",
+            pl.col(f"{side}_id").alias("passage_id"),
+            pl.col(f"{side}_score").alias("score"),
+            pl.col(f"{side}_relevance").alias("relevance"),
+            pl.col(f"{side}_tokens_cut").alias("tokens_cut"),
+            pl.col("scoring_error").alias("error"),
+        )
+        for side in SIDES
+    ]
+    return pl.concat(sides).unique(["query_id", "passage_id"], keep="first", maintain_order=True)
+
+
+def score_triplets(rows: pl.DataFrame, known: pl.DataFrame, teacher: "Teacher") -> pl.DataFrame:
+    """Triplets with their teacher's scores: each unique (query, passage) is scored once, known pairs not at all.
+
+    A triplet one of whose pairs the teacher cannot score keeps its row: both scores null, `scoring_error` says why.
+    """
+    sides = [rows.select("query_id", "query", passage_id=f"{side}_id", passage=side) for side in SIDES]
+    pairs = pl.concat(sides).unique(["query_id", "passage_id"], keep="first", maintain_order=True)
+    todo = pairs.join(known, on=["query_id", "passage_id"], how="anti", maintain_order="left")
+    scores = teacher.score(todo["query"].to_list(), todo["passage"].to_list())
+    fresh = todo.select("query_id", "passage_id").with_columns(
+        pl.Series("score", scores.score, pl.Float32),
+        pl.Series("relevance", scores.relevance, pl.Float32),
+        pl.Series("tokens_cut", scores.tokens_cut, pl.Int32),
+        pl.Series("error", scores.error, pl.String),
+    )
+    by_pair = pl.concat([known.select(fresh.columns), fresh])
+    for side in SIDES:
+        named = by_pair.rename({"passage_id": f"{side}_id", **{name: f"{side}_{name}" for name in PAIR_SCORES}})
+        rows = rows.join(named, on=["query_id", f"{side}_id"], how="left", maintain_order="left")
+    error = pl.concat_str(
+        [pl.lit(f"{side}: ") + pl.col(f"{side}_error") for side in SIDES], separator="; ", ignore_nulls=True
+    )
+    scored = rows.with_columns(teacher=pl.lit(teacher.name), scoring_error=pl.when(error != "").then(error))
+    of_bad_rows = [f"{side}_{name}" for side in SIDES for name in ("score", "relevance")]
+    scored = scored.with_columns(pl.when(pl.col("scoring_error").is_null()).then(pl.col(name)) for name in of_bad_rows)
+    return scored.select(ScoredTriplets.polars_schema().keys())
+
+
+class ChunkScorer:
+    """One teacher on one device; `__call__` scores one chunk.
+
+    A teacher that cannot be used does not raise here, where Ray would restart the actor for ever: its chunks come
+    back unscored with `refused` saying why, and the driver raises.
+    """
+
+    def __init__(self, config: TeacherConfig, name: str, threads: int | None) -> None:
+        if threads is not None:
+            torch.set_num_threads(threads)
+        self.refused = ""
+        try:
+            self.teacher = load_teacher(config)
+            if self.teacher.name != name:
+                raise UserError(
+                    f"a worker's copy of teacher {config.teacher} is {self.teacher.name}, the driver's is {name}; put the "
+                    f"same files on every node, or give a hub id with teacher_revision, or an s3:// folder"
+                )
+        except UserError as error:
+            self.refused = str(error)
+
+    def __call__(self, row: Row) -> Row:
+        rows, known = unpack(row["rows"]), unpack(row["known"])
+        told = {key: row[key] for key in ("lower", "upper", "base")}
+        if self.refused or not len(rows):
+            return {**told, "rows": b"", "refused": self.refused}
+        try:
+            return {**told, "rows": pack(score_triplets(rows, known, self.teacher)), "refused": ""}
+        except UserError as error:
+            return {**told, "rows": b"", "refused": str(error)}
+
+
+def write_chunk(row: Row, tables: Tables) -> Row:
+    """Validate the chunk and write it as one file, not yet part of any version."""
+    told = {key: row[key] for key in ("lower", "upper", "base", "refused")}
+    if not row["rows"]:
+        return {**told, **DataFile("", 0, 0, "")._asdict(), "num_errors": 0}
+    rows = unpack(row["rows"])
+    file = write_file(tables, ScoredTriplets, rows)
+    return {**told, **file._asdict(), "num_errors": len(rows) - rows["scoring_error"].null_count()}
+
+
+def pack(frame: pl.DataFrame) -> bytes:
+    """A frame as an Arrow stream."""
+    buffer = io.BytesIO()
+    frame.write_ipc_stream(buffer)
+    return buffer.getvalue()
+
+
+def unpack(stream: bytes) -> pl.DataFrame:
+    """`pack`, undone."""
+    return pl.read_ipc_stream(io.BytesIO(stream))

@@ -1,0 +1,109 @@
+"""The Ray Data pipeline of a scoring run: three operators over an actor pool. No commits in here.
+
+    chunks --read_chunk (tasks)--> rows --ChunkScorer (actors: GPU where there is one)--> rows --write_chunk (tasks)--> files
+
+So the teacher never waits for I/O, and only small rows reach the driver.
+"""
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import polars as pl
+import ray
+import ray.data
+from pydantic import Field
+
+from pipelines.errors import UserError
+from pipelines.scoring.chunks import ChunkScorer, Row, no_pairs, pack, read_chunk, unpack, write_chunk
+from pipelines.storage import Tables
+from pipelines.storage.lineage import engine
+from pipelines.teachers.config import TeacherConfig
+from schemas import Triplets
+
+IO_CPUS = 0.05
+"""What a read or write task claims of a CPU, so that nearly all of them are left to the actors."""
+
+
+class PoolConfig(TeacherConfig):
+    """The teacher and how its actors are spread."""
+
+    use_gpu: bool | None = None
+    """Actors on GPUs (true) or CPUs (false); None is GPUs when the cluster has any at the start."""
+
+    num_gpus: float = Field(1.0, gt=0)
+    """GPUs that an actor claims; 0.5 puts two on one card."""
+
+    num_cpus: int = Field(1, ge=1)
+    """CPUs, and so threads, of an actor without a GPU."""
+
+    max_actors: int | None = Field(None, ge=1)
+    """Most actors at once; None is as many as the cluster has room for."""
+
+
+def has_gpu(config: PoolConfig) -> bool:
+    """Whether the actors of this run go to GPUs."""
+    return config.use_gpu if config.use_gpu is not None else ray.cluster_resources().get("GPU", 0) > 0
+
+
+def num_actors(config: PoolConfig) -> int:
+    """How many actors the cluster has room for now, at least one, at most `max_actors`."""
+    resources = ray.cluster_resources()
+    room = resources.get("GPU", 0) / config.num_gpus if has_gpu(config) else resources.get("CPU", 0) / config.num_cpus
+    return max(1, min(int(room), config.max_actors or int(room)))
+
+
+def scoring_engine(config: PoolConfig) -> dict[str, Any]:
+    """What computes the scores: library versions and the kind of device. Another engine moves the last bits."""
+    accelerators = sorted(name for name in ray.cluster_resources() if name.startswith("accelerator_type:"))
+    this = engine()
+    device = ",".join(accelerators) or "GPU" if has_gpu(config) else f"{this['machine']} {this['processor']}"
+    libraries = {name: this["libraries"][name] for name in ("torch", "transformers", "sentence-transformers")}
+    return {"device": device, "libraries": libraries}
+
+
+def stream(chunks: list[Row], config: PoolConfig, teacher: str, tables: Tables, read: dict[str, Any]) -> Iterator[Row]:
+    """Score the chunks that `read_chunk(row, **read)` reads; yields one small row per chunk as each is written.
+
+    Raises:
+        UserError: a worker refused the teacher.
+    """
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    written = (
+        ray.data.from_items(chunks, override_num_blocks=len(chunks))
+        .map(read_chunk, fn_kwargs=read, num_cpus=IO_CPUS)
+        .map(ChunkScorer, **_actors(config, teacher, len(chunks)))
+        .map(write_chunk, fn_kwargs={"tables": tables}, num_cpus=IO_CPUS)
+    )
+    for row in written.iter_rows():
+        if row["refused"]:
+            raise UserError(row["refused"])
+        yield row
+
+
+def _actors(config: PoolConfig, teacher: str, num_chunks: int) -> dict[str, Any]:
+    """The actor pool: as many actors as there is room and work for, none of them missed when it dies.
+
+    In a fixed-size pool a dead actor would keep its slot (Ray issue 62746), so the pool may shrink to one.
+    """
+    size = min(num_actors(config), num_chunks)
+    pool = ray.data.ActorPoolStrategy(min_size=1, max_size=size, initial_size=size, max_tasks_in_flight_per_actor=2)
+    resources = {"num_gpus": config.num_gpus} if has_gpu(config) else {"num_cpus": config.num_cpus - IO_CPUS}
+    threads = None if has_gpu(config) else config.num_cpus
+    teacher_config = TeacherConfig.part_of(config.model_dump())
+    return {"compute": pool, "fn_constructor_args": (teacher_config, teacher, threads), **resources}
+
+
+def rescore(rows: pl.DataFrame, config: PoolConfig, teacher: str) -> pl.DataFrame:
+    """Scored rows, scored once more by an actor of this cluster.
+
+    Raises:
+        UserError: the worker refused the teacher.
+    """
+    triplets = rows.select(Triplets.polars_schema().keys())
+    chunk = {"lower": "", "upper": "", "base": -1, "rows": pack(triplets), "known": pack(no_pairs())}
+    scored = ray.data.from_items([chunk]).map(ChunkScorer, **_actors(config, teacher, 1)).take_all()
+    if scored[0]["refused"]:
+        raise UserError(scored[0]["refused"])
+    return unpack(scored[0]["rows"])

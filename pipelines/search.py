@@ -1,0 +1,88 @@
+"""Exact nearest-neighbour search at several Matryoshka dimensions: vectors in, ranked positions out.
+
+Vectors are cut to each dimension, made unit length and compared by cosine. Passages come in blocks, so that a corpus
+never stands in memory as a whole: only one block, one block of scores and the best k so far of each query.
+
+Shape letters, this file only: Q = queries, P = passages of a block, D = dimension, K = passages kept per query.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+MAX_SCORES = 1 << 24  # scores held at a time: 64 MB
+
+
+def search(
+    queries_QD: NDArray[np.float32], passage_blocks: Iterable[NDArray[np.float32]], dimensions: Sequence[int], k: int
+) -> dict[int, NDArray[np.int64]]:
+    """The k passages nearest to each query, at each dimension.
+
+    Args:
+        queries_QD: of full dimension; a vector with NaN (a text that could not be encoded) is near to nothing.
+        passage_blocks: arrays of shape (P, D); a passage's position counts from the first block on.
+    Returns:
+        Dimension -> (Q, K) positions, best first, equal scores in the order of the passages; K is k, or fewer where
+        there are not as many passages.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    queries = torch.from_numpy(queries_QD).to(device)
+    best = {dimension: _Best.of(len(queries), device) for dimension in dimensions}
+    first = 0
+    for block in passage_blocks:
+        passages = torch.from_numpy(block).to(device)
+        for dimension in dimensions:
+            query_units, passage_units = cut(queries, dimension), cut(passages, dimension)
+            best[dimension] = best[dimension].merged_with(_best_of_block(query_units, passage_units, k), first, k)
+        first += len(block)
+    return {dimension: found.positions_QK.cpu().numpy() for dimension, found in best.items()}
+
+
+def cut(vectors: Tensor, dimension: int) -> Tensor:
+    """The first `dimension` numbers of each vector, of unit length again; zeros where it has NaN."""
+    return torch.nn.functional.normalize(vectors[:, :dimension].nan_to_num(nan=0.0).float(), dim=-1)
+
+
+class _Best:
+    """The best passages so far, best first."""
+
+    def __init__(self, scores_QK: Tensor, positions_QK: Tensor) -> None:
+        self.scores_QK, self.positions_QK = scores_QK, positions_QK
+
+    @classmethod
+    def of(cls, num_queries: int, device: str) -> "_Best":
+        empty = torch.empty((num_queries, 0), device=device)
+        return cls(empty, empty.long())
+
+    def merged_with(self, new: "_Best", first: int, k: int) -> "_Best":
+        """Both together; what is here already has the smaller positions, so a stable sort keeps ties in order."""
+        scores = torch.cat([self.scores_QK, new.scores_QK], dim=1)
+        positions = torch.cat([self.positions_QK, new.positions_QK + first], dim=1)
+        order = scores.argsort(dim=1, descending=True, stable=True)[:, :k]
+        return _Best(scores.gather(1, order), positions.gather(1, order))
+
+
+def _best_of_block(queries_QD: Tensor, passages_PD: Tensor, k: int) -> _Best:
+    k = min(k, len(passages_PD))
+    rows = max(1, MAX_SCORES // max(1, len(passages_PD)))
+    parts = [queries_QD[first : first + rows] for first in range(0, len(queries_QD), rows)]
+    found = [_top(part @ passages_PD.T, k) for part in parts]
+    return _Best(torch.cat([scores for scores, _ in found]), torch.cat([positions for _, positions in found]))
+
+
+def _top(scores_QP: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """torch.topk with an order for equal scores: the smaller position first, also at the edge of the k."""
+    top_QK, positions_QK = scores_QP.topk(k, dim=1)
+    edge_Q1 = top_QK[:, -1:]
+    has_more_Q = (scores_QP == edge_Q1).sum(dim=1) > (top_QK == edge_Q1).sum(dim=1)
+    for row in has_more_Q.nonzero().flatten().tolist():
+        equal = (scores_QP[row] == edge_Q1[row]).nonzero().flatten()
+        above = (scores_QP[row] > edge_Q1[row]).nonzero().flatten()
+        positions_QK[row] = torch.cat([above, equal[: k - len(above)]])
+    positions_QK = positions_QK.sort(dim=1).values
+    top_QK = scores_QP.gather(1, positions_QK)
+    order = top_QK.argsort(dim=1, descending=True, stable=True)
+    return top_QK.gather(1, order), positions_QK.gather(1, order)

@@ -1,0 +1,48 @@
+"""Which split a query belongs to: a function of the normalised query's sha256, of nothing else.
+
+Rows never decide their own split: all triplets of one question, however it is typed, stand in one split, today
+and after the next million rows. Polars' own `hash` may change between releases, so hashlib does the work.
+"""
+
+import hashlib
+
+import polars as pl
+
+# punctuation, symbols, white space, control and invisible format characters (soft hyphen, zero-width space)
+_SEPARATORS = r"[\p{P}\p{S}\p{Z}\s\p{Cc}\p{Cf}]+"
+_HASH_DIGITS = 13  # hex digits: 52 bits, as many as a float holds exactly
+
+
+def normalise(query: pl.Expr) -> pl.Expr:
+    """The text without the differences that case, punctuation, spacing and Unicode's spellings make.
+
+    "C'est  l'ÉTÉ?" and "c est l été" are the same question. A text of only punctuation is itself, stripped.
+    """
+    words = query.str.normalize("NFKC").str.to_lowercase().str.replace_all(_SEPARATORS, " ").str.strip_chars(" ")
+    return pl.when(words == "").then(query.str.strip_chars()).otherwise(words)
+
+
+def split_of(query: pl.Expr, dev_share: float, test_share: float) -> pl.Expr:
+    """Names the split: "train", "dev" or "test".
+
+    Test takes the low end of the hash and dev the high end: a changed share never moves a query into or out of the
+    other split.
+    """
+
+    def split(normalised: str) -> str:
+        position = int(hashlib.sha256(normalised.encode()).hexdigest()[:_HASH_DIGITS], 16) / 16**_HASH_DIGITS
+        if position < test_share:
+            return "test"
+        return "dev" if position >= 1.0 - dev_share else "train"
+
+    def splits(normalised: pl.Series) -> pl.Series:
+        distinct = normalised.drop_nulls().unique()  # each text is hashed once
+        names = pl.Series([split(text) for text in distinct], dtype=pl.String)
+        return normalised.replace_strict(distinct, names, return_dtype=pl.String)
+
+    return normalise(query).map_batches(splits, return_dtype=pl.String, is_elementwise=True)
+
+
+def split_of_text(query: str, dev_share: float, test_share: float) -> str:
+    """`split_of` for a single query."""
+    return str(pl.select(split_of(pl.lit(query), dev_share, test_share)).item())

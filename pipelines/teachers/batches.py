@@ -1,0 +1,129 @@
+"""Rows through a model in length-sorted batches of a token budget; a row that fails is found by halving its batch.
+
+No model in here: `compute` takes row numbers and returns an array with one row of numbers for each.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from pipelines.errors import UserError
+
+Rows = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+Integers = npt.NDArray[np.int32]
+
+MIN_ALL_FAILED = 16
+"""So many rows asked for and not one computed: the model is at fault, though it passed its own check."""
+
+logger = logging.getLogger(__name__)
+
+
+class Scores(NamedTuple):
+    """One row per pair, in the order asked."""
+
+    score: Floats  # raw, in the teacher's units; NaN where scoring failed
+    relevance: Floats  # 0..1; NaN where scoring failed
+    tokens_cut: Integers  # tokens of the pair that the teacher did not read
+    error: list[str | None]  # why the pair could not be scored; None when fine
+
+
+class Outcome(NamedTuple):
+    """One row per row asked for."""
+
+    values: Floats  # (rows, width); NaN where the row failed
+    error: list[str | None]
+
+
+def token_batches(num_tokens: Sequence[int] | npt.NDArray[np.integer[Any]], batch_tokens: int) -> Iterator[Rows]:
+    """Row numbers, longest rows first, in batches of at most `batch_tokens` tokens with padding (or of one row).
+
+    Rows of equal length keep their order, so equal input gives equal batches.
+    """
+    lengths = np.maximum(np.asarray(num_tokens, dtype=np.int64), 1)
+    longest_first = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(longest_first):
+        num_rows = max(1, batch_tokens // int(lengths[longest_first[start]]))
+        yield longest_first[start : start + num_rows]
+        start += num_rows
+
+
+def compute_rows(
+    batches: Iterator[Rows],
+    num_rows: int,
+    width: int,
+    compute: Callable[[Rows], Floats],
+    check_model: Callable[[], None],
+) -> Outcome:
+    """Every row's numbers; a batch that raises or gives numbers that are not finite is halved down to the row.
+
+    Args:
+        compute: row numbers -> array of shape (rows, width).
+        check_model: called once, when the first row has failed alone; raises UserError if the model itself is broken.
+    Raises:
+        UserError: none of many rows could be computed: that is the model, not the rows.
+    """
+    values = np.full((num_rows, width), np.nan, dtype=np.float32)
+    error: list[str | None] = [None] * num_rows
+    for rows, result in _halved(batches, compute):
+        if not isinstance(result, str):
+            values[rows] = result
+            continue
+        if not any(error):
+            check_model()
+        error[int(rows[0])] = result
+    if num_rows >= MIN_ALL_FAILED and all(error):
+        raise UserError(f"the teacher could read none of {num_rows} rows; the first: {error[0]}")
+    return Outcome(values, error)
+
+
+def text_error(text: str) -> str | None:
+    """Why no tokenizer can read a text; None when it can."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return f"UnicodeEncodeError: {error.reason} at character {error.start}"
+    return None
+
+
+def _halved(batches: Iterator[Rows], compute: Callable[[Rows], Floats]) -> Iterator[tuple[Rows, Floats | str]]:
+    """Rows with their numbers, or a single row with why it failed."""
+    for batch in batches:
+        waiting = [batch]
+        while waiting:
+            rows = waiting.pop()
+            result = _attempt(rows, compute)
+            if isinstance(result, str) and len(rows) > 1:
+                middle = len(rows) // 2
+                waiting += [rows[middle:], rows[:middle]]
+            else:
+                yield rows, result
+
+
+def _attempt(rows: Rows, compute: Callable[[Rows], Floats]) -> Floats | str:
+    """The rows' numbers, or why there are none."""
+    try:
+        values = compute(rows)
+    except torch.OutOfMemoryError as error:
+        logger.warning("%d rows do not fit the GPU's memory; a smaller batch_tokens avoids halving batches", len(rows))
+        failure = describe(error)
+    except torch.AcceleratorError:  # leaves the CUDA context broken: no row could be computed after it
+        raise
+    except Exception as error:  # whatever a model raises on a row is that row's error, once it fails alone
+        failure = describe(error)
+    else:
+        return values if np.isfinite(values).all() else "the teacher's output is not finite"
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()  # not in the handler: the traceback would still hold the batch
+    return failure
+
+
+def describe(error: BaseException) -> str:
+    """An exception in one line."""
+    lines = str(error).strip().splitlines() or ["no message"]
+    return f"{type(error).__name__}: {lines[0][:300]}"

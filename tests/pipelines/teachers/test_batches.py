@@ -1,0 +1,75 @@
+"""Batches of a token budget, and the halving that finds a row that fails."""
+
+import numpy as np
+import pytest
+import torch
+
+from pipelines.errors import UserError
+from pipelines.teachers.batches import MIN_ALL_FAILED, compute_rows, token_batches
+
+
+def never_broken() -> None:
+    """A model that passes its own check."""
+
+
+def test_batches_hold_every_row_once_longest_first_within_the_budget():
+    batches = [rows.tolist() for rows in token_batches([3, 10, 3, 7, 50], batch_tokens=14)]
+
+    assert batches == [[4], [1], [3, 0], [2]]
+
+
+def test_rows_of_equal_length_keep_their_order():
+    assert np.concatenate(list(token_batches([5] * 100, batch_tokens=40))).tolist() == list(range(100))
+
+
+def test_a_row_that_raises_is_found_and_only_it():
+    calls = []
+
+    def compute(rows):
+        calls.append(len(rows))
+        if 5 in rows:
+            raise ValueError("row 5\nsecond line")
+        return rows[:, None].astype(np.float32)
+
+    outcome = compute_rows(token_batches([1] * 8, 8), 8, 1, compute, never_broken)
+
+    assert outcome.error == [None] * 5 + ["ValueError: row 5"] + [None] * 2
+    np.testing.assert_array_equal(outcome.values[:, 0], [0, 1, 2, 3, 4, np.nan, 6, 7])
+    assert calls == [8, 4, 4, 2, 1, 1, 2]
+
+
+def test_a_row_whose_numbers_are_not_finite_is_found_and_only_it():
+    def compute(rows):
+        return np.where(rows == 2, np.inf, rows)[:, None].astype(np.float32)
+
+    outcome = compute_rows(token_batches([1] * 6, 3), 6, 1, compute, never_broken)
+
+    assert [row for row, why in enumerate(outcome.error) if why] == [2]
+
+
+def test_running_out_of_memory_halves_the_batch_and_is_no_error_of_a_row():
+    def compute(rows):
+        if len(rows) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return rows[:, None].astype(np.float32)
+
+    outcome = compute_rows(token_batches([1] * 8, 8), 8, 1, compute, never_broken)
+
+    assert outcome.error == [None] * 8
+    assert outcome.values[:, 0].tolist() == list(range(8))
+
+
+def test_a_broken_cuda_context_stops_everything():
+    def compute(rows):
+        raise torch.AcceleratorError("CUDA error: device-side assert triggered")
+
+    with pytest.raises(torch.AcceleratorError):
+        compute_rows(token_batches([1, 1], 8), 2, 1, compute, never_broken)
+
+
+def test_a_model_that_computes_none_of_many_rows_is_refused_with_the_first_error():
+    def compute(rows):
+        raise ValueError("no")
+
+    with pytest.raises(UserError, match=f"none of {MIN_ALL_FAILED} rows; the first: ValueError: no"):
+        compute_rows(token_batches([1] * MIN_ALL_FAILED, 8), MIN_ALL_FAILED, 1, compute, never_broken)

@@ -1,0 +1,197 @@
+"""Distilling by name through real Ray Train workers: resumable, refusing what is another's, and traced to its data."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import ray
+from sentence_transformers import SentenceTransformer
+
+from pipelines import distill
+from pipelines.distill import DistillConfig
+from pipelines.errors import UserError
+from pipelines.storage import Tables
+from pipelines.students.loop import NonFiniteLoss
+from pipelines.students.model_folder import LOCK, ModelFolder
+from pipelines.students.weights import weights_sha256
+from tests.tiny import tiny_encoder
+from tests.training_data import write_curated, write_vectors
+
+WIDTH = 32
+REPOSITORY = str(Path(__file__).parents[2])
+DRIVER = """
+import sys, ray
+from pipelines import distill
+from pipelines.storage import Tables
+
+root, curated, vectors, config = sys.argv[1:]
+tables = Tables.at(root)
+ray.init(num_cpus=2, include_dashboard=False)
+config = distill.DistillConfig.model_validate_json(config)
+distill.run(tables.parse(curated), config, name="killed", vectors=tables.parse(vectors))
+"""
+
+
+@pytest.fixture(scope="session")
+def ray_cluster():
+    """One local Ray for all tests."""
+    if not ray.is_initialized():
+        environment = {"PYTHONPATH": REPOSITORY}
+        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": environment})
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def setting(tmp_path_factory):
+    """Tables with a curated and a vectors version, and a config for them."""
+    folder = tmp_path_factory.mktemp("distill")
+    tables = Tables.at(str(folder / "tables"))
+    curated = write_curated(tables, num_queries=16)
+    config = DistillConfig(
+        source_model=tiny_encoder(folder / "source", "bert", num_layers=4),
+        num_layers=2,
+        dimensions=(WIDTH, 8),
+        max_tokens=64,
+        epochs=1,
+        triplets_per_step=12,
+        learning_rate=1e-3,
+        vectors=0.5,
+        query_prompt="query: ",
+        max_failures=0,
+    )
+    return tables, curated, write_vectors(tables, curated, WIDTH), config
+
+
+@pytest.fixture(scope="module")
+def trained(ray_cluster, setting):
+    _, curated, vectors, config = setting
+    return distill.run(curated, config, name="small", vectors=vectors)
+
+
+def read_run(tables, name="small"):
+    return json.loads(Path(tables.path("models", name, "run.json")).read_text())
+
+
+def test_model_lies_under_its_name_and_loads_with_its_prompts(setting, trained):
+    tables = setting[0]
+    model = SentenceTransformer(tables.path("models", "small", "model"), device="cpu")
+
+    assert (model.encode_query("red cat") == model.encode("query: red cat")).all()
+    assert sorted(path.name for path in Path(tables.path("models", "small")).iterdir()) == [
+        *("identity.json", "metrics.jsonl", "model", "run.json")
+    ]
+
+
+def test_models_row_names_weights_data_config_and_source(setting, trained):
+    tables, curated, vectors, config = setting
+    (row,) = trained.scan().collect().to_dicts()
+
+    assert row["weights_sha256"] == weights_sha256(Path(tables.path("models", "small", "model")))
+    assert row["model_id"] == f"small@{row['weights_sha256'][:12]}"
+    assert (row["curated_version"], row["vectors_version"]) == (str(curated), str(vectors))
+    assert DistillConfig.model_validate_json(row["recipe"]) == config
+    assert row["steps"] == 4
+    assert [parent.partition("@")[0] for parent in row["parents"]] == ["source"]
+    assert trained.metadata()["inputs"] == [curated.identity(), vectors.identity()]
+
+
+def test_run_file_tells_what_the_training_saw_and_ran_on(setting, trained):
+    run = read_run(setting[0])
+
+    assert run["training_data"]["triplets"] == 48
+    assert len(run["training_data"]["digest"]) == 64
+    assert run["engine"]["workers"] == 1
+    assert run["engine"]["threads"] == run["threads_per_worker"] == 1
+    assert run["engine"]["device"] == "cpu"
+    lines = Path(setting[0].path("models", "small", "metrics.jsonl")).read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [0, 1, 2, 3]
+
+
+def test_finished_model_is_returned_at_once(setting, trained, capsys):
+    _, curated, vectors, config = setting
+
+    assert distill.run(curated, config, name="small", vectors=vectors) == trained
+    assert "already trained" in capsys.readouterr().err
+
+
+def test_training_again_elsewhere_gives_the_same_bytes(setting, trained, tmp_path):
+    tables, curated, vectors, config = setting
+
+    again = distill.train(curated, config, tmp_path, vectors=vectors)
+
+    assert again["weights_sha256"] == read_run(tables)["weights_sha256"]
+    assert again["training_data"] == read_run(tables)["training_data"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.jsonl", "model", "run.json"]
+
+
+def test_name_of_another_run_is_refused_with_what_differs(setting, trained):
+    _, curated, vectors, config = setting
+    other = config.model_copy(update={"learning_rate": 2e-3})
+
+    with pytest.raises(UserError, match=r"config\.learning_rate 0\.001, not 0\.002\. Choose another --name"):
+        distill.run(curated, other, name="small", vectors=vectors)
+
+
+def test_name_that_is_being_trained_is_refused_and_a_dead_trainers_lock_taken_over(setting):
+    folder = ModelFolder(setting[0], "locked")
+    with folder.lock(), pytest.raises(UserError, match=f"being trained by process {os.getpid()}"), folder.lock():
+        pass
+    folder.write(LOCK, {"pid": os.getpid(), "host": socket.gethostname(), "started": "1"})  # this pid, used before
+
+    with folder.lock():
+        assert folder.read(LOCK)["started"] != "1"
+    assert folder.read(LOCK) is None
+
+
+def test_a_term_for_vectors_without_vectors_is_refused(setting):
+    _, curated, _, config = setting
+
+    with pytest.raises(UserError, match="run score --vectors first"):
+        distill.run(curated, config, name="no_vectors")
+
+
+def test_a_version_without_training_rows_is_refused(setting, tmp_path):
+    untrainable = write_curated(Tables.at(str(tmp_path / "tables")), num_queries=2, num_negatives=1, split="test")
+
+    with pytest.raises(UserError, match="no triplet in its train split"):
+        distill.run(untrainable, setting[3].model_copy(update={"vectors": 0.0}), name="nothing")
+
+
+@pytest.mark.slow
+def test_what_stops_a_worker_reaches_the_user_as_it_is(ray_cluster, setting, tmp_path):
+    _, curated, vectors, config = setting
+    exploding = config.model_copy(update={"learning_rate": 1e30, "max_grad_norm": 1e30})
+
+    with pytest.raises(NonFiniteLoss, match="Lower learning_rate"):
+        distill.train(curated, exploding, tmp_path, vectors=vectors)
+
+
+@pytest.mark.slow
+def test_two_workers_killed_with_their_driver_go_on_to_identical_weights(ray_cluster, setting, tmp_path):
+    """The driver has a Ray of its own, which dies with it; then the same call goes on from the last checkpoint."""
+    tables, curated, vectors, config = setting
+    slow = config.model_copy(update={"num_workers": 2, "epochs": 20, "checkpoint_every_steps": 5})
+    undisturbed = distill.train(curated, slow, tmp_path / "undisturbed", vectors=vectors)
+    program = [sys.executable, "-c", DRIVER, tables.uri, str(curated), str(vectors), slow.model_dump_json()]
+    checkpoints = Path(tables.path("models", "killed", "ray", "checkpoints"))
+    with subprocess.Popen(program, env=os.environ | {"PYTHONPATH": REPOSITORY}, start_new_session=True) as driver:
+        while len(list(checkpoints.glob("checkpoint_*"))) < 2 and driver.poll() is None:
+            time.sleep(0.05)
+        os.killpg(driver.pid, signal.SIGKILL)
+    assert not Path(tables.path("models", "killed", "run.json")).exists()
+    before = (min(checkpoints.glob("checkpoint_*")) / "metrics.jsonl").read_text()
+
+    distill.run(curated, slow, name="killed", vectors=vectors)
+
+    assert read_run(tables, "killed")["weights_sha256"] == undisturbed["weights_sha256"]
+    metrics = Path(tables.path("models", "killed", "metrics.jsonl")).read_text()
+    assert metrics.startswith(before)  # with its times: those steps were not run again
+    lines = metrics.splitlines()
+    assert [json.loads(line)["step"] for line in lines] == list(range(80))

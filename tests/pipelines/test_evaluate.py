@@ -1,0 +1,188 @@
+"""Evaluating a tiny student from real tables: every system, the rows that are written, and what is refused."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from sentence_transformers import SentenceTransformer
+
+from pipelines import curate, evaluate
+from pipelines.curate import CurateConfig
+from pipelines.errors import UserError
+from pipelines.evaluate import EvaluateConfig
+from pipelines.storage import Lineage, Tables, new_version
+from pipelines.students.initialise import initialise_student
+from pipelines.students.weights import weights_sha256
+from pipelines.teachers.config import TeacherConfig, name_teacher
+from schemas import Models, ScoredTriplets, Triplets
+from tests.scored_versions import scored_rows
+from tests.tiny import WORDS, tiny_bi_encoder, tiny_cross_encoder, tiny_encoder
+
+QUICK = EvaluateConfig(num_permutations=100, num_resamples=100)
+METRICS = {"nDCG@10", "RR@10", "R@100"}
+
+
+def made_up(number: int) -> tuple[str, str, float, str, float]:
+    query = f"{WORDS[number]} {WORDS[number + 7]}"
+    return query, f"{query} and {WORDS[number + 3]}", 0.9, f"{WORDS[number + 11]} {number}", -0.9
+
+
+def make_root(folder: Path, kind: str = "cross_encoder") -> Tables:
+    """Ingested, scored, curated and distilled (not trained: the weights are moved a little), with a tiny teacher."""
+    tables = Tables.at(str(folder / "tables"))
+    make_teacher = {"cross_encoder": tiny_cross_encoder, "bi_encoder": tiny_bi_encoder}[kind]
+    teacher = TeacherConfig(teacher=make_teacher(folder / "judge"), teacher_kind=kind, max_tokens=64)
+    rows = scored_rows([made_up(number) for number in range(60)], teacher=name_teacher(teacher))
+    with new_version(tables, Triplets, Lineage("ingest", [], teacher)) as triplets:
+        triplets.write(rows.select(Triplets.polars_schema().keys()))
+    with new_version(tables, ScoredTriplets, Lineage("score", [triplets.version], teacher)) as scored:
+        scored.write(rows)
+        told = {"teacher": rows["teacher"][0], "teacher_kind": kind, "triplets": str(triplets.version), "share": 1.0}
+        scored.result.update({"teacher": told["teacher"], "complete": told})
+    config = CurateConfig(test_share=0.4, dev_share=0.0, max_drop_share=1.0)
+    distilled(tables, str(curate.run(scored.version, config).version), tiny_encoder(folder / "source"))
+    return tables
+
+
+def distilled(tables: Tables, curated: str, source: str) -> None:
+    model = initialise_student(source, "first", 2, dimensions=[32, 8], max_tokens=64, query_prompt="query ")
+    for number, parameter in enumerate(model.parameters()):
+        parameter.data += 0.05 * np.sin(number)
+    folder = Path(tables.path("models", "small", "model"))
+    model.save(str(folder), create_model_card=False)
+    sha256 = weights_sha256(folder)
+    row = {"model_id": f"small@{sha256[:12]}", "name": "small", "weights_sha256": sha256, "uri": str(folder),
+           "curated_version": curated, "vectors_version": None, "recipe": json.dumps({"source_model": source}),
+           "config_fingerprint": "0123456789ab", "code": "{}", "engine": "{}", "seconds": 1.0, "steps": 1,
+           "parents": ["source@0123456789ab"]}  # fmt: skip
+    with new_version(tables, Models, Lineage("distill", [tables.parse(curated)], QUICK)) as models:
+        models.write(pl.DataFrame([row], schema=Models.polars_schema()))
+
+
+def beir_folder(folder: Path) -> str:
+    (folder / "qrels").mkdir(parents=True)
+    corpus = [{"_id": f"d{n}", "title": WORDS[n], "text": f"{WORDS[n + 1]} {WORDS[n + 2]}"} for n in range(40)]
+    queries = [{"_id": f"q{n}", "text": f"{WORDS[n]} {WORDS[n + 2]}"} for n in range(5)]
+    for name, rows in [("corpus", corpus), ("queries", queries)]:
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (folder / "qrels" / "test.tsv").write_text("".join(f"q{n}\td{n}\t1\n" for n in range(5)))
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def cross(tmp_path_factory):
+    return make_root(tmp_path_factory.mktemp("cross"))
+
+
+@pytest.fixture(scope="module")
+def pets(tmp_path_factory):
+    return beir_folder(tmp_path_factory.mktemp("beir") / "pets")
+
+
+def test_every_system_is_measured_on_the_test_split_and_on_beir_at_every_dimension(cross, pets):
+    done = evaluate.run(cross, "small", QUICK, beir=[pets])
+
+    rows = done.version.scan().collect()
+    model_id = cross.latest("models").scan().collect()["model_id"][0]
+    teacher = cross.latest("curated_triplets").metadata()["result"]["teacher"]
+    test, beir = rows["data_set"].unique().sort(descending=True)
+    assert (test, beir[:10]) == ("curated_triplets@0/test", "beir/pets@")
+    dimensions = [(model_id, 8), (model_id, 32), ("bm25", 0), (teacher, 0)]
+    dimensions += [(f"untrained:{model_id}", 8), (f"untrained:{model_id}", 32)]
+    per_system = rows.group_by("data_set", "model_id", "dimension").agg(pl.len(), pl.col("metric").unique())
+    assert sorted(per_system.select("model_id", "dimension").unique().rows()) == sorted(dimensions)
+    queries = dict(rows.group_by("data_set").agg(pl.col("query_id").n_unique()).iter_rows())
+    assert queries[beir] == 5
+    assert queries[test] > 10
+    assert all(count == 3 * queries[name] for name, count in per_system.select("data_set", "len").iter_rows())
+    assert {frozenset(metrics) for metrics in per_system["metric"]} == {frozenset(METRICS)}
+    assert done.summary.height == 2 * 6
+    assert f"{test}: {queries[test]} queries" in done.text()
+
+
+def test_values_are_those_of_the_models_own_cosines(cross, pets):
+    """The student's R@100 and RR@10 of a BEIR query, by a full sort of plain sentence-transformers cosines."""
+    done = evaluate.run(cross, "small", QUICK, beir=[pets])
+    model = SentenceTransformer(cross.path("models", "small", "model"), device="cpu", truncate_dim=8)
+    corpus = [json.loads(line) for line in Path(pets, "corpus.jsonl").read_text().splitlines()]
+    query = json.loads(Path(pets, "queries.jsonl").read_text().splitlines()[2])
+
+    passages = model.encode_document([f"{row['title']} {row['text']}" for row in corpus])
+    cosines = model.similarity(model.encode_query([query["text"]]), passages)[0].numpy()
+    rank = 1 + int((cosines > cosines[2]).sum())
+
+    wanted = (
+        (pl.col("query_id") == query["_id"]) & (pl.col("dimension") == 8) & pl.col("model_id").str.starts_with("small@")
+    )
+    found = dict(done.version.scan().filter(wanted).select("metric", "value").collect().iter_rows())
+    assert found["RR@10"] == pytest.approx(1 / rank if rank <= 10 else 0)
+    assert found["R@100"] == 1
+    assert found["nDCG@10"] == pytest.approx(1 / np.log2(1 + rank) if rank <= 10 else 0)
+
+
+def test_a_second_evaluation_replaces_the_rows_and_gives_the_same(cross, pets):
+    first = evaluate.run(cross, "small", QUICK, beir=[pets])
+    second = evaluate.run(cross, "small", QUICK, beir=[pets])
+
+    assert second.version.version == first.version.version + 1
+    assert second.version.scan().collect().equals(first.version.scan().collect())
+    assert second.text() == first.text()
+
+
+def test_lineage_names_model_table_and_curation_and_keeps_the_overlap(cross):
+    written = evaluate.run(cross, "small", QUICK).version.metadata()
+
+    assert [one["version"] for one in written["inputs"]] == ["models@0", "curated_triplets@0"]
+    assert written["result"]["not_measured"] == {}
+    assert {row["kind"] for row in written["result"]["overlap"]} == {"query", "passage"}
+
+
+def test_a_bi_encoder_teacher_is_searched_at_every_dimension(tmp_path):
+    done = evaluate.run(make_root(tmp_path, "bi_encoder"), "small", QUICK)
+
+    rows = done.summary.filter(pl.col("system") == "teacher")
+    assert rows["dimension"].to_list() == [32, 8]
+    assert done.summary.filter(pl.col("system") == "student")["p_teacher"].null_count() == 0
+
+
+def test_systems_can_be_left_out(cross):
+    config = QUICK.model_copy(update={"compare_with": ("bm25",), "count_overlap": False})
+
+    done = evaluate.run(cross, "small", config)
+
+    assert done.summary["system"].unique().sort().to_list() == ["bm25", "student"]
+    assert done.overlap.is_empty()
+
+
+def test_a_teacher_that_is_gone_is_told_and_left_out(tmp_path, capsys):
+    tables = make_root(tmp_path)
+    shutil.rmtree(tmp_path / "judge")
+
+    done = evaluate.run(tables, "small", QUICK)
+
+    assert "teacher" not in done.summary["system"].to_list()
+    assert "teacher: not measured:" in done.text()
+    assert "teacher is not measured" in capsys.readouterr().err
+
+
+def test_another_teacher_in_the_same_place_is_not_taken_for_it(tmp_path):
+    tables = make_root(tmp_path)
+    tiny_cross_encoder(tmp_path / "judge", seed=9)
+
+    assert "was made with judge@" in evaluate.run(tables, "small", QUICK).not_measured["teacher"]
+
+
+def test_what_cannot_be_evaluated_is_refused(cross, tmp_path):
+    with pytest.raises(UserError, match=r"no model 'large' .*found: small"):
+        evaluate.run(cross, "large", QUICK)
+    with pytest.raises(UserError, match="is no folder"):
+        evaluate.run(cross, "small", QUICK, beir=[str(tmp_path / "absent")])
+    shutil.copytree(cross.uri, tmp_path / "tables")
+    moved = Tables.at(str(tmp_path / "tables"))
+    weights = Path(moved.path("models", "small", "model", "model.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
+    with pytest.raises(UserError, match="trained over or changed"):
+        evaluate.run(moved, "small", QUICK)

@@ -1,0 +1,214 @@
+"""Files of every known format come out as the same rows; files that cannot be read say why and what to do."""
+
+import gzip
+import json
+import re
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+import zstandard
+
+from pipelines import raw_rows
+from pipelines.errors import UserError
+from pipelines.formats import find_files, open_file
+from pipelines.storage.fingerprint import text_id
+
+ROWS = [
+    {"query": "q1", "positive": 'a "quoted"\nline', "negative": "n,1"},
+    {"query": "q2", "positive": "p", "negative": "ñ"},
+]
+JSON_LINES = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
+CSV = 'query,positive,negative\nq1,"a ""quoted""\nline","n,1"\nq2,p,ñ\n'.encode()
+
+
+def parquet_bytes(rows, **options):
+    sink = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), sink, **options)
+    return sink.getvalue().to_pybytes()
+
+
+def write(tmp_path, content, name="train.data"):
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return str(path)
+
+
+def read(path):
+    return [row for batch in open_file(path).batches() for row in batch]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        JSON_LINES,
+        b"\xef\xbb\xbf" + JSON_LINES.replace(b"\n", b"\r\n"),
+        gzip.compress(JSON_LINES),
+        gzip.compress(JSON_LINES[:-40]) + gzip.compress(JSON_LINES[-40:]),
+        zstandard.compress(JSON_LINES),
+        CSV,
+        b"\xef\xbb\xbf" + CSV,
+        b"query,positive,negative\r\n" + CSV.partition(b"\n")[2].replace(b"\nq2", b"\r\nq2"),
+        CSV.replace(b"n,1", b"n\t1").replace(b",", b"\t").replace(b"n\t1", b"n,1"),
+        gzip.compress(CSV),
+        zstandard.compress(CSV),
+        parquet_bytes(ROWS),
+    ],
+    ids="json_lines bom_and_crlf gzip gzip_members zstd csv csv_bom csv_crlf tsv csv_gzip csv_zstd parquet".split(),
+)
+def test_a_format_is_told_by_content_and_gives_the_same_rows(tmp_path, content):
+    assert [row.value for row in read(write(tmp_path, content))] == ROWS
+
+
+def test_json_lines_are_numbered_by_line_and_blank_lines_are_no_rows(tmp_path):
+    path = write(tmp_path, b'\n{"a": 1}\n  \n[1]\n{"a": \n\xff{}\n"\\ud800"')
+
+    assert [(row.number, row.value, row.problem) for row in read(path)] == [
+        (2, {"a": 1}, None),
+        (4, None, "not_an_object"),
+        (5, None, "not_json"),
+        (6, None, "not_utf8"),
+        (7, None, "not_an_object"),
+    ]
+
+
+def test_deep_nesting_and_huge_numbers_are_bad_rows_and_not_crashes(tmp_path):
+    path = write(tmp_path, b'{"a": 1}\n{"a": ' + b"[" * 100_000 + b"\n" + b'{"a": ' + b"1" * 5000 + b"}\n")
+
+    assert [row.problem for row in read(path)] == [None, "not_json", "not_json"]
+
+
+def test_csv_rows_are_numbered_below_the_header_and_an_empty_field_is_absent(tmp_path):
+    path = write(tmp_path, b"query,positive\n\nq1,\n   \nq2,p,extra\n\xff,p\n")
+
+    assert [(row.number, row.value, row.problem) for row in read(path)] == [
+        (1, {"query": "q1", "positive": None}, None),
+        (2, None, "wrong_number_of_fields"),
+        (3, None, "not_utf8"),
+    ]
+
+
+def test_a_quote_that_is_never_closed_shows_as_every_line_it_swallowed(tmp_path):
+    path = write(tmp_path, b'query,positive\nq1,p1\nq2,"open\nq3,p3\nq4,p4\n')
+
+    assert [(row.number, row.problem) for row in read(path)] == [
+        (1, None),
+        (2, "not_csv"),
+        (3, "not_csv"),
+        (4, "not_csv"),
+    ]
+
+
+def test_reading_goes_on_after_broken_quotes(tmp_path):
+    path = write(tmp_path, b'query,positive\n"q1"x,p1\nq2,p2\n')
+
+    assert [(row.value, row.problem) for row in read(path)] == [
+        (None, "not_csv"),
+        ({"query": "q2", "positive": "p2"}, None),
+    ]
+
+
+def test_long_csv_fields_are_read(tmp_path):
+    path = write(tmp_path, b"query,positive\nq," + b"x" * 300_000 + b"\n")
+
+    assert len(read(path)[0].value["positive"]) == 300_000
+
+
+def test_parquet_reads_only_the_columns_asked_for_and_numbers_rows_across_row_groups(tmp_path):
+    path = write(tmp_path, parquet_bytes([{"a": i, "b": "x"} for i in range(10)], row_group_size=3))
+    rows = [row for batch in open_file(path).batches(["a"]) for row in batch]
+
+    assert [(row.number, row.value) for row in rows] == [(i + 1, {"a": i}) for i in range(10)]
+
+
+def test_a_parquet_string_that_is_not_utf8_is_one_bad_row(tmp_path):
+    column = pyarrow.Array.from_buffers(
+        pyarrow.string(),
+        3,
+        pyarrow.array([b"good", b"\xff\xfe", b"fine"], pyarrow.binary()).buffers(),
+    )
+    pyarrow.parquet.write_table(pyarrow.table({"query": column}), tmp_path / "bad.parquet")
+
+    assert [(row.number, row.value, row.problem) for row in read(str(tmp_path / "bad.parquet"))] == [
+        (1, {"query": "good"}, None),
+        (2, None, "not_utf8"),
+        (3, {"query": "fine"}, None),
+    ]
+
+
+def test_rows_come_in_batches_of_bounded_rows_and_bytes_before_the_file_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(raw_rows, "BATCH_ROWS", 100)
+    monkeypatch.setattr(raw_rows, "BATCH_BYTES", 3000)
+    path = write(tmp_path, b'{"a": "x"}\n' * 250 + b'{"a": "%s"}\n' % (b"x" * 1000) * 7 + b'{"a": ')
+    batches = open_file(path).batches()
+
+    assert len(next(batches)) == 100
+    assert [len(batch) for batch in batches] == [100, 53, 3, 2]
+
+
+def test_a_line_too_long_for_memory_is_one_bad_row(tmp_path, monkeypatch):
+    monkeypatch.setattr(raw_rows, "LINE_BYTES", 100)
+    path = write(tmp_path, b'{"a": 1}\n{"a": "%s"}\n{"a": 2}\n' % (b"x" * 1000))
+
+    assert [(row.number, row.problem) for row in read(path)] == [(1, None), (2, "line_too_long"), (3, None)]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "empty, expected rows"),
+        (b" \n\n\t\n", "only blank lines"),
+        (gzip.compress(b""), "empty"),
+        (b'[\n {"query": "q"}\n]', r"JSON array.*jq -c '\.\[\]'"),
+        (b'{\n "query": "q"\n}\n', r"no JSON object on any of its first 3 lines.*jq -c \."),
+        (b"just words\nand more\n", "begins with 'just words'.*neither of the known formats.*JSON Lines"),
+        (b"\x7fELF,\x00\x01\x02", "neither of the known formats"),
+        ("query,positive".encode("utf-16"), "UTF-16.*iconv"),
+        ("fråga,query\n".encode("latin-1"), "line 1 is not UTF-8.*iconv"),
+        (b"query,query,positive\n", "'query' twice"),
+        (b"query,positive\rq,p\r", "line 1 is no header"),
+        (parquet_bytes(ROWS)[:-20], "be read.*fetch it or write it again"),
+        (parquet_bytes(ROWS)[:6], "be read"),
+        (parquet_bytes(ROWS[:1]).replace(b"PAR1", b"XXXX"), "neither of the known"),
+        (gzip.compress(JSON_LINES)[:12], "be read.*[Tt]runcated"),
+        (zstandard.compress(JSON_LINES)[:-3], "be read.*[Tt]runcated"),
+    ],
+)
+def test_a_file_that_cannot_be_read_says_what_was_found_and_what_to_do(tmp_path, content, said):
+    path = write(tmp_path, content)
+
+    with pytest.raises(UserError, match=f"(?s)^{re.escape(path)} .*{said}"):
+        open_file(path)
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, zstandard.compress])
+def test_a_file_that_breaks_off_half_way_is_refused_with_the_row(tmp_path, compress):
+    lines = "".join(json.dumps({"query": text_id(str(i))}) + "\n" for i in range(100_000)).encode()
+    path = write(tmp_path, compress(lines)[:-1000])
+
+    with pytest.raises(UserError, match=r"breaks off or is damaged after row [\d,]+.*nothing of this input was taken"):
+        read(path)
+
+
+def test_a_folder_is_read_recursively_and_sorted_and_what_is_no_data_is_named(tmp_path, capsys):
+    for name in ["b/2.csv", "b/1.jsonl.gz", "a.parquet", ".hidden.jsonl", "_SUCCESS", "_tmp/x.jsonl", "README.md"]:
+        write(tmp_path, b"x", name)
+    write(tmp_path, b"x", "dataset_info.json")
+
+    assert find_files([str(tmp_path)]) == [str(tmp_path / name) for name in ["a.parquet", "b/1.jsonl.gz", "b/2.csv"]]
+    told = capsys.readouterr().err
+    assert "README.md" in told
+    assert "dataset_info.json" in told
+    assert "hidden" not in told
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("missing.jsonl", "does not exist"), ("empty", "holds no data file"), ("s3://b/x", "is a URL")]
+)
+def test_an_input_without_data_is_refused(tmp_path, name, said):
+    (tmp_path / "empty").mkdir()
+    write(tmp_path, b"x", "empty/LICENSE.txt")
+
+    with pytest.raises(UserError, match=said):
+        find_files([name if "://" in name else str(tmp_path / name)])

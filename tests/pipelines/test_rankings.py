@@ -1,0 +1,72 @@
+"""What encoders, cross-encoders and BM25 rank: order, cuts, depth, and texts that cannot be read."""
+
+import numpy as np
+import pytest
+from sentence_transformers import SentenceTransformer
+
+from pipelines.evaluation_sets import EvaluationSet
+from pipelines.rankings import StudentEncoder, bm25_ranking, dense_rankings, reranked
+from pipelines.teachers.cross_encoder import CrossEncoderTeacher
+from tests.tiny import tiny_bi_encoder, tiny_cross_encoder
+
+CORPUS = {"p1": "red king", "p2": "blue fish in the sea", "p3": "the king", "p4": "old winter night"}
+QUERIES = {"q1": "king", "q2": "blue sea"}
+SET = EvaluationSet("made/up", QUERIES, CORPUS, {"q1": {"p3": 1}, "q2": {"p2": 1}})
+
+
+class Compass:
+    """Encodes the texts of one set by the vectors it is given."""
+
+    def __init__(self, vectors):
+        self.vectors = vectors
+
+    def encode(self, texts, kind, /):
+        return np.array([self.vectors[text] for text in texts], dtype=np.float32)
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    return CrossEncoderTeacher(tiny_cross_encoder(tmp_path_factory.mktemp("teacher")), max_tokens=64)
+
+
+def test_an_encoder_ranks_by_cosine_at_each_dimension():
+    passages = {"red king": [1, 0], "blue fish in the sea": [1, 9], "the king": [-1, 0], "old winter night": [3, 1]}
+    found = dense_rankings(Compass({"king": [1, 0], "blue sea": [0, 1], **passages}), SET, [2, 1])
+
+    assert found[2] == {"q1": ["p1", "p4", "p2", "p3"], "q2": ["p2", "p4", "p1", "p3"]}
+    assert found[1]["q1"] == ["p1", "p2", "p4", "p3"]  # on one dimension three are equal: in order of their ids
+
+
+def test_a_student_encodes_with_its_own_prompts(tmp_path):
+    folder = tiny_bi_encoder(tmp_path, prompts={"query": "what is ", "document": "passage "})
+    encoder = StudentEncoder(SentenceTransformer(folder, device="cpu"), batch_size=2)
+    plain = SentenceTransformer(folder, device="cpu")
+    texts = ["king", "blue fish in the sea", "a"]
+
+    for kind, prompt in [("query", "what is "), ("passage", "passage ")]:
+        expected = plain.encode([prompt + text for text in texts])
+        np.testing.assert_allclose(encoder.encode(texts, kind), expected, atol=1e-5)
+
+
+def test_bm25_ranks_only_passages_that_share_a_word():
+    assert bm25_ranking(SET) == {"q1": ["p3", "p1"], "q2": ["p2"]}
+
+
+def test_a_cross_encoder_sorts_what_it_reads_and_leaves_the_rest(teacher):
+    first_stage = {"q1": ["p1", "p2", "p3", "p4"], "q2": ["p4"]}
+    scores = dict(zip(CORPUS, teacher.score(["king"] * 4, list(CORPUS.values())).score.tolist(), strict=True))
+
+    whole = reranked(teacher, SET, first_stage, depth=100)
+    part = reranked(teacher, SET, first_stage, depth=3)
+
+    assert whole == {"q1": sorted(CORPUS, key=scores.__getitem__, reverse=True), "q2": ["p4"]}
+    assert part["q1"] == [*sorted(["p1", "p2", "p3"], key=scores.__getitem__, reverse=True), "p4"]
+
+
+def test_a_pair_that_cannot_be_scored_comes_last_among_those_read(teacher):
+    broken = SET._replace(corpus=CORPUS | {"p1": "\ud800"})
+
+    ranking = reranked(teacher, broken, {"q1": ["p1", "p2", "p3"]}, depth=100)["q1"]
+
+    assert ranking[-1] == "p1"
+    assert set(ranking) == {"p1", "p2", "p3"}

@@ -1,0 +1,86 @@
+"""A tiny training of the loop: a student, a token cache, and runs that can be killed at a step."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from sentence_transformers import SentenceTransformer
+
+from pipelines.students.config import TrainingConfig
+from pipelines.students.loop import STATE, TrainingSummary, train_student
+from pipelines.students.tokens import TokenCache
+
+WIDTH = 32
+SETTINGS = {
+    "dimensions": (32, 8),
+    "epochs": 2,
+    "triplets_per_step": 12,
+    "length_window_steps": 2,
+    "learning_rate": 1e-3,
+    "tokens_per_forward": 120,
+    "checkpoint_every_steps": 7,
+    "vectors": 0.5,
+    "info_nce": 0.5,
+}
+
+
+class Killed(Exception):
+    """What a test raises from a callback to stop a run there."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where the untrained student and the token cache lie: all that a rank needs, and can be sent to a process."""
+
+    untrained: str
+    cache: str
+
+    def student(self, dropout: float = 0.0) -> SentenceTransformer:
+        config = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
+        return SentenceTransformer(self.untrained, device="cpu", config_kwargs=config)
+
+    def train(
+        self,
+        folder: Path,
+        *,
+        resume_from: Path | None = None,
+        kill_at_step: int | None = None,
+        kill_at_checkpoint: int | None = None,
+        dtype: torch.dtype = torch.float32,
+        **changes: Any,
+    ) -> tuple[TrainingSummary, SentenceTransformer, list[dict[str, Any]]]:
+        """One rank's run; raises Killed after a step's line of metrics, or after a checkpoint was saved."""
+        student = self.student(changes.get("dropout", 0.0)).to(dtype)
+        lines: list[dict[str, Any]] = []
+
+        def on_step(line: dict[str, Any], num_steps: int) -> None:
+            lines.append(line)
+            if line["step"] == kill_at_step:
+                raise Killed
+
+        def on_checkpoint(step: int, checkpoint: Path | None) -> None:
+            if step == kill_at_checkpoint:
+                raise Killed
+
+        summary = train_student(
+            student,
+            TokenCache.open(Path(self.cache)),
+            TrainingConfig(**(SETTINGS | changes)),
+            folder=folder,
+            device=torch.device("cpu"),
+            resume_from=resume_from,
+            on_checkpoint=on_checkpoint,
+            on_step=on_step,
+        )
+        return summary, student, lines
+
+
+def weights_of(student: SentenceTransformer) -> torch.Tensor:
+    """All weights in one row."""
+    return torch.cat([parameter.detach().flatten() for parameter in student.parameters()])
+
+
+def steps_saved(folder: Path) -> list[int]:
+    """The steps of the checkpoints in a rank's folder."""
+    return sorted(int(path.parent.name.removeprefix("step_")) for path in folder.glob(f"*/{STATE}"))
