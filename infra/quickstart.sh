@@ -103,7 +103,7 @@ questions=("${@:-}")
 if [[ -z ${questions[0]} ]]; then
   questions=("How do I split data into training and test sets?" "run a function on many machines in parallel" "read a CSV file lazily")
 fi
-say "Two acts: 1, without training, about 2 minutes; 2, with training, about 4 minutes (2 cores)."
+say "Two acts: 1 without training, 2 with. Working folder: $work/, made anew by each run."
 setup
 source .venv/bin/activate
 mkdir -p $work

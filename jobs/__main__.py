@@ -12,11 +12,8 @@ from types import FrameType
 from typing import NoReturn
 
 import typer
-from typer._click.exceptions import Abort, ClickException
 
 from jobs import (
-    bench,
-    check,
     curate,
     diff,
     distill,
@@ -30,7 +27,6 @@ from jobs import (
     reproduce,
     run,
     score,
-    submit,
 )
 from pipelines.errors import UserError
 
@@ -42,26 +38,29 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 COMMANDS = (
-    check, ingest, mine, score, curate, distill, evaluate, publish,
-    run, reproduce, history, diff, query, models, submit, bench,
+    ingest, mine, score, curate, distill, evaluate, publish,
+    run, reproduce, history, diff, query, models,
 )  # fmt: skip
 for command in COMMANDS:
     app.command(command.__name__.rpartition(".")[2], help=command.__doc__)(command.main)
 
 
+class Interrupted(BaseException):
+    """SIGINT or SIGTERM; not a KeyboardInterrupt, which typer would turn into an exit code of its own."""
+
+
 def main() -> int:
     """Run the command of sys.argv; returns the exit code."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
-        code = app(standalone_mode=False, prog_name="python -m jobs")
-        return code if isinstance(code, int) else 0
-    except ClickException as error:
-        error.show(file=sys.stderr)
-        return 2
+        app(prog_name="python -m jobs")
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except (KeyboardInterrupt, Abort):
+    except Interrupted:
         print("interrupted; the same command goes on where it stopped", file=sys.stderr)
         return 3
     except OSError as error:
@@ -71,10 +70,11 @@ def main() -> int:
         traceback.print_exc()
         print("error: this is not your input's fault; the same command may be run again", file=sys.stderr)
         return 1
+    return 0
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
+    raise Interrupted
 
 
 def _leave(code: int) -> NoReturn:

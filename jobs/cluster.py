@@ -1,5 +1,6 @@
 """The one place that connects to Ray: the cluster that is there, or a local one for the time of the command."""
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -24,18 +25,16 @@ def connect() -> None:
     if address:
         is_job = bool(os.environ.get("RAY_JOB_ID") or os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"))
         upload = None if is_job else {"working_dir": str(REPOSITORY), "excludes": NOT_UPLOADED}
-        ray.init(address=address, runtime_env=upload, logging_level="warning", log_to_driver=True)
+        ray.init(address=address, runtime_env=upload, logging_level=logging.WARNING, log_to_driver=True)
     else:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # nobody else can reach a local cluster's ports
         ray.init(
             include_dashboard=False,
-            logging_level="error",
+            logging_level=logging.ERROR,
             log_to_driver=False,
             runtime_env={"env_vars": {"PYTHONPATH": str(REPOSITORY)}},
         )
-    nodes = len(ray.nodes())
-    resources = ray.cluster_resources()
-    print(
-        f"ray: {nodes} node{'s' if nodes > 1 else ''}, {resources.get('CPU', 0):g} CPUs, {resources.get('GPU', 0):g} GPUs",
-        file=sys.stderr,
-    )
+    nodes = ray.nodes()  # type: ignore[no-untyped-call]
+    resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    num_cpus, num_gpus = (resources.get(kind, 0) for kind in ("CPU", "GPU"))
+    print(f"ray: nodes {len(nodes)}, CPUs {num_cpus:g}, GPUs {num_gpus:g}", file=sys.stderr)

@@ -1,12 +1,15 @@
 """Options that the commands share, and what they stand for."""
 
-from typing import TYPE_CHECKING, Annotated
+import json
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
 from pipelines.errors import UserError
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from pipelines.storage import Tables, TableVersion
 
 TablesOption = Annotated[
@@ -20,7 +23,9 @@ NoteOption = Annotated[str, typer.Option("--note", help="kept in the commit of e
 JsonOption = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
 BeirOption = Annotated[list[str] | None, typer.Option("--beir", help="BEIR folder to evaluate on; may be repeated")]
 InputOption = Annotated[list[str], typer.Option("--input", help="file or folder; may be repeated")]
-SourceOption = Annotated[str | None, typer.Option("--source", help="name of the corpus; else the file's own, or its stem")]
+SourceOption = Annotated[
+    str | None, typer.Option("--source", help="name of the corpus; else the file's own, or its stem")
+]
 LicenceOption = Annotated[str | None, typer.Option("--licence", help="SPDX name, e.g. CC-BY-4.0")]
 ColumnsOption = Annotated[
     str | None, typer.Option("--columns", help="which column is which, e.g. query=q,positive=doc,negative=bad")
@@ -33,7 +38,9 @@ def open_tables(tables: str | None) -> "Tables":
     from pipelines.storage import Tables
 
     if not tables:
-        raise UserError("no root for the tables was given; expected --tables FOLDER or s3://bucket/prefix, or TABLES set")
+        raise UserError(
+            "no root for the tables was given; expected --tables FOLDER or s3://bucket/prefix, or TABLES set"
+        )
     return Tables.at(tables)
 
 
@@ -45,12 +52,30 @@ def parse_columns(text: str | None) -> dict[str, str]:
     return {name.strip(): column.strip() for name, _, column in pairs}
 
 
-def print_versions(versions: "list[TableVersion]", as_json: bool = False, **more: object) -> None:
+def print_versions(versions: "list[TableVersion]", as_json: bool = False, file: TextIO | None = None) -> None:
     """One `table@version` a line, or one JSON object."""
-    import json
+    if as_json:
+        print(json.dumps({version.name: str(version) for version in versions}), file=file)
+    for version in () if as_json else versions:
+        print(version, file=file, flush=True)
+
+
+def print_frame(frame: "pl.DataFrame", as_json: bool = False, file: TextIO | None = None) -> None:
+    """All rows of a frame as a plain table, or as JSON rows."""
+    import polars as pl
 
     if as_json:
-        print(json.dumps({version.name: str(version) for version in versions} | more, default=str))
-    else:
-        for version in versions:
-            print(version)
+        print(frame.write_json(), file=file)
+        return
+    with pl.Config(
+        tbl_rows=-1,
+        tbl_cols=-1,
+        tbl_width_chars=200,
+        fmt_str_lengths=80,
+        fmt_table_cell_list_len=-1,
+        tbl_hide_dataframe_shape=True,
+        tbl_hide_column_data_types=True,
+        tbl_formatting="ASCII_MARKDOWN",
+        thousands_separator=",",
+    ):
+        print(frame, file=file)

@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from pipelines.config import Config
 from pipelines.curate import CurateConfig
@@ -25,12 +25,12 @@ RECIPES = Path(__file__).parent / "recipes"
 class Recipe(Config):
     """Everything that a run can be told, one part per stage."""
 
-    ingest: IngestConfig = Field(default_factory=IngestConfig)
-    mine: MineConfig = Field(default_factory=MineConfig)
-    score: ScoreConfig = Field(default_factory=ScoreConfig)
-    curate: CurateConfig = Field(default_factory=CurateConfig)
-    distill: DistillConfig = Field(default_factory=DistillConfig)
-    evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
+    ingest: IngestConfig = IngestConfig()
+    mine: MineConfig = MineConfig()
+    score: ScoreConfig = ScoreConfig()
+    curate: CurateConfig = CurateConfig()
+    distill: DistillConfig = DistillConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
 
 
 def load_recipe(name_or_path: str, overrides: list[str] | None, note: str = "") -> Recipe:

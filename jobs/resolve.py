@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from pipelines.errors import UserError
 
 if TYPE_CHECKING:
+    from jobs.recipe import Recipe
     from pipelines.storage import Tables, TableVersion
 
 MADE_BY = {
@@ -31,3 +32,8 @@ def resolve(tables: "Tables", name: str, given: str | None) -> "TableVersion":
         newest = next((version for version, told in newest.history() if told.get("result", {}).get("complete")), newest)
     print(f"from {newest} (the newest)", file=sys.stderr)
     return newest
+
+
+def newest_vectors(tables: "Tables", recipe: "Recipe") -> "TableVersion | None":
+    """The newest teacher_vectors, if the recipe's objective has a term for them."""
+    return tables.latest("teacher_vectors") if recipe.distill.vectors else None

@@ -1,4 +1,7 @@
-"""Score every query/passage pair of a triplets version with the recipe's teacher; goes on where it stopped."""
+"""Score every query/passage pair with the recipe's teacher.
+
+Goes on where it stopped; several may run at once.
+"""
 
 from typing import Annotated
 
@@ -30,12 +33,9 @@ def main(
     from jobs.cluster import connect
     from jobs.recipe import load_recipe
     from jobs.resolve import resolve
-    from pipelines import score, vectors as teacher_vectors
+    from pipelines import score
 
     config = load_recipe(recipe, set_, note).score
     triplets = resolve(open_tables(tables), "triplets", from_)
     connect()
-    versions = [score.run(triplets, config, share=share, dry_run=dry_run)]
-    if vectors and not dry_run:
-        versions.append(teacher_vectors.run(triplets, config, share=share))
-    print_versions([version for version in versions if version is not None], as_json)
+    print_versions(score.run(triplets, config, share=share, vectors=vectors, dry_run=dry_run), as_json)

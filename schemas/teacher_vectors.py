@@ -15,6 +15,7 @@ class TeacherVectors(Table):
     teacher: str = pa.Field(str_matches=r"^.+@[0-9a-f]{12}$")
     kind: str = pa.Field(isin=["query", "passage"])
     vector: Vector  # unit length
+    tokens_cut: pl.Int32 = pa.Field(ge=0)  # tokens of the text beyond the teacher's maximum
 
     class Config:
         name = "teacher_vectors"

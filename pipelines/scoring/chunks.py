@@ -1,4 +1,4 @@
-"""What runs on the cluster for one chunk of a scoring run: read, score, write. No commits here, and no driver state.
+"""What runs on the cluster for one chunk of a scoring run: read, score, write. No commits and no driver state here.
 
     read_chunk     rows of the pinned triplets version in a query range, less what this teacher has scored already
     ChunkScorer    an actor with the teacher: each unique (query, passage) of the chunk once
@@ -11,13 +11,15 @@ empty chunk still arrives.
 import io
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 import torch
 
 from pipelines.errors import UserError
 from pipelines.storage import DataFile, QueryRange, Tables, TableVersion, write_file
 from pipelines.teachers.config import TeacherConfig, load_teacher
-from schemas import ScoredTriplets
+from schemas import ScoredTriplets, Table
 
 if TYPE_CHECKING:
     from pipelines.teachers.config import Teacher
@@ -52,26 +54,65 @@ def unscored(
 
 
 def read_chunk(row: Row, triplets: TableVersion, teacher: str, share: Share) -> Row:
-    """The chunk's rows to score; pairs that the teacher has scored in this range already carry their scores.
+    """The chunk's rows to score; pairs whose score is known already carry it.
 
     They are read against the newest scored version, whose number goes along: the commit looks at what came after.
     """
     chunk = QueryRange(row["lower"], row["upper"])
-    scored = triplets.tables.latest("scored_triplets")
+    scored, vectors = (triplets.tables.latest(name) for name in ("scored_triplets", "teacher_vectors"))
     rows = unscored(triplets, scored, teacher, chunk, share).collect().sort("query_id", "triplet_id")
-    known = no_pairs() if scored is None or not len(rows) else known_pairs(scored, teacher, chunk)
-    return {**row, "base": -1 if scored is None else scored.version, "rows": pack(rows), "known": pack(known)}
+    known = [no_pairs()]
+    if scored is not None and len(rows):
+        known.append(scored_pairs(scored, teacher, chunk))
+    if vectors is not None and len(rows):
+        known.append(cosines(pairs_to_score(rows), vectors, teacher))
+    pairs = pl.concat(known).unique(["query_id", "passage_id"], keep="first", maintain_order=True)
+    return {**row, "base": -1 if scored is None else scored.version, "rows": pack(rows), "known": pack(pairs)}
 
 
 def no_pairs() -> pl.DataFrame:
-    """`known_pairs` of a teacher that has scored nothing."""
+    """Known pairs where nothing is known."""
     return pl.DataFrame(schema={"query_id": pl.String, "passage_id": pl.String, **PAIR_SCORES})
 
 
-def known_pairs(scored: TableVersion, teacher: str, chunk: QueryRange) -> pl.DataFrame:
+def scored_pairs(scored: TableVersion, teacher: str, chunk: QueryRange) -> pl.DataFrame:
     """The pairs of a query range that the teacher has scored without error."""
     of_teacher = (pl.col("teacher") == pl.lit(teacher)) & pl.col("scoring_error").is_null()
     return pairs_of(scored.scan().filter(chunk.contains("query_id") & of_teacher).collect())
+
+
+def cosines(pairs: pl.DataFrame, vectors: TableVersion, teacher: str) -> pl.DataFrame:
+    """The pairs both of whose texts have a vector by this bi-encoder, with the score and relevance these give."""
+    ids = pl.concat([pairs["query_id"], pairs["passage_id"]]).unique()
+    of_teacher = (pl.col("teacher") == pl.lit(teacher)) & pl.col("text_id").is_in(ids.implode())
+    stored = vectors.scan().filter(of_teacher).select("text_id", "kind", "vector", "tokens_cut").collect()
+    for side, kind in (("query", "query"), ("passage", "passage")):
+        of_kind = stored.filter(pl.col("kind") == kind).drop("kind")
+        named = of_kind.rename({"text_id": f"{side}_id", "vector": f"{side}_vector", "tokens_cut": f"{side}_cut"})
+        pairs = pairs.join(named, on=f"{side}_id", how="inner", maintain_order="left")
+    if not len(pairs):
+        return no_pairs()
+    query_ND, passage_ND = (_matrix(pairs[f"{side}_vector"]) for side in ("query", "passage"))
+    score = (query_ND * passage_ND).sum(axis=1).clip(-1, 1)
+    return pairs.select(
+        "query_id",
+        "passage_id",
+        score=pl.lit(pl.Series(score, dtype=pl.Float32)),
+        relevance=pl.lit(pl.Series((1 + score) / 2, dtype=pl.Float32)),
+        tokens_cut=pl.col("query_cut") + pl.col("passage_cut"),
+        error=pl.lit(None, dtype=pl.String),
+    )
+
+
+def _matrix(vectors: pl.Series) -> npt.NDArray[np.float32]:
+    """Vectors of one length as rows of a matrix."""
+    return vectors.explode().to_numpy().reshape(len(vectors), -1)
+
+
+def pairs_to_score(rows: pl.DataFrame) -> pl.DataFrame:
+    """The unique (query, passage) of some triplets."""
+    sides = [rows.select("query_id", "query", passage_id=f"{side}_id", passage=side) for side in SIDES]
+    return pl.concat(sides).unique(["query_id", "passage_id"], keep="first", maintain_order=True)
 
 
 def pairs_of(scored: pl.DataFrame) -> pl.DataFrame:
@@ -95,9 +136,7 @@ def score_triplets(rows: pl.DataFrame, known: pl.DataFrame, teacher: "Teacher") 
 
     A triplet one of whose pairs the teacher cannot score keeps its row: both scores null, `scoring_error` says why.
     """
-    sides = [rows.select("query_id", "query", passage_id=f"{side}_id", passage=side) for side in SIDES]
-    pairs = pl.concat(sides).unique(["query_id", "passage_id"], keep="first", maintain_order=True)
-    todo = pairs.join(known, on=["query_id", "passage_id"], how="anti", maintain_order="left")
+    todo = pairs_to_score(rows).join(known, on=["query_id", "passage_id"], how="anti", maintain_order="left")
     scores = teacher.score(todo["query"].to_list(), todo["passage"].to_list())
     fresh = todo.select("query_id", "passage_id").with_columns(
         pl.Series("score", scores.score, pl.Float32),
@@ -118,8 +157,8 @@ def score_triplets(rows: pl.DataFrame, known: pl.DataFrame, teacher: "Teacher") 
     return scored.select(ScoredTriplets.polars_schema().keys())
 
 
-class ChunkScorer:
-    """One teacher on one device; `__call__` scores one chunk.
+class TeacherActor:
+    """One teacher on one device.
 
     A teacher that cannot be used does not raise here, where Ray would restart the actor for ever: its chunks come
     back unscored with `refused` saying why, and the driver raises.
@@ -133,31 +172,42 @@ class ChunkScorer:
             self.teacher = load_teacher(config)
             if self.teacher.name != name:
                 raise UserError(
-                    f"a worker's copy of teacher {config.teacher} is {self.teacher.name}, the driver's is {name}; put the "
-                    f"same files on every node, or give a hub id with teacher_revision, or an s3:// folder"
+                    f"a worker's copy of teacher {config.teacher} is {self.teacher.name}, the driver's is {name}; put "
+                    f"the same files on every node, or give a hub id with teacher_revision, or an s3:// folder"
                 )
         except UserError as error:
             self.refused = str(error)
 
     def __call__(self, row: Row) -> Row:
-        rows, known = unpack(row["rows"]), unpack(row["known"])
+        rows = unpack(row["rows"])
         told = {key: row[key] for key in ("lower", "upper", "base")}
         if self.refused or not len(rows):
             return {**told, "rows": b"", "refused": self.refused}
         try:
-            return {**told, "rows": pack(score_triplets(rows, known, self.teacher)), "refused": ""}
+            return {**told, "rows": pack(self.work(rows, row)), "refused": ""}
         except UserError as error:
             return {**told, "rows": b"", "refused": str(error)}
 
+    def work(self, rows: pl.DataFrame, row: Row) -> pl.DataFrame:
+        """What the chunk's rows become."""
+        raise NotImplementedError
 
-def write_chunk(row: Row, tables: Tables) -> Row:
+
+class ChunkScorer(TeacherActor):
+    """Scores the pairs of a chunk of triplets."""
+
+    def work(self, rows: pl.DataFrame, row: Row) -> pl.DataFrame:
+        return score_triplets(rows, unpack(row["known"]), self.teacher)
+
+
+def write_chunk(row: Row, tables: Tables, table: type[Table]) -> Row:
     """Validate the chunk and write it as one file, not yet part of any version."""
     told = {key: row[key] for key in ("lower", "upper", "base", "refused")}
-    if not row["rows"]:
+    rows = unpack(row["rows"]) if row["rows"] else pl.DataFrame()
+    if not len(rows):
         return {**told, **DataFile("", 0, 0, "")._asdict(), "num_errors": 0}
-    rows = unpack(row["rows"])
-    file = write_file(tables, ScoredTriplets, rows)
-    return {**told, **file._asdict(), "num_errors": len(rows) - rows["scoring_error"].null_count()}
+    num_errors = len(rows) - rows["scoring_error"].null_count() if "scoring_error" in rows.columns else 0
+    return {**told, **write_file(tables, table, rows)._asdict(), "num_errors": num_errors}
 
 
 def pack(frame: pl.DataFrame) -> bytes:

@@ -1,13 +1,13 @@
 """The Ray Data pipeline of a scoring run: three operators over an actor pool. No commits in here.
 
-    chunks --read_chunk (tasks)--> rows --ChunkScorer (actors: GPU where there is one)--> rows --write_chunk (tasks)--> files
+    chunks --read (tasks)--> rows --TeacherActor (actors: GPU where there is one)--> rows --write_chunk (tasks)--> files
 
 So the teacher never waits for I/O, and only small rows reach the driver.
 """
 
 import logging
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import polars as pl
 import ray
@@ -15,11 +15,11 @@ import ray.data
 from pydantic import Field
 
 from pipelines.errors import UserError
-from pipelines.scoring.chunks import ChunkScorer, Row, no_pairs, pack, read_chunk, unpack, write_chunk
+from pipelines.scoring.chunks import ChunkScorer, Row, TeacherActor, no_pairs, pack, unpack, write_chunk
 from pipelines.storage import Tables
 from pipelines.storage.lineage import engine
 from pipelines.teachers.config import TeacherConfig
-from schemas import Triplets
+from schemas import Table, Triplets
 
 IO_CPUS = 0.05
 """What a read or write task claims of a CPU, so that nearly all of them are left to the actors."""
@@ -41,29 +41,43 @@ class PoolConfig(TeacherConfig):
     """Most actors at once; None is as many as the cluster has room for."""
 
 
+def _resources() -> dict[str, float]:
+    return dict(ray.cluster_resources())  # type: ignore[no-untyped-call]
+
+
 def has_gpu(config: PoolConfig) -> bool:
     """Whether the actors of this run go to GPUs."""
-    return config.use_gpu if config.use_gpu is not None else ray.cluster_resources().get("GPU", 0) > 0
+    return config.use_gpu if config.use_gpu is not None else _resources().get("GPU", 0) > 0
 
 
 def num_actors(config: PoolConfig) -> int:
     """How many actors the cluster has room for now, at least one, at most `max_actors`."""
-    resources = ray.cluster_resources()
+    resources = _resources()
     room = resources.get("GPU", 0) / config.num_gpus if has_gpu(config) else resources.get("CPU", 0) / config.num_cpus
     return max(1, min(int(room), config.max_actors or int(room)))
 
 
 def scoring_engine(config: PoolConfig) -> dict[str, Any]:
     """What computes the scores: library versions and the kind of device. Another engine moves the last bits."""
-    accelerators = sorted(name for name in ray.cluster_resources() if name.startswith("accelerator_type:"))
+    accelerators = sorted(name for name in _resources() if name.startswith("accelerator_type:"))
     this = engine()
     device = ",".join(accelerators) or "GPU" if has_gpu(config) else f"{this['machine']} {this['processor']}"
     libraries = {name: this["libraries"][name] for name in ("torch", "transformers", "sentence-transformers")}
     return {"device": device, "libraries": libraries}
 
 
-def stream(chunks: list[Row], config: PoolConfig, teacher: str, tables: Tables, read: dict[str, Any]) -> Iterator[Row]:
-    """Score the chunks that `read_chunk(row, **read)` reads; yields one small row per chunk as each is written.
+class Operators(NamedTuple):
+    """What the three operators do with a chunk, and where its file goes."""
+
+    read: Callable[..., Row]
+    actor: type[TeacherActor]
+    table: type[Table]
+
+
+def stream(
+    chunks: list[Row], operators: Operators, config: PoolConfig, teacher: str, tables: Tables, read: dict[str, Any]
+) -> Iterator[Row]:
+    """Send the chunks through `operators`, reading each by `read(chunk, **read)`; yields one small row per chunk.
 
     Raises:
         UserError: a worker refused the teacher.
@@ -72,9 +86,9 @@ def stream(chunks: list[Row], config: PoolConfig, teacher: str, tables: Tables, 
     ray.data.DataContext.get_current().enable_progress_bars = False
     written = (
         ray.data.from_items(chunks, override_num_blocks=len(chunks))
-        .map(read_chunk, fn_kwargs=read, num_cpus=IO_CPUS)
-        .map(ChunkScorer, **_actors(config, teacher, len(chunks)))
-        .map(write_chunk, fn_kwargs={"tables": tables}, num_cpus=IO_CPUS)
+        .map(operators.read, fn_kwargs=read, num_cpus=IO_CPUS)
+        .map(operators.actor, **_actors(config, teacher, len(chunks)))  # type: ignore[arg-type]  # Ray takes classes too
+        .map(write_chunk, fn_kwargs={"tables": tables, "table": operators.table}, num_cpus=IO_CPUS)  # type: ignore[arg-type]
     )
     for row in written.iter_rows():
         if row["refused"]:
@@ -103,7 +117,7 @@ def rescore(rows: pl.DataFrame, config: PoolConfig, teacher: str) -> pl.DataFram
     """
     triplets = rows.select(Triplets.polars_schema().keys())
     chunk = {"lower": "", "upper": "", "base": -1, "rows": pack(triplets), "known": pack(no_pairs())}
-    scored = ray.data.from_items([chunk]).map(ChunkScorer, **_actors(config, teacher, 1)).take_all()
+    scored = ray.data.from_items([chunk]).map(ChunkScorer, **_actors(config, teacher, 1)).take_all()  # type: ignore[arg-type]
     if scored[0]["refused"]:
         raise UserError(scored[0]["refused"])
     return unpack(scored[0]["rows"])

@@ -156,6 +156,10 @@ class TableVersion:
         options = self.tables.storage_options or None
         return pl.scan_delta(self.tables.path(self.name), version=self.version, storage_options=options)
 
+    def columns(self) -> list[str]:
+        """The columns' names."""
+        return self.scan().collect_schema().names()
+
     def query_ranges(self, max_rows: int) -> list[QueryRange]:
         """Ascending, disjoint ranges that cover all rows, of about `max_rows` each: neighbouring buckets.
 

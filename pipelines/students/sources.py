@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 from sentence_transformers.sentence_transformer.modules import Pooling
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
 from pipelines.errors import UserError
+from pipelines.model_folders import resolve
 from pipelines.students.weights import safetensors_files, weights_sha256
 
 LAYER_PREFIXES = {
@@ -31,16 +31,8 @@ log = logging.getLogger(__name__)
 
 
 def source_folder(source: str) -> Path:
-    """The source as a local folder; a hub id is downloaded (its JSON, tokenizer and safetensors files only)."""
-    if Path(source).is_dir():
-        return Path(source)
-    try:
-        return Path(snapshot_download(source, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"]))
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{source!r} is neither a folder nor a model that the hub could give ({_first_line(error)}); "
-            "check the spelling and the network, or download it and pass the folder"
-        ) from error
+    """The source as a local folder: a folder, `package:NAME`, s3:// or a hub id, which is downloaded once."""
+    return Path(resolve(source))
 
 
 def source_name(source: str) -> str:

@@ -1,12 +1,12 @@
 """Teachers: (query, passage) pairs in, raw scores out; and where a model's folder comes from.
 
-    sources.resolve("BAAI/bge-reranker-v2-m3") -> folder     checkpoints.teacher_name(folder, ...) -> name@12hex
+    model_folders.resolve("BAAI/bge-reranker-v2-m3") -> folder     checkpoints.teacher_name(folder, ...) -> name@12hex
     cross_encoder.CrossEncoderTeacher(folder).score(...)     bi_encoder.BiEncoderTeacher(folder).score(...)
 
 This package imports no torch: a driver can name a teacher without loading it.
 """
 
+from pipelines.model_folders import resolve
 from pipelines.teachers.checkpoints import teacher_name, weights_sha256
-from pipelines.teachers.sources import resolve
 
 __all__ = ["resolve", "teacher_name", "weights_sha256"]

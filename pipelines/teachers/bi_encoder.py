@@ -86,7 +86,11 @@ class BiEncoderTeacher:
         Raises:
             UserError: the teacher itself is broken: it cannot encode a plain sentence either.
         """
-        return self._encode(texts, kind, self._check_model)[0]
+        return self.embed(texts, kind)[0]
+
+    def embed(self, texts: list[str], kind: TextKind) -> tuple[Floats, Integers, list[str | None]]:
+        """`encode`, and of each text the tokens that were cut and why it cannot be encoded, if so."""
+        return self._encode(texts, kind, self._check_model)
 
     def score(self, queries: list[str], passages: list[str]) -> Scores:
         """Cosines of the pairs (queries[i], passages[i]), in order; a pair that cannot be scored has its error.

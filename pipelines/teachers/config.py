@@ -6,8 +6,8 @@ from pydantic import Field
 
 from pipelines.config import Config
 from pipelines.errors import UserError
+from pipelines.model_folders import resolve
 from pipelines.teachers.checkpoints import check_checkpoint, teacher_name, weights_sha256
-from pipelines.teachers.sources import resolve
 
 if TYPE_CHECKING:
     from pipelines.teachers.bi_encoder import BiEncoderTeacher
@@ -84,7 +84,9 @@ def load_teacher(config: TeacherConfig, device: str | None = None) -> "Teacher":
     from pipelines.teachers.bi_encoder import BiEncoderTeacher
     from pipelines.teachers.cross_encoder import CrossEncoderTeacher
 
-    teacher_class = {"cross_encoder": CrossEncoderTeacher, "bi_encoder": BiEncoderTeacher}[config.teacher_kind]
+    teacher_class: type[CrossEncoderTeacher] | type[BiEncoderTeacher] = CrossEncoderTeacher
+    if config.teacher_kind == "bi_encoder":
+        teacher_class = BiEncoderTeacher
     return teacher_class(
         resolve(config.teacher, config.teacher_revision),
         max_tokens=config.max_tokens,

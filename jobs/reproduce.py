@@ -1,0 +1,58 @@
+"""Train a model again from its versions: `identical`, or how far off."""
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jobs.options import TablesOption, open_tables
+
+DIFFERS = 4
+
+
+def main(
+    model: Annotated[str, typer.Option("--model", help="NAME of the models table, or a published folder")],
+    output: Annotated[str | None, typer.Option("--output", help="keep the new model in this folder")] = None,
+    tables: TablesOption = None,
+) -> None:
+    from jobs.cluster import connect
+    from pipelines import distill
+    from pipelines.reproduction import differences, recorded_run
+    from pipelines.students.config import DistillConfig
+
+    root = open_tables(tables)
+    recorded = recorded_run(root, model)
+    curated, vectors = recorded.version(root, "curated"), recorded.version(root, "vectors")
+    assert curated is not None, "every model has a curated version"
+    config = DistillConfig.model_validate(recorded.run["config"])
+    print(
+        f"{model} was trained on {curated}{f' and {vectors}' if vectors else ''}: both are as they were",
+        file=sys.stderr,
+    )
+    different = list(differences(recorded.run))
+    for difference in different:
+        print(f"could change the weights: {difference}", file=sys.stderr)
+    if not different:
+        print("same sources, software and kind of machine", file=sys.stderr)
+    connect()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(output or scratch).absolute()
+        again = distill.train(curated, config, folder, vectors=vectors)
+        _compare(recorded.run, again, different, root.path("models", recorded.run["name"], "model"), folder / "model")
+
+
+def _compare(then: dict[str, object], now: dict[str, object], different: list[str], old: str, new: Path) -> None:
+    """Print the verdict; exits with 4 when the weights differ."""
+    from pipelines.reproduction import distance
+
+    if now["weights_sha256"] == then["weights_sha256"]:
+        print(f"identical: {now['weights_sha256']}")
+        return
+    if now["training_data"] != then["training_data"]:
+        print("the training data read was not the same", file=sys.stderr)
+    far = f", largest difference of a weight {distance(new, Path(old)):.3g}" if Path(old).is_dir() else ""
+    why = f"; what could explain it: {'; '.join(different)}" if different else ""
+    print(f"differs: weights {now['weights_sha256']}, expected {then['weights_sha256']}{far}{why}")
+    raise typer.Exit(DIFFERS)
