@@ -11,13 +11,13 @@ from pydantic import ValidationError
 
 from pipelines.config import Config
 from pipelines.curate import CurateConfig
-from pipelines.distill import DistillConfig
 from pipelines.errors import UserError
 from pipelines.evaluate import EvaluateConfig
 from pipelines.ingest import IngestConfig
 from pipelines.mine import MineConfig
-from pipelines.score import ScoreConfig
+from pipelines.scoring.config import ScoreConfig
 from pipelines.storage import invocation
+from pipelines.students.config import DistillConfig
 
 RECIPES = Path(__file__).parent / "recipes"
 

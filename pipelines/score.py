@@ -11,26 +11,16 @@ import json
 import sys
 
 import polars as pl
-from pydantic import Field
 
 from pipelines.errors import UserError
 from pipelines.scoring.chunks import ChunkScorer, Share, pairs_of, read_chunk, unscored
-from pipelines.scoring.commits import Job, Plan, RunConfig, work_off
+from pipelines.scoring.commits import Job, Plan, work_off
+from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.pipeline import Operators, rescore, scoring_engine
 from pipelines.scoring.vectors import TextEncoder, read_texts, unencoded
 from pipelines.storage import QueryRange, TableVersion, VersionMoved, commit
 from pipelines.teachers.config import name_teacher
 from schemas import ScoredTriplets, TeacherVectors
-
-
-class ScoreConfig(RunConfig):
-    """The teacher and how the work is spread. Stored with every version it produced."""
-
-    engine_check_pairs: int = Field(1_000, ge=0)
-    """On libraries or hardware new to this teacher's scores, so many existing triplets are scored again first."""
-
-    engine_tolerance: float = Field(1e-4, gt=0)
-    """Largest difference between existing and new score that the check lets pass, in the score's own units."""
 
 
 def run(

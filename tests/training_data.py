@@ -81,6 +81,7 @@ def write_vectors(
         "teacher": [teacher] * len(texts),
         "kind": [kind for kind, _ in texts],
         "vector": [vector_of(text, width) for _, text in texts],
+        "tokens_cut": [0] * len(texts),
     }
     with new_version(tables, TeacherVectors, Lineage("score", [curated], Config())) as vectors:
         vectors.write(pl.DataFrame(rows, schema=TeacherVectors.polars_schema()))

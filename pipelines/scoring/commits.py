@@ -10,11 +10,10 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from pydantic import Field
-
 from pipelines.progress import Progress
 from pipelines.scoring.chunks import Row
-from pipelines.scoring.pipeline import Operators, PoolConfig, num_actors, scoring_engine, stream
+from pipelines.scoring.config import ScoreConfig
+from pipelines.scoring.pipeline import Operators, num_actors, scoring_engine, stream
 from pipelines.storage import DataFile, Lineage, QueryRange, Tables, TableVersion, VersionMoved, commit
 from pipelines.storage.tables import bucket_ranges
 from pipelines.storage.writing import ABSENT, remove_files
@@ -23,21 +22,11 @@ CHUNKS_PER_ACTOR = 4
 """At least so many chunks for each actor, so that none waits long for the last."""
 
 
-class RunConfig(PoolConfig):
-    """The teacher, its actors, and how often they bring their work home."""
-
-    chunk_rows: int = Field(20_000, ge=1)
-    """Most rows of a chunk: some minutes of work, the unit that a kill can lose."""
-
-    commit_every_s: float = Field(10.0, ge=0)
-    """Written chunks are committed together, this many seconds apart."""
-
-
 class Job(NamedTuple):
     """One run of a teacher over a triplets version, and where its rows go."""
 
     triplets: TableVersion
-    config: RunConfig
+    config: ScoreConfig
     teacher: str
     note: str
     operators: Operators
@@ -70,7 +59,7 @@ class Plan(NamedTuple):
     def num_left(self) -> int:
         return sum(self.rows)
 
-    def chunks(self, config: RunConfig) -> list[QueryRange]:
+    def chunks(self, config: ScoreConfig) -> list[QueryRange]:
         """Chunks of at most `chunk_rows`, smaller when there is little work for many actors."""
         fair = math.ceil(self.num_left / (num_actors(config) * CHUNKS_PER_ACTOR))
         return bucket_ranges(self.buckets, self.rows, min(config.chunk_rows, fair))
@@ -94,7 +83,7 @@ def work_off(job: Job, plan: Callable[[], Plan], left: Plan) -> Plan:
 def _pass(job: Job, left: Plan) -> None:
     """Send the planned chunks through the pipeline once; commit what comes out, in groups."""
     done = left.num_total - left.num_left
-    progress = Progress("score", f"rows of {job.table_name}", done=done, total=left.num_total)
+    progress = Progress(job.table_name, "rows", done=done, total=left.num_total)
     chunks = [{"lower": chunk.lower, "upper": chunk.upper} for chunk in left.chunks(job.config)]
     waiting: list[Row] = []
     committed_at = time.monotonic()

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import polars as pl
 import ray
 import ray.data
-from pydantic import Field
 
 from pipelines.errors import UserError
 from pipelines.scoring.chunks import ChunkScorer, Row, TeacherActor, no_pairs, pack, unpack, write_chunk
+from pipelines.scoring.config import ScoreConfig
 from pipelines.storage import Tables
 from pipelines.storage.lineage import engine
 from pipelines.teachers.config import TeacherConfig
@@ -25,39 +25,23 @@ IO_CPUS = 0.05
 """What a read or write task claims of a CPU, so that nearly all of them are left to the actors."""
 
 
-class PoolConfig(TeacherConfig):
-    """The teacher and how its actors are spread."""
-
-    use_gpu: bool | None = None
-    """Actors on GPUs (true) or CPUs (false); None is GPUs when the cluster has any at the start."""
-
-    num_gpus: float = Field(1.0, gt=0)
-    """GPUs that an actor claims; 0.5 puts two on one card."""
-
-    num_cpus: int = Field(1, ge=1)
-    """CPUs, and so threads, of an actor without a GPU."""
-
-    max_actors: int | None = Field(None, ge=1)
-    """Most actors at once; None is as many as the cluster has room for."""
-
-
 def _resources() -> dict[str, float]:
     return dict(ray.cluster_resources())  # type: ignore[no-untyped-call]
 
 
-def has_gpu(config: PoolConfig) -> bool:
+def has_gpu(config: ScoreConfig) -> bool:
     """Whether the actors of this run go to GPUs."""
     return config.use_gpu if config.use_gpu is not None else _resources().get("GPU", 0) > 0
 
 
-def num_actors(config: PoolConfig) -> int:
+def num_actors(config: ScoreConfig) -> int:
     """How many actors the cluster has room for now, at least one, at most `max_actors`."""
     resources = _resources()
     room = resources.get("GPU", 0) / config.num_gpus if has_gpu(config) else resources.get("CPU", 0) / config.num_cpus
     return max(1, min(int(room), config.max_actors or int(room)))
 
 
-def scoring_engine(config: PoolConfig) -> dict[str, Any]:
+def scoring_engine(config: ScoreConfig) -> dict[str, Any]:
     """What computes the scores: library versions and the kind of device. Another engine moves the last bits."""
     accelerators = sorted(name for name in _resources() if name.startswith("accelerator_type:"))
     this = engine()
@@ -75,7 +59,7 @@ class Operators(NamedTuple):
 
 
 def stream(
-    chunks: list[Row], operators: Operators, config: PoolConfig, teacher: str, tables: Tables, read: dict[str, Any]
+    chunks: list[Row], operators: Operators, config: ScoreConfig, teacher: str, tables: Tables, read: dict[str, Any]
 ) -> Iterator[Row]:
     """Send the chunks through `operators`, reading each by `read(chunk, **read)`; yields one small row per chunk.
 
@@ -96,7 +80,7 @@ def stream(
         yield row
 
 
-def _actors(config: PoolConfig, teacher: str, num_chunks: int) -> dict[str, Any]:
+def _actors(config: ScoreConfig, teacher: str, num_chunks: int) -> dict[str, Any]:
     """The actor pool: as many actors as there is room and work for, none of them missed when it dies.
 
     In a fixed-size pool a dead actor would keep its slot (Ray issue 62746), so the pool may shrink to one.
@@ -109,7 +93,7 @@ def _actors(config: PoolConfig, teacher: str, num_chunks: int) -> dict[str, Any]
     return {"compute": pool, "fn_constructor_args": (teacher_config, teacher, threads), **resources}
 
 
-def rescore(rows: pl.DataFrame, config: PoolConfig, teacher: str) -> pl.DataFrame:
+def rescore(rows: pl.DataFrame, config: ScoreConfig, teacher: str) -> pl.DataFrame:
     """Scored rows, scored once more by an actor of this cluster.
 
     Raises:

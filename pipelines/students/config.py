@@ -8,7 +8,8 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from pipelines.config import Config
-from pipelines.students.initialise import LayerPick
+
+LayerPick = Literal["uniform", "uniform_with_last", "first", "last"]
 
 TERMS = ("margin_mse", "info_nce", "vectors")
 

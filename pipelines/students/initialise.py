@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from sentence_transformers import SentenceTransformer
@@ -22,6 +22,7 @@ from torch import Tensor
 from transformers import AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 
 from pipelines.errors import UserError
+from pipelines.students.config import LayerPick
 from pipelines.students.sources import (
     LAYER_PREFIXES,
     drop_pooler,
@@ -31,8 +32,6 @@ from pipelines.students.sources import (
     source_folder,
     source_name,
 )
-
-LayerPick = Literal["uniform", "uniform_with_last", "first", "last"]
 
 DROPOUT_FIELDS = (
     "hidden_dropout_prob",

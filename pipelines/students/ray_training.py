@@ -139,6 +139,7 @@ def _train_on_one_rank(settings: Json) -> Json:
     local = Path(tempfile.gettempdir()) / f"distill_{fingerprint_of([settings['kept'], settings['curated']])}"
     student = _fetched_student(Tables(settings["kept"]))
     cache = _token_cache(local, settings, config, student, is_builder=context.get_local_rank() == 0)
+    _check_vectors_fit(cache, student, config)
     device = ray.train.torch.get_device()
     checkpoint = ray.train.get_checkpoint()
     with tempfile.TemporaryDirectory() as folder, checkpoint.as_directory() if checkpoint else nullcontext() as resumed:
@@ -192,6 +193,15 @@ def _token_cache(
         vectors=vectors,
         vectors_teacher=config.vectors_teacher,
     )
+
+
+def _check_vectors_fit(cache: TokenCache, student: SentenceTransformer, config: DistillConfig) -> None:
+    width, needed = cache.summary["vector_width"], student.get_embedding_dimension()
+    if config.vectors and width != needed:
+        raise UserError(
+            f"the teacher's vectors are {width} wide, the student's {needed}: the term distill.vectors needs the same "
+            "width. Set distill.vectors=0, or take a teacher or a distill.source_model of the other's width"
+        )
 
 
 def _report(step: int, folder: Path | None) -> None:
