@@ -9,6 +9,8 @@ empty chunk still arrives.
 """
 
 import io
+from collections.abc import Callable
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -131,19 +133,28 @@ def pairs_of(scored: pl.DataFrame) -> pl.DataFrame:
     return pl.concat(sides).unique(["query_id", "passage_id"], keep="first", maintain_order=True)
 
 
-def score_triplets(rows: pl.DataFrame, known: pl.DataFrame, teacher: "Teacher") -> pl.DataFrame:
-    """Triplets with their teacher's scores: each unique (query, passage) is scored once, known pairs not at all.
-
-    A triplet one of whose pairs the teacher cannot score keeps its row: both scores null, `scoring_error` says why.
-    """
-    todo = pairs_to_score(rows).join(known, on=["query_id", "passage_id"], how="anti", maintain_order="left")
-    scores = teacher.score(todo["query"].to_list(), todo["passage"].to_list())
-    fresh = todo.select("query_id", "passage_id").with_columns(
+def score_pairs(pairs: pl.DataFrame, teacher: "Teacher") -> pl.DataFrame:
+    """(query_id, passage_id) of the pairs with the teacher's score, relevance, tokens cut and error."""
+    scores = teacher.score(pairs["query"].to_list(), pairs["passage"].to_list())
+    return pairs.select("query_id", "passage_id").with_columns(
         pl.Series("score", scores.score, pl.Float32),
         pl.Series("relevance", scores.relevance, pl.Float32),
         pl.Series("tokens_cut", scores.tokens_cut, pl.Int32),
         pl.Series("error", scores.error, pl.String),
     )
+
+
+def score_triplets(
+    rows: pl.DataFrame, known: pl.DataFrame, name: str, teacher: "Callable[[], Teacher]"
+) -> pl.DataFrame:
+    """Triplets with their teacher's scores: each unique (query, passage) is scored once, known pairs not at all.
+
+    The teacher is asked for only when there is a pair to score.
+
+    A triplet one of whose pairs the teacher cannot score keeps its row: both scores null, `scoring_error` says why.
+    """
+    todo = pairs_to_score(rows).join(known, on=["query_id", "passage_id"], how="anti", maintain_order="left")
+    fresh = score_pairs(todo, teacher()) if len(todo) else no_pairs()
     by_pair = pl.concat([known.select(fresh.columns), fresh])
     for side in SIDES:
         named = by_pair.rename({"passage_id": f"{side}_id", **{name: f"{side}_{name}" for name in PAIR_SCORES}})
@@ -151,40 +162,29 @@ def score_triplets(rows: pl.DataFrame, known: pl.DataFrame, teacher: "Teacher") 
     error = pl.concat_str(
         [pl.lit(f"{side}: ") + pl.col(f"{side}_error") for side in SIDES], separator="; ", ignore_nulls=True
     )
-    scored = rows.with_columns(teacher=pl.lit(teacher.name), scoring_error=pl.when(error != "").then(error))
+    scored = rows.with_columns(teacher=pl.lit(name), scoring_error=pl.when(error != "").then(error))
     of_bad_rows = [f"{side}_{name}" for side in SIDES for name in ("score", "relevance")]
     scored = scored.with_columns(pl.when(pl.col("scoring_error").is_null()).then(pl.col(name)) for name in of_bad_rows)
     return scored.select(ScoredTriplets.polars_schema().keys())
 
 
 class TeacherActor:
-    """One teacher on one device.
+    """One teacher on one device, loaded when the first chunk needs it.
 
     A teacher that cannot be used does not raise here, where Ray would restart the actor for ever: its chunks come
     back unscored with `refused` saying why, and the driver raises.
     """
 
     def __init__(self, config: TeacherConfig, name: str, threads: int | None) -> None:
+        self.config, self.name = config, name
         if threads is not None:
             torch.set_num_threads(threads)
-        self.refused = ""
-        try:
-            self.teacher = load_teacher(config)
-            if self.teacher.name != name:
-                raise UserError(
-                    f"a worker's copy of teacher {config.teacher} is {self.teacher.name}, the driver's is {name}; put "
-                    f"the same files on every node, or give a hub id with teacher_revision, or an s3:// folder"
-                )
-        except UserError as error:
-            self.refused = str(error)
 
     def __call__(self, row: Row) -> Row:
         rows = unpack(row["rows"])
-        told = {key: row[key] for key in ("lower", "upper", "base")}
-        if self.refused or not len(rows):
-            return {**told, "rows": b"", "refused": self.refused}
+        told = {key: row[key] for key in ("lower", "upper", "base")} | {"refused": ""}
         try:
-            return {**told, "rows": pack(self.work(rows, row)), "refused": ""}
+            return {**told, "rows": pack(self.work(rows, row)) if len(rows) else b""}
         except UserError as error:
             return {**told, "rows": b"", "refused": str(error)}
 
@@ -192,12 +192,22 @@ class TeacherActor:
         """What the chunk's rows become."""
         raise NotImplementedError
 
+    @cached_property
+    def teacher(self) -> "Teacher":
+        teacher = load_teacher(self.config)
+        if teacher.name != self.name:
+            raise UserError(
+                f"a worker's copy of teacher {self.config.teacher} is {teacher.name}, the driver's is {self.name}; put "
+                f"the same files on every node, or give a hub id with teacher_revision, or an s3:// folder"
+            )
+        return teacher
+
 
 class ChunkScorer(TeacherActor):
     """Scores the pairs of a chunk of triplets."""
 
     def work(self, rows: pl.DataFrame, row: Row) -> pl.DataFrame:
-        return score_triplets(rows, unpack(row["known"]), self.teacher)
+        return score_triplets(rows, unpack(row["known"]), self.name, lambda: self.teacher)
 
 
 def write_chunk(row: Row, tables: Tables, table: type[Table]) -> Row:

@@ -57,7 +57,7 @@ class TextEncoder(TeacherActor):
             encoded.append(
                 texts.select("text_id", teacher=pl.lit(self.teacher.name), kind="kind")
                 .with_columns(
-                    vector=pl.Series(list(vectors), dtype=pl.List(pl.Float32)),
+                    vector=pl.Series(vectors).arr.to_list(),
                     tokens_cut=pl.Series(tokens_cut, dtype=pl.Int32),
                 )
                 .filter(pl.Series(good))

@@ -49,7 +49,7 @@ def plan_epoch(
 
     A group goes to the step in which its first triplet falls, whole: steps have `triplets_per_step` triplets on
     average and differ by less than a group. Every other window is sorted downwards, so that a step across two
-    windows holds similar lengths too. Ten million groups take about two seconds.
+    windows holds similar lengths too. Ten million groups take about four seconds.
     """
     generator = np.random.Generator(np.random.PCG64([seed, epoch]))
     shuffled = generator.permutation(len(group_tokens))

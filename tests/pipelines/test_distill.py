@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import pytest
-import ray
 from sentence_transformers import SentenceTransformer
 
 from pipelines import distill
@@ -36,16 +35,6 @@ ray.init(num_cpus=2, include_dashboard=False)
 config = distill.DistillConfig.model_validate_json(config)
 distill.run(tables.parse(curated), config, name="killed", vectors=tables.parse(vectors))
 """
-
-
-@pytest.fixture(scope="session")
-def ray_cluster():
-    """One local Ray for all tests."""
-    if not ray.is_initialized():
-        environment = {"PYTHONPATH": REPOSITORY}
-        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": environment})
-    yield
-    ray.shutdown()
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import pytest
 from pyarrow import fs
 
 from pipelines.errors import UserError
-from pipelines.teachers import resolve, teacher_name, weights_sha256
 from pipelines.model_folders import copy_once
+from pipelines.teachers import resolve, teacher_name, weights_sha256
 from tests.tiny import tiny_bi_encoder, tiny_cross_encoder
 
 

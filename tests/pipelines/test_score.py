@@ -1,0 +1,246 @@
+"""Scoring: every triplet once per teacher, whatever happens beside it; the teacher's own units; honest refusals."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from pipelines import score
+from pipelines.config import Config
+from pipelines.errors import UserError
+from pipelines.scoring.chunks import ChunkScorer, Share, read_chunk, write_chunk
+from pipelines.scoring.commits import Job, commit_group
+from pipelines.scoring.config import ScoreConfig
+from pipelines.scoring.pipeline import Operators
+from pipelines.storage import Lineage, Tables, TableVersion, new_version
+from pipelines.teachers.config import TeacherConfig, load_teacher, name_teacher
+from schemas import ScoredTriplets, Triplets
+from tests.scored_versions import scored_rows
+from tests.tiny import WORDS, tiny_bi_encoder, tiny_cross_encoder
+
+ROOT = Path(__file__).parents[2]
+
+
+def text(seed: str, words: int = 6) -> str:
+    return " ".join(random.Random(seed).choices(WORDS, k=words))
+
+
+def append_triplets(tables: Tables, first: int, count: int, negatives: int = 2) -> TableVersion:
+    """Queries `first` to `first + count`, each with one positive and some negatives, which queries share."""
+    rows = [
+        (text(f"q{n}", 4), text(f"p{n}"), 0.0, text(f"p{(n * 7 + k + 1) % 1000}"), 0.0)
+        for n in range(first, first + count)
+        for k in range(negatives)
+    ]
+    frame = scored_rows(rows).select(Triplets.polars_schema().keys()).sort("query_id")
+    with new_version(tables, Triplets, Lineage("ingest", [], Config())) as writer:
+        writer.write(frame)
+    return writer.version
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory) -> str:
+    return tiny_cross_encoder(tmp_path_factory.mktemp("teacher") / "judge")
+
+
+@pytest.fixture(scope="module")
+def config(teacher) -> ScoreConfig:
+    return ScoreConfig(teacher=teacher, max_tokens=64, chunk_rows=30, commit_every_s=0)
+
+
+def expected_scores(triplets: TableVersion, config: TeacherConfig) -> pl.DataFrame:
+    """The scores that the teacher gives to each triplet on its own, in this process."""
+    rows = triplets.scan().collect()
+    judge = load_teacher(config)
+    sides = {
+        f"{side}_score": judge.score(rows["query"].to_list(), rows[side].to_list()).score
+        for side in ("positive", "negative")
+    }
+    return rows.select("triplet_id").with_columns(**{name: pl.Series(values) for name, values in sides.items()})
+
+
+def assert_each_once(triplets: TableVersion, scored: TableVersion, config: TeacherConfig) -> None:
+    rows = scored.scan().filter(pl.col("teacher") == name_teacher(config)).collect()
+    expected = expected_scores(triplets, config)
+    assert rows["triplet_id"].sort().to_list() == expected["triplet_id"].sort().to_list()
+    compared = rows.join(expected, on="triplet_id", suffix="_expected")
+    for side in ("positive", "negative"):
+        gap = (compared[f"{side}_score"] - compared[f"{side}_score_expected"]).abs().max()
+        assert gap <= 1e-5
+
+
+def test_a_grown_table_is_scored_once_and_completed_once(ray_cluster, tmp_path, config):
+    tables = Tables.at(str(tmp_path))
+    triplets = append_triplets(tables, 0, 40)
+
+    (scored,) = score.run(triplets, config)
+    assert_each_once(triplets, scored, config)
+    assert scored.metadata()["result"]["complete"] == {
+        "teacher": name_teacher(config),
+        "teacher_kind": "cross_encoder",
+        "triplets": "triplets@0",
+        "triplets_table_id": triplets.identity()["table_id"],
+        "share": 1.0,
+        "rows": 80,
+    }
+    assert score.run(triplets, config) == [scored], "nothing to do, nothing written"
+
+    grown = append_triplets(tables, 40, 8)
+    (scored_again,) = score.run(grown, config)
+    assert_each_once(grown, scored_again, config)
+    rows_written = [told["result"].get("rows", 0) for _, told in scored_again.history()]
+    assert sum(rows_written) == 96
+
+
+def test_a_share_is_part_of_a_larger_share(ray_cluster, tmp_path, config):
+    triplets = append_triplets(Tables.at(str(tmp_path)), 0, 60)
+
+    (small,) = score.run(triplets, config, share=0.3)
+    (whole,) = score.run(triplets, config)
+
+    queries = small.scan().select("query_id").unique().collect()["query_id"]
+    assert 5 <= len(queries) <= 31
+    assert small.metadata()["result"]["complete"]["share"] == 0.3
+    assert_each_once(triplets, whole, config)
+
+
+def test_a_bi_encoder_gives_cosines_and_each_text_its_vector_once(ray_cluster, tmp_path):
+    triplets = append_triplets(Tables.at(str(tmp_path / "tables")), 0, 40)
+    folder = tiny_bi_encoder(tmp_path / "encoder")
+    config = ScoreConfig(teacher=folder, teacher_kind="bi_encoder", max_tokens=64, chunk_rows=30)
+
+    scored, vectors = score.run(triplets, config, vectors=True)
+
+    assert_each_once(triplets, scored, config)
+    rows = scored.scan().collect()
+    assert (rows["positive_relevance"] - (1 + rows["positive_score"]) / 2).abs().max() < 1e-6
+    stored = vectors.scan().select("text_id", "kind").collect()
+    texts = triplets.scan().collect()
+    passages = pl.concat([texts["positive_id"], texts["negative_id"]]).unique()
+    assert (
+        stored.filter(pl.col("kind") == "query")["text_id"].sort().to_list()
+        == texts["query_id"].unique().sort().to_list()
+    )
+    assert stored.filter(pl.col("kind") == "passage")["text_id"].sort().to_list() == passages.sort().to_list()
+
+
+def test_a_teacher_with_two_outputs_is_refused_with_what_to_do(ray_cluster, tmp_path):
+    triplets = append_triplets(Tables.at(str(tmp_path / "tables")), 0, 4)
+    folder = tiny_cross_encoder(tmp_path / "two", num_labels=2)
+
+    with pytest.raises(UserError, match="2 outputs"):
+        score.run(triplets, ScoreConfig(teacher=folder, max_tokens=64))
+    assert triplets.tables.latest("scored_triplets") is None
+
+
+def test_an_engine_that_gives_other_scores_is_found_before_anything_is_scored(ray_cluster, tmp_path, config):
+    tables = Tables.at(str(tmp_path))
+    triplets = append_triplets(tables, 0, 4)
+    wrong = expected_scores(triplets, config).with_columns(pl.col("positive_score") + 0.5)
+    rows = (
+        triplets.scan()
+        .collect()
+        .join(wrong, on="triplet_id")
+        .with_columns(
+            teacher=pl.lit(name_teacher(config)),
+            positive_relevance=pl.lit(0.5, pl.Float32),
+            negative_relevance=pl.lit(0.5, pl.Float32),
+            positive_tokens_cut=pl.lit(0, pl.Int32),
+            negative_tokens_cut=pl.lit(0, pl.Int32),
+            scoring_error=pl.lit(None, pl.String),
+        )
+    )
+    elsewhere = Lineage("score", [triplets], config, {"teacher": name_teacher(config), "engine": {"device": "abacus"}})
+    with new_version(tables, ScoredTriplets, elsewhere) as existing:
+        existing.write(rows.select(ScoredTriplets.polars_schema().keys()))
+    grown = append_triplets(tables, 4, 4)
+
+    with pytest.raises(UserError, match=r"scores up to 0\.5\d* away.*abacus"):
+        score.run(grown, config)
+    assert tables.latest("scored_triplets") == existing.version
+
+
+def job_of(triplets: TableVersion, config: ScoreConfig) -> Job:
+    read = {"triplets": triplets, "teacher": name_teacher(config), "share": Share(1.0)}
+    operators = Operators(read_chunk, ChunkScorer, ScoredTriplets)
+    return Job(triplets, config, name_teacher(config), "", operators, read, "query_id", "again")
+
+
+def test_a_chunk_that_another_run_has_overtaken_is_not_committed(ray_cluster, tmp_path, config):
+    triplets = append_triplets(Tables.at(str(tmp_path)), 0, 6)
+    job = job_of(triplets, config)
+    scorer = ChunkScorer(TeacherConfig.part_of(config.model_dump()), job.teacher, 1)
+
+    def written() -> dict[str, object]:
+        chunk = read_chunk({"lower": "000", "upper": "g"}, **job.read)
+        return write_chunk(scorer(chunk), triplets.tables, ScoredTriplets)
+
+    mine, rivals = written(), written()
+    assert commit_group(job, [rivals]) == 12
+    assert commit_group(job, [mine]) == 0
+
+    scored = triplets.tables.latest("scored_triplets")
+    assert_each_once(triplets, scored, config)
+    assert not Path(triplets.tables.path("scored_triplets"), mine["path"]).exists()
+
+
+def test_a_pair_the_teacher_cannot_score_costs_only_its_own_triplets(tmp_path):
+    folder = tiny_cross_encoder(tmp_path / "judge")
+    poison_token(folder, "poison")
+    config = TeacherConfig(teacher=folder, max_tokens=64)
+    rows = scored_rows([("red sea", "big fish", 0, "old king", 0), ("blue sky", "poison", 0, "cold ice", 0)])
+    tables = Tables.at(str(tmp_path / "tables"))
+    with new_version(tables, Triplets, Lineage("ingest", [], Config())) as writer:
+        writer.write(rows.select(Triplets.polars_schema().keys()))
+    job = job_of(writer.version, ScoreConfig.model_validate(config.model_dump()))
+
+    scored = ChunkScorer(config, job.teacher, 1)(read_chunk({"lower": "000", "upper": "g"}, **job.read))
+    commit_group(job, [write_chunk(scored, tables, ScoredTriplets)])
+
+    told = tables.latest("scored_triplets").scan().select("query", "positive_score", "negative_score", "scoring_error")
+    by_query = {row["query"]: row for row in told.collect().to_dicts()}
+    assert by_query["red sea"]["scoring_error"] is None and by_query["red sea"]["positive_score"] is not None
+    assert by_query["blue sky"]["scoring_error"].startswith("positive: ")
+    assert (by_query["blue sky"]["positive_score"], by_query["blue sky"]["negative_score"]) == (None, None)
+
+
+def poison_token(folder: str, word: str) -> None:
+    """Make the embedding of one word NaN, as damage in a real checkpoint would."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    model = AutoModelForSequenceClassification.from_pretrained(folder)
+    (token,) = AutoTokenizer.from_pretrained(folder)(word, add_special_tokens=False)["input_ids"]
+    model.get_input_embeddings().weight.data[token] = float("nan")
+    model.save_pretrained(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_five_kills_and_new_rows_lose_nothing_and_score_nothing_twice(tmp_path, teacher):
+    tables = Tables.at(str(tmp_path / "tables"))
+    triplets = append_triplets(tables, 0, 400, negatives=3)
+    command = [sys.executable, "-m", "jobs", "score", "--tables", tables.uri]
+    command += [f"--set=score.{setting}" for setting in (f"teacher={teacher}", "chunk_rows=60", "commit_every_s=0.1")]
+    command += ["--set=score.max_tokens=64"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    chance = random.Random(os.urandom(8))
+    for _ in range(5):
+        driver = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
+        time.sleep(chance.uniform(3, 20))
+        driver.send_signal(signal.SIGKILL)
+        driver.wait()
+    grown = append_triplets(tables, 400, 40, negatives=3)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+
+    scored = tables.parse(done.stdout.strip())
+    config = TeacherConfig(teacher=teacher, max_tokens=64)
+    assert triplets.num_rows() == 1200
+    assert_each_once(grown, scored, config)
