@@ -27,6 +27,7 @@ from jobs import (
     reproduce,
     run,
     score,
+    submit,
 )
 from pipelines.errors import UserError
 
@@ -39,7 +40,7 @@ app = typer.Typer(
 )
 COMMANDS = (
     ingest, mine, score, curate, distill, evaluate, publish,
-    run, reproduce, history, diff, query, models,
+    run, reproduce, history, diff, query, models, submit,
 )  # fmt: skip
 for command in COMMANDS:
     app.command(command.__name__.rpartition(".")[2], help=command.__doc__)(command.main)
@@ -51,6 +52,7 @@ class Interrupted(BaseException):
 
 def main() -> int:
     """Run the command of sys.argv; returns the exit code."""
+    os.environ.setdefault("TQDM_DISABLE", "1")  # the stages tell their own progress
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:

@@ -4,9 +4,19 @@ import logging
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 REPOSITORY = Path(__file__).parents[1]
-NOT_UPLOADED = [".git", ".venv", "quickstart", "shared", "**/__pycache__", "*.parquet", "*.safetensors"]
+NOT_UPLOADED = [  # beside what .gitignore names
+    *(".git", ".venv", "quickstart", "shared", "/tables", "/data", "/models"),
+    *("__pycache__", ".*_cache", "_delta_log", "*.parquet", "*.safetensors"),
+]
+IS_RAY_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # what Ray sets in the environment of a job's command
+
+
+def uploaded_sources() -> dict[str, Any]:
+    """The part of a Ray runtime environment that brings this repository's sources to the cluster, without data."""
+    return {"working_dir": str(REPOSITORY), "excludes": NOT_UPLOADED}
 
 
 def connect() -> None:
@@ -23,12 +33,12 @@ def connect() -> None:
         return
     address = os.environ.get("RAY_ADDRESS")
     if address:
-        is_job = bool(os.environ.get("RAY_JOB_ID") or os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"))
-        upload = None if is_job else {"working_dir": str(REPOSITORY), "excludes": NOT_UPLOADED}
+        upload = None if os.environ.get(IS_RAY_JOB) else uploaded_sources()
         ray.init(address=address, runtime_env=upload, logging_level=logging.WARNING, log_to_driver=True)
     else:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # nobody else can reach a local cluster's ports
         ray.init(
+            address="local",
             include_dashboard=False,
             logging_level=logging.ERROR,
             log_to_driver=False,

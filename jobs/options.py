@@ -1,10 +1,13 @@
 """Options that the commands share, and what they stand for."""
 
 import json
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
+from jobs.cluster import IS_RAY_JOB
 from pipelines.errors import UserError
 
 if TYPE_CHECKING:
@@ -40,6 +43,11 @@ def open_tables(tables: str | None) -> "Tables":
     if not tables:
         raise UserError(
             "no root for the tables was given; expected --tables FOLDER or s3://bucket/prefix, or TABLES set"
+        )
+    if os.environ.get(IS_RAY_JOB) and "://" not in tables and not Path(tables).expanduser().is_absolute():
+        raise UserError(
+            f"tables root {tables} is relative: in a Ray job that is a folder which Ray removes; expected "
+            "s3://bucket/prefix, or the absolute path of a folder that all nodes see"
         )
     return Tables.at(tables)
 

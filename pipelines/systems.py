@@ -10,7 +10,9 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
 from pipelines.errors import UserError
@@ -26,9 +28,11 @@ from pipelines.rankings import (
     reranked,
 )
 from pipelines.storage import Tables, TableVersion
+from pipelines.storage.fingerprint import text_ids
 from pipelines.students.initialise import initialise_student
 from pipelines.students.weights import weights_sha256
 from pipelines.teachers import resolve
+from pipelines.teachers.bi_encoder import BiEncoderTeacher
 from pipelines.teachers.config import TeacherConfig, load_teacher
 from pipelines.teachers.cross_encoder import CrossEncoderTeacher
 
@@ -144,7 +148,29 @@ def _teacher(student: Student, bm25: dict[str, Ranking], rerank_depth: int) -> S
             lambda one: {NO_VECTORS: reranked(teacher, one, bm25[one.name], rerank_depth)},
         )
     width = teacher.dimension
-    return _dense("teacher", name, teacher, [width, *(d for d in _dimensions(student.model) if d < width)])
+    encoder = StoredVectors(teacher, student.trained_on.tables.latest("teacher_vectors"))
+    return _dense("teacher", name, encoder, [width, *(d for d in _dimensions(student.model) if d < width)])
+
+
+class StoredVectors:
+    """A bi-encoder teacher that encodes only the texts whose vectors no scoring run has stored."""
+
+    def __init__(self, teacher: BiEncoderTeacher, vectors: TableVersion | None) -> None:
+        self.teacher, self.vectors = teacher, vectors
+
+    def encode(self, texts: list[str], kind: Literal["query", "passage"], /) -> NDArray[np.float32]:
+        if self.vectors is None:
+            return self.teacher.encode(texts, kind)
+        wanted = pl.DataFrame({"text_id": text_ids(texts)}).with_row_index("row")
+        of_teacher = (pl.col("teacher") == pl.lit(self.teacher.name)) & (pl.col("kind") == pl.lit(kind))
+        stored = self.vectors.scan().filter(of_teacher & pl.col("text_id").is_in(wanted["text_id"].implode()))
+        found = wanted.join(stored.select("text_id", "vector").collect(), on="text_id").sort("row")
+        encoded = np.empty((len(texts), self.teacher.dimension), np.float32)
+        encoded[found["row"].to_numpy()] = found["vector"].explode().to_numpy().reshape(len(found), -1)
+        missing = wanted.join(found, on="row", how="anti")["row"].to_list()
+        if missing:
+            encoded[missing] = self.teacher.encode([texts[row] for row in missing], kind)
+        return encoded
 
 
 def _leave_out(role: str, error: UserError, not_measured: dict[str, str]) -> None:

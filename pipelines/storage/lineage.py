@@ -54,7 +54,7 @@ class Lineage:
             "code": code(),
             "engine": engine(),
             "user": _user(),
-            "ray_job": os.environ.get("RAY_JOB_ID", ""),
+            "ray_job": _ray_job(),
             "result": {**self.result, **result},
         }
         return {"lineage": json.dumps(lineage, ensure_ascii=False)}
@@ -66,7 +66,8 @@ def code() -> dict[str, Any]:
 
     Without git (Ray's uploaded working directory leaves `.git` out) the commit is the one that `submit` stamped.
     """
-    commit, is_dirty = os.environ.get("JOBS_GIT_COMMIT", ""), None
+    commit, _, dirty = os.environ.get("JOBS_GIT_COMMIT", "").partition("-")
+    is_dirty = dirty == "dirty" if commit else None
     if (REPOSITORY / ".git").exists():
         commit = _git("rev-parse", "HEAD")
         is_dirty = bool(_git("status", "--porcelain", "--untracked-files=no"))
@@ -122,6 +123,15 @@ def _git(*arguments: str) -> str:
     except FileNotFoundError:
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _ray_job() -> str:
+    """The submission id of the Ray job that this is, which `ray job logs` takes; "" outside of one.
+
+    Ray tells it only inside the job's config: it takes RAY_JOB_ID out of the environment.
+    """
+    config = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
+    return str(config.get("metadata", {}).get("job_submission_id", ""))
 
 
 def _user() -> str:

@@ -192,8 +192,23 @@ def _as_sentence_transformer(
         student.save_pretrained(folder)
         AutoTokenizer.from_pretrained(tokenizer_folder).save_pretrained(folder)
         transformer = Transformer(folder, max_seq_length=max_tokens, model_kwargs={**model_kwargs, "dtype": "float32"})
-    if has_optional_pooler:  # into sentence_bert_config.json: else every reload makes a random, unused pooler
-        transformer.model_args = model_kwargs
-        transformer.config_keys = [*Transformer.config_keys, "model_args"]
+    if has_optional_pooler:
+        _leave_out_pooler(transformer)
     modules = [transformer, Pooling(student.config.hidden_size, pooling_mode="mean"), Normalize()]
     return SentenceTransformer(modules=modules, prompts=prompts, similarity_fn_name="cosine", device="cpu")
+
+
+def load_student(folder: str) -> SentenceTransformer:
+    """A saved student on the CPU, which can be saved again as it was."""
+    student = SentenceTransformer(folder, device="cpu", local_files_only=True)
+    transformer = student[0]
+    assert isinstance(transformer, Transformer), "a student's first module is its encoder"
+    if getattr(transformer.auto_model, "pooler", True) is None:
+        _leave_out_pooler(transformer)
+    return student
+
+
+def _leave_out_pooler(transformer: Transformer) -> None:
+    """Write so into sentence_bert_config.json: else every reload makes a random, unused pooler, and warns."""
+    transformer.model_args = {"add_pooling_layer": False}
+    transformer.config_keys = [*Transformer.config_keys, "model_args"]

@@ -27,6 +27,7 @@ from pipelines.storage import Tables, TableVersion
 from pipelines.storage.fingerprint import fingerprint_of
 from pipelines.storage.lineage import engine
 from pipelines.students.config import DistillConfig
+from pipelines.students.initialise import load_student
 from pipelines.students.loop import NonFiniteLoss, train_student
 from pipelines.students.model_folder import Json
 from pipelines.students.tokens import SUMMARY, TokenCache, build_token_cache
@@ -170,7 +171,7 @@ def _fetched_student(kept: Tables) -> SentenceTransformer:
     filesystem, path = kept.filesystem()
     with tempfile.TemporaryDirectory() as folder:
         fs.copy_files(f"{path}/{UNTRAINED}", folder, source_filesystem=filesystem)
-        return SentenceTransformer(folder, device="cpu", local_files_only=True)
+        return load_student(folder)
 
 
 def _token_cache(

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import AutoModel
 
 from pipelines.errors import UserError
-from pipelines.students.initialise import initialise_student, pick_layers
+from pipelines.students.initialise import initialise_student, load_student, pick_layers
 from pipelines.students.sources import source_name
 from tests.tiny import Family, tiny_bi_encoder, tiny_encoder
 
@@ -66,19 +66,20 @@ def test_picked_layers_give_what_running_them_by_hand_gives(sources, family):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_saved_student_reloads_with_plain_sentence_transformers_and_equal_embeddings(sources, family, tmp_path, caplog):
     student = student_of(sources[family], query_prompt="query: ", passage_prompt="passage: ")
-    student.save(str(tmp_path))
+    student.save(str(tmp_path / "untrained"))
+    load_student(str(tmp_path / "untrained")).save(str(tmp_path / "trained"))
 
-    reloaded = SentenceTransformer(str(tmp_path), device="cpu")
+    reloaded = SentenceTransformer(str(tmp_path / "trained"), device="cpu")
 
     assert [type(module) for module in reloaded] == [Transformer, Pooling, Normalize]
     assert reloaded.max_seq_length == 64
     assert reloaded.similarity_fn_name == "cosine"
     assert (reloaded.encode_query(TEXTS) == student.encode_query(TEXTS)).all()
     assert (reloaded.encode_document(TEXTS) == student.encode(TEXTS, prompt="passage: ")).all()
-    weights = load_file(tmp_path / "model.safetensors")
+    weights = load_file(tmp_path / "trained" / "model.safetensors")
     assert set(reloaded[0].model.state_dict()) == set(weights)  # a reload makes no pooler of random weights
     assert {weight.dtype for weight in weights.values()} == {torch.float32}
-    config = json.loads((tmp_path / "config.json").read_text())
+    config = json.loads((tmp_path / "trained" / "config.json").read_text())
     assert config["distilled_from_layers"] == LAYERS
     assert config["distilled_from"] == source_name(sources[family])
     assert config["matryoshka_dimensions"] == [32, 8]

@@ -1,0 +1,100 @@
+"""Run any of these commands on a Ray cluster, as a Ray job.
+
+Uploads the sources, follows the log and keeps the job's exit code.
+"""
+
+import asyncio
+import os
+import re
+import shlex
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipelines.errors import UserError
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobSubmissionClient
+
+SECRET_NAME = re.compile(r"[A-Z0-9_]*(SECRET|TOKEN|PASSWORD|CREDENTIAL|ACCESS_KEY|API_KEY)[A-Z0-9_]*")
+PASSWORD_IN_URL = re.compile(r"://[^/@\s]*:[^/@\s]+@")
+VERSION = re.compile(r"[a-z_]+@\d+\n?")
+STOPPED = 3
+
+
+def main(
+    command: Annotated[list[str], typer.Argument(help="after --: what would follow `python -m jobs`")],
+    address: Annotated[str, typer.Option("--address", help="the cluster's dashboard, e.g. http://HEAD:8265")],
+    env: Annotated[list[str] | None, typer.Option("--env", help="NAME=VALUE for the job; may be repeated")] = None,
+) -> None:
+    from ray.job_submission import JobSubmissionClient
+
+    from jobs.cluster import uploaded_sources
+    from pipelines.storage.lineage import code
+
+    variables = _variables(env or [])
+    _refuse_secrets(command, variables)
+    sources = code()
+    variables["JOBS_GIT_COMMIT"] = f"{sources['commit']}{'-dirty' if sources['is_dirty'] else ''}"
+    try:
+        client = JobSubmissionClient(address)
+    except ValueError as error:
+        raise UserError(f"--address {address}: {error}; expected the dashboard's, e.g. http://HEAD:8265") from error
+    entrypoint = shlex.join(["python", "-m", "jobs", *command])
+    job = client.submit_job(entrypoint=entrypoint, runtime_env={**uploaded_sources(), "env_vars": variables})
+    print(f"{job}: {entrypoint}", file=sys.stderr, flush=True)
+    try:
+        asyncio.run(_follow(client, job))
+    except BaseException:
+        print(f"{job} goes on; to stop it: ray job stop --address {address} {job}", file=sys.stderr)
+        raise
+    told = client.get_job_info(job)
+    print(f"{job}: {told.status}", file=sys.stderr)
+    if told.status != "SUCCEEDED":
+        raise typer.Exit(STOPPED if told.status == "STOPPED" else told.driver_exit_code or 1)
+
+
+async def _follow(client: "JobSubmissionClient", job: str) -> None:
+    """Print the log until the job has ended: versions on stdout, all else on stderr (a job's log holds both).
+
+    A connection that breaks is made again; the lines that were printed are skipped then.
+    """
+    printed = 0
+    while True:
+        seen = 0
+        try:
+            async for text in client.tail_job_logs(job):
+                for line in text.splitlines(keepends=True):
+                    seen += 1
+                    if seen > printed:
+                        print(line, end="", file=sys.stdout if VERSION.fullmatch(line) else sys.stderr, flush=True)
+                        printed = seen
+        except (RuntimeError, OSError) as error:
+            print(f"the log's connection broke ({error}); connecting again", file=sys.stderr)
+        if client.get_job_status(job).is_terminal():
+            return
+        await asyncio.sleep(1)
+
+
+def _variables(env: list[str]) -> dict[str, str]:
+    """The job's variables: TABLES as it is here, and what --env says."""
+    pairs = [pair.partition("=") for pair in env]
+    if wrong := [pair for pair, (name, equals, _) in zip(env, pairs, strict=True) if not (name and equals)]:
+        raise UserError(f"--env {wrong[0]!r}: expected NAME=VALUE, for example HF_HUB_OFFLINE=1")
+    tables = {"TABLES": os.environ["TABLES"]} if os.environ.get("TABLES") else {}
+    return tables | {name: value for name, _, value in pairs}
+
+
+def _refuse_secrets(command: list[str], variables: dict[str, str]) -> None:
+    """Ray shows a job's command and variables to everybody, in its dashboard and its logs."""
+    secrets = {value: name for name, value in os.environ.items() if SECRET_NAME.fullmatch(name) and len(value) >= 8}
+    found = [f"--env {name}" for name in variables if SECRET_NAME.fullmatch(name.upper())]
+    for text in [*command, *variables.values()]:
+        found += [f"the value of {name}" for value, name in secrets.items() if value in text]
+        found += ["a URL with a password"] if PASSWORD_IN_URL.search(text) else []
+    if found:
+        raise UserError(
+            f"{', '.join(found)} would be forwarded, and Ray shows a job's command and variables in its dashboard and "
+            "logs; set secrets on the cluster's nodes (a Kubernetes secret, an instance role) and leave them out here"
+        )
