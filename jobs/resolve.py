@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from pipelines.storage import Tables, TableVersion
 
 MADE_BY = {
-    "triplets": "ingest or mine",
+    "triplets": "ingest` or `mine",
     "scored_triplets": "score",
     "curated_triplets": "curate",
     "models": "distill",
@@ -27,7 +27,7 @@ def resolve(tables: "Tables", name: str, given: str | None) -> "TableVersion":
         return version
     newest = tables.latest(name)
     if newest is None:
-        raise UserError(f"there is no {name} under {tables.uri}; run `python -m jobs {MADE_BY[name]}` first")
+        raise UserError(f"there is no table {name} under {tables.uri}; run `python -m jobs {MADE_BY[name]}` first")
     if name == "scored_triplets":
         newest = next((version for version, told in newest.history() if told.get("result", {}).get("complete")), newest)
     print(f"from {newest} (the newest)", file=sys.stderr)

@@ -4,6 +4,7 @@ Uploads the sources, follows the log and keeps the job's exit code.
 """
 
 import asyncio
+import logging
 import os
 import re
 import shlex
@@ -37,6 +38,7 @@ def main(
     _refuse_secrets(command, variables)
     sources = code()
     variables["JOBS_GIT_COMMIT"] = f"{sources['commit']}{'-dirty' if sources['is_dirty'] else ''}"
+    logging.getLogger("ray").setLevel(logging.ERROR)  # it tells every ignored file
     try:
         client = JobSubmissionClient(address)
     except ValueError as error:

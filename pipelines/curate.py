@@ -16,12 +16,20 @@ from typing import NamedTuple, Self
 import polars as pl
 from pydantic import Field, model_validator
 
-from pipelines import outcomes
 from pipelines.config import Config
+from pipelines.curation import outcomes
+from pipelines.curation.leaks import EvaluationTexts, positives
+from pipelines.curation.rules import (
+    KEPT,
+    BiEncoderThresholds,
+    Correction,
+    CrossEncoderThresholds,
+    Thresholds,
+    correct,
+    judge,
+)
+from pipelines.curation.scored_rows import ScoredRows, Shares
 from pipelines.errors import UserError
-from pipelines.leaks import EvaluationTexts, positives
-from pipelines.rules import KEPT, BiEncoderThresholds, Correction, CrossEncoderThresholds, Thresholds, correct, judge
-from pipelines.scored_rows import ScoredRows, Shares
 from pipelines.storage import Lineage, TableVersion, new_version
 from pipelines.storage.fingerprint import fingerprint_of
 from schemas import CuratedTriplets, DroppedTriplets, Triplets

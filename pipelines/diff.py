@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import polars as pl
 
+from pipelines.curation.outcomes import dropped_outcome, kept_outcome
 from pipelines.errors import UserError
-from pipelines.outcomes import dropped_outcome, kept_outcome
 from pipelines.storage import QueryRange, TableVersion
 from pipelines.storage.tables import bucket_ranges
 

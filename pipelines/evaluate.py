@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import polars as pl
 from pydantic import Field
 
-from pipelines.comparison import render, summarise
 from pipelines.config import Config
 from pipelines.errors import UserError
-from pipelines.evaluation_sets import EvaluationSet, beir_set, count_overlap, held_out_set
-from pipelines.metrics import DEPTH, per_query
+from pipelines.evaluation.comparison import render, summarise
+from pipelines.evaluation.evaluation_sets import EvaluationSet, beir_set, count_overlap, held_out_set
+from pipelines.evaluation.metrics import DEPTH, per_query
 from pipelines.storage import Lineage, Tables, TableVersion, replace_rows
 from schemas import Evaluations
 
 if TYPE_CHECKING:
-    from pipelines.systems import Student, System
+    from pipelines.evaluation.systems import Student, System
 
 
 class EvaluateConfig(Config):
@@ -59,7 +59,7 @@ class EvaluateConfig(Config):
 
 class Evaluation(NamedTuple):
     version: TableVersion  # evaluations
-    summary: pl.DataFrame  # one row per data set, system and dimension: see pipelines/comparison.py
+    summary: pl.DataFrame  # one row per data set, system and dimension: see pipelines/evaluation/comparison.py
     overlap: pl.DataFrame  # data_set, kind, texts, exact, near; no rows when it was not counted
     not_measured: dict[str, str]  # system -> why
 
@@ -86,7 +86,7 @@ def run(
     Raises:
         UserError: no such model, or nothing to evaluate on.
     """
-    from pipelines.systems import (
+    from pipelines.evaluation.systems import (
         find_student,
         systems,
     )  # torch: too slow to import for a command that only reads config

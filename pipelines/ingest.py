@@ -4,7 +4,7 @@
 
 Every input row ends as triplets, as duplicates or as one quarantined row with its reasons, and the counts add up.
 A file that was ingested before adds nothing; neither does a triplet, whatever file it comes in. Memory does not grow
-with the input (pipelines/spill.py); the temporary folder (TMPDIR) needs about the input's size uncompressed.
+with the input (pipelines/intake/spill.py); the temporary folder (TMPDIR) needs about the input's size uncompressed.
 """
 
 import tempfile
@@ -12,11 +12,16 @@ from collections.abc import Iterator, Mapping
 from itertools import product
 from pathlib import Path
 
-from pipelines.append_triplets import append_triplets, existing_triplets, not_yet_ingested, record_missing_files
-from pipelines.formats import find_files
-from pipelines.intake import FileCounts, Intake, describe_file
-from pipelines.layouts import CheckedRow, RowChecks, check_named_columns
-from pipelines.spill import Spill, SpilledTriplet
+from pipelines.intake.accounts import FileCounts, Intake, describe_file
+from pipelines.intake.append_triplets import (
+    append_triplets,
+    existing_triplets,
+    not_yet_ingested,
+    record_missing_files,
+)
+from pipelines.intake.formats import find_files
+from pipelines.intake.layouts import CheckedRow, RowChecks, check_named_columns
+from pipelines.intake.spill import Spill, SpilledTriplet
 from pipelines.storage import Lineage, Tables, TableVersion
 
 

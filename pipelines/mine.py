@@ -22,16 +22,21 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field, model_validator
 
-from pipelines.append_triplets import append_triplets, existing_triplets, not_yet_ingested, record_missing_files
 from pipelines.beir import BeirSet, is_beir_folder
 from pipelines.bm25 import Bm25Index
-from pipelines.formats import find_files
-from pipelines.intake import FileCounts, Intake, describe_file
-from pipelines.layouts import RowChecks, check_named_columns, text_problem
-from pipelines.pairs import Known, Pair, is_mined, known_positives, read_judgements, read_pairs
-from pipelines.passages import Passages, read_passages
+from pipelines.intake.accounts import FileCounts, Intake, describe_file
+from pipelines.intake.append_triplets import (
+    append_triplets,
+    existing_triplets,
+    not_yet_ingested,
+    record_missing_files,
+)
+from pipelines.intake.formats import find_files
+from pipelines.intake.layouts import RowChecks, check_named_columns, text_problem
+from pipelines.intake.pairs import Known, Pair, is_mined, known_positives, read_judgements, read_pairs
+from pipelines.intake.passages import Passages, read_passages
+from pipelines.intake.spill import Spill, SpilledTriplet
 from pipelines.progress import Progress
-from pipelines.spill import Spill, SpilledTriplet
 from pipelines.storage import Lineage, Tables, TableVersion
 from pipelines.storage.fingerprint import fingerprint_of, text_id
 

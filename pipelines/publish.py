@@ -17,8 +17,8 @@ from pyarrow import fs
 from sentence_transformers import SentenceTransformer
 
 from pipelines.errors import UserError
-from pipelines.manifest import FORMAT, manifest_of
-from pipelines.model_card import model_card
+from pipelines.publication.manifest import FORMAT, manifest_of
+from pipelines.publication.model_card import model_card
 from pipelines.storage import Tables
 from pipelines.students.weights import weights_sha256
 

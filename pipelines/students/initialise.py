@@ -210,5 +210,6 @@ def load_student(folder: str) -> SentenceTransformer:
 
 def _leave_out_pooler(transformer: Transformer) -> None:
     """Write so into sentence_bert_config.json: else every reload makes a random, unused pooler, and warns."""
-    transformer.model_args = {"add_pooling_layer": False}
+    model_args: Any = {"add_pooling_layer": False}
+    transformer.model_args = model_args
     transformer.config_keys = [*Transformer.config_keys, "model_args"]

@@ -7,7 +7,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from pipelines import curate, scored_rows
+from pipelines import curate
+from pipelines.curation import scored_rows
 from pipelines.curate import CurateConfig
 from pipelines.errors import UserError
 from pipelines.splits import split_of_text

@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 
 from pipelines.curate import CurateConfig, Curation, curate_triplets
-from pipelines.leaks import EvaluationTexts
-from pipelines.rules import CrossEncoderThresholds
+from pipelines.curation.leaks import EvaluationTexts
+from pipelines.curation.rules import CrossEncoderThresholds
 from pipelines.storage.fingerprint import text_id, triplet_id
 from schemas import ScoredTriplets
 

@@ -4,8 +4,8 @@ import pytest
 
 from pipelines import curate, diff
 from pipelines.curate import CurateConfig
+from pipelines.curation.rules import CrossEncoderThresholds
 from pipelines.errors import UserError
-from pipelines.rules import CrossEncoderThresholds
 from pipelines.storage import Tables
 from tests.scored_versions import scored_rows, write_scored, write_triplets
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from pipelines import append_triplets, ingest, spill
+from pipelines import ingest
 from pipelines.errors import UserError
 from pipelines.ingest import IngestConfig
+from pipelines.intake import append_triplets, spill
 from pipelines.storage import Tables
 from pipelines.storage.fingerprint import text_id, triplet_id
 

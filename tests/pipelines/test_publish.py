@@ -14,8 +14,8 @@ from sentence_transformers import SentenceTransformer
 from pipelines import publish
 from pipelines.config import Config
 from pipelines.errors import UserError
-from pipelines.manifest import lock_file
-from pipelines.model_card import table
+from pipelines.publication.manifest import lock_file
+from pipelines.publication.model_card import table
 from pipelines.storage import Lineage, Tables, TableVersion, new_version
 from pipelines.students.initialise import initialise_student
 from pipelines.students.weights import weights_sha256

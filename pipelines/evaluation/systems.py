@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
 from pipelines.errors import UserError
-from pipelines.evaluation_sets import EvaluationSet, input_of
-from pipelines.rankings import (
+from pipelines.evaluation.evaluation_sets import EvaluationSet, input_of
+from pipelines.evaluation.rankings import (
     NO_VECTORS,
     Encoder,
     Ranking,

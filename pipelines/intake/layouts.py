@@ -14,7 +14,7 @@ absent or null negative_k is no reason, as long as one negative is there. Text i
 
 Reasons, each said of query, positive or negative: `_missing` (absent, null, no element), `_wrong_type`, `_blank`,
 `_too_long`, `_has_lone_surrogate`; and `positive_equals_negative` (but for space around), `source_wrong_type`,
-`external_id_wrong_type`. pipelines/raw_rows.py adds `not_json`, `not_an_object`, `not_csv`, `not_utf8`,
+`external_id_wrong_type`. pipelines/intake/raw_rows.py adds `not_json`, `not_an_object`, `not_csv`, `not_utf8`,
 `wrong_number_of_fields` and `line_too_long`.
 """
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
-from pipelines.evaluation_sets import EvaluationSet
-from pipelines.rankings import StudentEncoder, bm25_ranking, dense_rankings, reranked
+from pipelines.evaluation.evaluation_sets import EvaluationSet
+from pipelines.evaluation.rankings import StudentEncoder, bm25_ranking, dense_rankings, reranked
 from pipelines.teachers.cross_encoder import CrossEncoderTeacher
 from tests.tiny import tiny_bi_encoder, tiny_cross_encoder
 

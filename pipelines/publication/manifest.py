@@ -17,7 +17,7 @@ from pipelines.storage import Tables, TableVersion
 from schemas import IngestedFiles
 
 FORMAT = "retrieval-model-manifest/1"
-LOCK_FILE = Path(__file__).parents[1] / "infra" / "requirements.lock"
+LOCK_FILE = Path(__file__).parents[2] / "infra" / "requirements.lock"
 COMMIT_FIELDS = ("stage", "inputs", "config", "config_fingerprint", "recipe", "note", "code", "engine")
 
 Row = dict[str, Any]

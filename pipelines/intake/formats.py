@@ -17,7 +17,7 @@ import pyarrow
 import pyarrow.parquet
 
 from pipelines.errors import UserError
-from pipelines.raw_rows import (
+from pipelines.intake.raw_rows import (
     BATCH_BYTES,
     BOM,
     LINE_BYTES,

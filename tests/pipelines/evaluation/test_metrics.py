@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from pipelines.metrics import mean_interval, per_query, randomisation_p_value
+from pipelines.evaluation.metrics import mean_interval, per_query, randomisation_p_value
 
 SEEDED = np.random.default_rng(7)
 

@@ -2,7 +2,7 @@
 
 A row that cannot be read comes out with its problem: `not_json`, `not_an_object`, `line_too_long` (JSON Lines),
 `not_csv`, `wrong_number_of_fields` (CSV), `not_utf8`. Damage to the file itself is raised by the library that meets it;
-pipelines/formats.py says what to do about it. Rows count from 1: lines in JSON Lines (blank lines count, but are no
+formats.py says what to do about it. Rows count from 1: lines in JSON Lines (blank lines count, but are no
 rows), rows below the header in CSV, rows in Parquet.
 """
 

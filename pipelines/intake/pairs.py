@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipelines.beir import BeirSet, read_beir
-from pipelines.intake import FileCounts, Intake
-from pipelines.layouts import CheckedRow, Layout, check_row
-from pipelines.passages import stripped_id
+from pipelines.intake.accounts import FileCounts, Intake
+from pipelines.intake.layouts import CheckedRow, Layout, check_row
+from pipelines.intake.passages import stripped_id
 from pipelines.storage.fingerprint import text_id
 
 BEIR_PAIR = Layout("query", "positive", ())

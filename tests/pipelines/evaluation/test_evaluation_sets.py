@@ -7,7 +7,7 @@ import pytest
 
 from pipelines import curate
 from pipelines.curate import CurateConfig
-from pipelines.evaluation_sets import EvaluationSet, beir_set, count_overlap, held_out_set
+from pipelines.evaluation.evaluation_sets import EvaluationSet, beir_set, count_overlap, held_out_set
 from pipelines.splits import split_of_text
 from pipelines.storage import Tables
 from pipelines.storage.fingerprint import text_id

@@ -3,8 +3,8 @@
 import polars as pl
 import pytest
 
-from pipelines.comparison import render, summarise
-from pipelines.metrics import randomisation_p_value
+from pipelines.evaluation.comparison import render, summarise
+from pipelines.evaluation.metrics import randomisation_p_value
 from schemas import Evaluations
 
 ROLES = {"bm25": "bm25", "small@1": "student", "big@2": "teacher", "untrained:small@1": "untrained"}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipelines.search import search
+from pipelines.evaluation.search import search
 
 SEEDED = np.random.default_rng(11)
 

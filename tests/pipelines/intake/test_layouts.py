@@ -3,7 +3,7 @@
 import pytest
 
 from pipelines.errors import UserError
-from pipelines.layouts import CheckedRow, Layout, check_row, tell_layout
+from pipelines.intake.layouts import CheckedRow, Layout, check_row, tell_layout
 
 LISTS = Layout("query", "pos", ("neg",))
 NUMBERED = Layout("query", "positive", ("negative_1", "negative_2"))

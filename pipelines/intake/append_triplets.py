@@ -18,8 +18,8 @@ import polars as pl
 
 from pipelines.config import Config
 from pipelines.errors import UserError
-from pipelines.intake import FileCounts
-from pipelines.spill import Spill
+from pipelines.intake.accounts import FileCounts
+from pipelines.intake.spill import Spill
 from pipelines.storage import Lineage, Tables, TableVersion, VersionMoved, new_version
 from schemas import IngestedFiles, QuarantinedRows, Table, Triplets
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from pipelines.errors import UserError
-from pipelines.formats import find_files, open_file
-from pipelines.layouts import RowChecks, text_problem, title_and_text
+from pipelines.intake.formats import find_files, open_file
+from pipelines.intake.layouts import RowChecks, text_problem, title_and_text
 from pipelines.storage.fingerprint import text_id
 
 TEXT_COLUMNS = ("text", "passage")

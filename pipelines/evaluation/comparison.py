@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from pipelines.metrics import METRICS, Values, mean_interval, randomisation_p_value
+from pipelines.evaluation.metrics import METRICS, Values, mean_interval, randomisation_p_value
 
 ROLES = ("student", "untrained", "teacher", "bm25")  # in the order of the table; each is compared with those after it
 COLUMNS = ("nDCG@10 [95 % interval]", "MRR@10", "R@100", "vs untrained", "vs teacher", "vs BM25")

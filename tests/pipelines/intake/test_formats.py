@@ -9,9 +9,9 @@ import pyarrow.parquet
 import pytest
 import zstandard
 
-from pipelines import raw_rows
 from pipelines.errors import UserError
-from pipelines.formats import find_files, open_file
+from pipelines.intake import raw_rows
+from pipelines.intake.formats import find_files, open_file
 from pipelines.storage.fingerprint import text_id
 
 ROWS = [

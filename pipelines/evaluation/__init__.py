@@ -1,0 +1,1 @@
+"""The parts of the evaluate stage: what is searched, by which systems, and how they compare."""

@@ -1,0 +1,1 @@
+"""The parts of the publish stage: the manifest and the model card."""
