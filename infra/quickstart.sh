@@ -11,6 +11,7 @@ work=quickstart
 rotten=sklearn
 export TABLES=$work/tables HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 export RAY_USAGE_STATS_ENABLED=0 RAY_AUTH_MODE=disabled
+export MALLOC_TRIM_THRESHOLD_=4000000000 MALLOC_MMAP_THRESHOLD_=4000000000 # glibc gives nothing back between batches
 
 say() { printf '\n\033[1m%s\033[0m\n' "$*" >&2; }
 
@@ -25,9 +26,9 @@ step() { # runs a command, shown first; a failure says how to go on
 }
 
 score_and_kill() { # starts the scorer, kills it with -9 at a random moment after its first commit
-  python -m jobs score --recipe quickstart &
+  python -m jobs score --recipe quickstart --vectors &
   local scorer=$!
-  until [[ -e $TABLES/scored_triplets/_delta_log/00000000000000000001.json ]]; do
+  until [[ -e $TABLES/teacher_vectors/_delta_log/00000000000000000001.json ]]; do
     kill -0 "$scorer" 2>/dev/null || { wait "$scorer" || true; return; } # failed or done: the next run tells
     sleep 0.2
   done
@@ -47,7 +48,10 @@ import polars as pl
 triplets = pl.scan_delta(os.environ["TABLES"] + "/triplets").select("triplet_id").collect()
 scored = pl.scan_delta(os.environ["TABLES"] + "/scored_triplets").select("triplet_id").collect()
 lost = triplets.join(scored, on="triplet_id", how="anti").height
-print(f"{triplets.height:,} triplets, {scored.height:,} scored: {lost} lost, {scored.height - scored.n_unique()} twice")
+twice = scored.height - scored.n_unique()
+print(f"{triplets.height:,} triplets, {scored.height:,} scored: {lost} lost, {twice} twice")
+if lost or twice:
+    raise SystemExit("the scores are not exactly once")
 PYTHON
 }
 
@@ -60,7 +64,7 @@ act_1() {
   step python -m jobs ingest --recipe quickstart --input $work/triplets.parquet
   say "The teacher reads every pair. In a moment this script kills it."
   score_and_kill
-  step python -m jobs score --recipe quickstart
+  step python -m jobs score --recipe quickstart --vectors
   count_scored
   curated=$(step python -m jobs curate --recipe quickstart)
   say "One line of SQL names the rotten source:"
