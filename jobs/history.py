@@ -30,11 +30,12 @@ def main(
 
 def _line(depth: int, name: str, told: dict[str, Any]) -> str:
     inputs = ", ".join(entry["version"] for entry in told.get("inputs", ()))
+    files = ", ".join(entry["path"] for entry in told.get("result", {}).get("ingested_files", ()))
     code = told.get("code", {})
     sources = code.get("commit", "")[:12] or code.get("sources_digest", "?")
     parts = [
         told.get("stage", "not written by this system"),
-        f"from {inputs}" if inputs else "",
+        f"from {inputs or files}" if inputs or files else "",
         f"config {told['config_fingerprint']}" if "config_fingerprint" in told else "",
         f"code {sources}{' (dirty)' if code.get('is_dirty') else ''}",
         f"ray job {told['ray_job']}" if told.get("ray_job") else "",

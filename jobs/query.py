@@ -30,7 +30,7 @@ def main(
         frame = context.execute(sql).collect(engine="streaming")
     except (pl.exceptions.PolarsError, ValueError) as error:
         columns = "; ".join(f"{name}({', '.join(version.columns())})" for name, version in versions.items())
-        raise UserError(f"the query failed: {error}; the tables are {columns}") from error
+        raise UserError(f"the query failed: {str(error).splitlines()[0]}; the tables are {columns}") from error
     if output is None:
         print_frame(frame, as_json)
     else:

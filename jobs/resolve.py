@@ -28,9 +28,11 @@ def resolve(tables: "Tables", name: str, given: str | None) -> "TableVersion":
     newest = tables.latest(name)
     if newest is None:
         raise UserError(f"there is no table {name} under {tables.uri}; run `python -m jobs {MADE_BY[name]}` first")
+    kind = "newest"
     if name == "scored_triplets":
+        kind = "newest complete one"
         newest = next((version for version, told in newest.history() if told.get("result", {}).get("complete")), newest)
-    print(f"from {newest} (the newest)", file=sys.stderr)
+    print(f"from {newest} (the {kind})", file=sys.stderr)
     return newest
 
 

@@ -47,18 +47,25 @@ def main(
     job = client.submit_job(entrypoint=entrypoint, runtime_env={**uploaded_sources(), "env_vars": variables})
     print(f"{job}: {entrypoint}", file=sys.stderr, flush=True)
     try:
-        asyncio.run(_follow(client, job))
+        code_of_job = follow(client, job)
     except BaseException:
         print(f"{job} goes on; to stop it: ray job stop --address {address} {job}", file=sys.stderr)
         raise
+    raise typer.Exit(code_of_job)
+
+
+def follow(client: "JobSubmissionClient", job: str) -> int:
+    """Print the job's log until it has ended; returns its exit code, which is never 0 unless it has succeeded."""
+    asyncio.run(_print_log(client, job))
     told = client.get_job_info(job)
     print(f"{job}: {told.status}", file=sys.stderr)
-    if told.status != "SUCCEEDED":
-        raise typer.Exit(STOPPED if told.status == "STOPPED" else told.driver_exit_code or 1)
+    if told.status == "SUCCEEDED":
+        return 0
+    return STOPPED if told.status == "STOPPED" else told.driver_exit_code or 1
 
 
-async def _follow(client: "JobSubmissionClient", job: str) -> None:
-    """Print the log until the job has ended: versions on stdout, all else on stderr (a job's log holds both).
+async def _print_log(client: "JobSubmissionClient", job: str) -> None:
+    """The log as it grows: versions on stdout, all else on stderr (a job's log holds both).
 
     A connection that breaks is made again; the lines that were printed are skipped then.
     """

@@ -1,6 +1,7 @@
-"""A cluster as `ray start --head` makes it, beside whatever else runs on this machine, and all of it gone afterwards."""
+"""A cluster as `ray start --head` makes it, beside whatever else runs on this machine, and gone afterwards."""
 
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -10,50 +11,54 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 import pytest
 
 
+class Cluster(NamedTuple):
+    address: str  # where jobs are submitted
+    folder: Path  # where it keeps its sessions and what jobs upload
+
+
 @pytest.fixture(scope="session")
-def dashboard() -> Iterator[str]:
-    """The address for job submission of a real cluster with two CPUs; its own ports and folder."""
-    folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # Ray's sockets need a short path
-    address = f"http://127.0.0.1:{free_port()}"
-    head = subprocess.Popen(
-        [*start_command(address, folder)],
-        env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
+def cluster() -> Iterator[Cluster]:
+    """A real cluster with two CPUs and its own ports and folder. Its node knows nothing of this repository."""
+    folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # Ray's sockets need a short path
+    port = free_port()
+    options = [f"--dashboard-port={port}", f"--ray-client-server-port={free_port()}", "--dashboard-agent-listen-port=0"]
+    options += ["--port=0", "--min-worker-port=0", "--max-worker-port=0", "--node-ip-address=127.0.0.1"]
+    options += ["--num-cpus=2", f"--object-store-memory={200 << 20}", f"--temp-dir={folder}"]
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    environment.pop("PYTHONPATH", None)
+    with (folder / "ray_start.log").open("wb") as log:
+        head = subprocess.Popen(
+            [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", *options],
+            env=environment,
+            cwd=folder,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
     try:
-        wait_until_it_answers(f"{address}/api/version", head)
-        yield address
+        wait_until_it_answers(f"http://127.0.0.1:{port}/api/version", head, folder / "ray_start.log")
+        yield Cluster(f"http://127.0.0.1:{port}", folder)
     finally:
-        end(head)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def start_command(address: str, folder: str) -> list[str]:
-    ports = ["dashboard-agent-listen-port", "dashboard-agent-grpc-port", "runtime-env-agent-port"]
-    ports += ["metrics-export-port", "ray-client-server-port", "port"]
-    options = [f"--{name}={free_port()}" for name in ports]
-    options += ["--min-worker-port=0", "--max-worker-port=0", "--node-ip-address=127.0.0.1", "--num-cpus=2"]
-    options += [f"--dashboard-port={address.rpartition(':')[2]}", f"--temp-dir={folder}", "--disable-usage-stats"]
-    options += [f"--object-store-memory={200 << 20}", "--include-log-monitor=false"]
-    return [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", *options]
+        end(head, folder)
 
 
 def free_port() -> int:
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        return int(bound.getsockname()[1])
-
-
-def wait_until_it_answers(url: str, process: subprocess.Popen[bytes]) -> None:
+    """A port that nobody gets by chance: below those that the system gives out, above Ray's own."""
     while True:
-        assert process.poll() is None, f"ray start ended with {process.returncode}"
+        port = random.randint(20_000, 32_000)
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)):
+                return port
+
+
+def wait_until_it_answers(url: str, head: subprocess.Popen[bytes], log: Path) -> None:
+    while True:
+        assert head.poll() is None, f"ray start ended with {head.returncode}: {log.read_text()}"
         try:
             urllib.request.urlopen(url, timeout=5).close()
             return
@@ -61,11 +66,20 @@ def wait_until_it_answers(url: str, process: subprocess.Popen[bytes]) -> None:
             time.sleep(0.2)
 
 
-def end(head: subprocess.Popen[bytes]) -> None:
-    """`ray stop` would end other clusters too: end the process and all that it started."""
-    started = psutil.Process(head.pid).children(recursive=True) if head.poll() is None else []
+def end(head: subprocess.Popen[bytes], folder: Path) -> None:
+    """End the cluster. `ray stop` would end others' too: ours are told by the folder in their command lines."""
     head.terminate()
-    _, alive = psutil.wait_procs([*started, psutil.Process(head.pid)] if head.poll() is None else started, timeout=10)
-    for process in alive:
-        process.kill()
-    head.wait()
+    try:
+        head.wait(timeout=20)
+    except subprocess.TimeoutExpired:
+        head.kill()
+        head.wait()
+    while ours := [process for process in psutil.process_iter(["cmdline"]) if is_of(process, folder)]:
+        for process in ours:
+            process.kill()
+        psutil.wait_procs(ours, timeout=5)
+    shutil.rmtree(folder)
+
+
+def is_of(process: psutil.Process, folder: Path) -> bool:
+    return any(str(folder) in word for word in process.info["cmdline"] or ())

@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 
 from pipelines import curate
-from pipelines.curation import scored_rows
 from pipelines.curate import CurateConfig
+from pipelines.curation import scored_rows
 from pipelines.errors import UserError
 from pipelines.splits import split_of_text
 from pipelines.storage import Tables

@@ -233,5 +233,5 @@ def test_a_broken_source_is_refused_with_its_folder_and_what_to_do(sources, tmp_
 def test_a_source_that_does_not_exist_is_refused(tmp_path, monkeypatch, source):
     (tmp_path / "file").write_text("")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="no folder here|there is no such folder|is a file; expected the folder"):
+    with pytest.raises(UserError, match=r"no folder here|there is no such folder|is a file; expected the folder"):
         student_of(source)

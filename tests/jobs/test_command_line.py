@@ -1,0 +1,440 @@
+"""What a user sees of `python -m jobs`: results on stdout, one clear message per mistake, and nothing half-written."""
+
+import gzip
+import importlib
+import io
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from jobs.__main__ import app, main
+from pipelines.storage import Tables
+from tests.scored_versions import scored_rows, write_scored, write_triplets
+from tests.tiny import tiny_cross_encoder
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = sorted(command.name or "" for command in app.registered_commands)
+GOOD = {"query": "what is a cat", "positive": "a small animal", "negative": "a big city"}
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    """Run a command in this process; gives its exit code, stdout and stderr. Tables lie under tmp_path/tables."""
+    monkeypatch.setenv("TABLES", str(tmp_path / "tables"))
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(*arguments):
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        monkeypatch.setattr(sys, "argv", ["jobs", *map(str, arguments)])
+        code = main()
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        return code, *capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def refuse(run):
+    """Run a command that must be refused: code 2, one line on stderr, nothing on stdout; gives the line."""
+
+    def call(*arguments):
+        code, out, err = run(*arguments)
+        assert (code, out) == (2, "")
+        *before, message = err.strip().splitlines()
+        assert message.startswith("error: ")
+        assert "Traceback" not in err
+        assert not [line for line in before if line.startswith("error: ")]
+        return message
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    return Path(tiny_cross_encoder(tmp_path_factory.mktemp("teacher") / "judge"))
+
+
+def lines(*rows):
+    return "".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows).encode()
+
+
+def good_rows(count):
+    return [GOOD | {"query": f"question {number}"} for number in range(count)]
+
+
+def parquet_bytes(frame):
+    file = io.BytesIO()
+    frame.write_parquet(file)
+    return file.getvalue()
+
+
+def files_below(folder):
+    return [path for path in folder.rglob("*") if path.is_file()] if folder.exists() else []
+
+
+GZIPPED = gzip.compress(lines(*[GOOD | {"query": f"{number:x}" * 40} for number in range(4000)]))
+PARQUET = parquet_bytes(pl.DataFrame(good_rows(100)))
+UNREADABLE = {  # what is in the file -> (its bytes, what the message must say)
+    "nothing": (b"", "is empty.*expected rows as JSON Lines.*leave it out"),
+    "blank lines": (b"\n  \n\n", "holds only blank lines.*expected rows"),
+    "gzip cut short": (GZIPPED[: len(GZIPPED) // 2], "(breaks off|cannot be read).*(fetch it|write it) again"),
+    "gzip cut in its first bytes": (GZIPPED[:20], "(breaks off|cannot be read|is empty)"),
+    "Parquet cut short": (PARQUET[: len(PARQUET) // 2], "cannot be read.*expected.*fetch it or write it again"),
+    "prose": (b"a letter to a friend\nand a second line\n", "neither of the known formats, expected JSON Lines"),
+    "bytes": (bytes(range(256)) * 20, "found neither of the known formats|not UTF-8"),
+    "a JSON array": (json.dumps([GOOD]).encode(), r"found one JSON array, expected one JSON object a line: jq"),
+    "an object over several lines": (json.dumps(GOOD, indent=1).encode(), "expected one on each line.*jq -c"),
+    "UTF-16": ("query,positive,negative\n".encode("utf-16"), "is UTF-16, expected UTF-8: iconv"),
+    "a missing column": (lines({"query": "a", "positive": "b"}), "no column for negative.*--columns"),
+    "a header in Latin-1": ("quéry,positive,negative\na,b,c\n".encode("latin-1"), "not UTF-8.*iconv -f LATIN1"),
+    "a header alone": (b"query,positive,negative\n", "no row below its header, expected rows"),
+    "Parquet without rows": (parquet_bytes(pl.DataFrame(good_rows(1)).clear()), "Parquet without rows, expected rows"),
+    "mostly bad rows": (lines(*good_rows(3), "no json", GOOD | {"query": 7}), r"2 of 5 rows .* expected at most 10"),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), UNREADABLE.values(), ids=UNREADABLE)
+def test_a_file_that_cannot_be_taken_is_refused_and_leaves_no_trace(refuse, tmp_path, content, message):
+    path = tmp_path / "rows.data"
+    path.write_bytes(content)
+
+    told = refuse("ingest", "--input", path)
+
+    assert re.search(message, told)
+    assert str(path) in told
+    assert files_below(tmp_path / "tables") == []
+
+
+def test_a_bad_file_beside_a_good_one_keeps_both_out(refuse, tmp_path):
+    (tmp_path / "good.jsonl").write_bytes(lines(*good_rows(20)))
+    (tmp_path / "torn.jsonl.gz").write_bytes(GZIPPED[: len(GZIPPED) // 2])
+
+    assert "torn.jsonl.gz" in refuse(
+        "ingest", "--input", tmp_path / "good.jsonl", "--input", tmp_path / "torn.jsonl.gz"
+    )
+    assert files_below(tmp_path / "tables") == []
+
+
+BAD_ROWS = {  # one bad row among good ones -> its reasons
+    "no JSON": ("{torn", ["not_json"]),
+    "a wrong type": (GOOD | {"query": 7}, ["query_wrong_type"]),
+    "a text missing": ({"query": "a", "positive": "b"}, ["negative_missing"]),
+    "null": (GOOD | {"positive": None}, ["positive_missing"]),
+    "blank text": (GOOD | {"negative": " \t"}, ["negative_blank"]),
+    "a lone surrogate": ('{"query": "\\ud800", "positive": "b", "negative": "c"}', ["query_has_lone_surrogate"]),
+    "5 MB of text": (GOOD | {"positive": "word " * (1 << 20)}, ["positive_too_long"]),
+    "positive equals negative": (GOOD | {"negative": " a small animal"}, ["positive_equals_negative"]),
+    "two things at once": (GOOD | {"query": "", "positive": None}, ["query_blank", "positive_missing"]),
+}
+
+
+@pytest.mark.parametrize(("bad", "reasons"), BAD_ROWS.values(), ids=BAD_ROWS)
+def test_one_bad_row_is_quarantined_with_its_reasons_and_the_rest_goes_on(run, tmp_path, bad, reasons):
+    (tmp_path / "rows.jsonl").write_bytes(lines(*good_rows(10), bad, *good_rows(15)[10:]))
+
+    code, out, err = run("ingest", "--input", tmp_path / "rows.jsonl")
+
+    tables = Tables.at(str(tmp_path / "tables"))
+    quarantined = tables.latest("quarantined_rows").scan().select("source_row", "reasons").collect().rows()
+    assert (code, out) == (0, "triplets@0\n")
+    assert quarantined == [(11, reasons)]
+    assert tables.latest("triplets").num_rows() == 15
+    assert "16 rows: 15 accepted as 15 new triplets and 0 duplicates, 1 quarantined" in err
+
+
+def test_invalid_utf8_costs_its_row_alone(run, tmp_path):
+    (tmp_path / "rows.jsonl").write_bytes(
+        lines(*good_rows(12)) + b'{"query": "\xff", "positive": "b", "negative": "c"}'
+    )
+
+    assert run("ingest", "--input", tmp_path / "rows.jsonl")[:2] == (0, "triplets@0\n")
+    assert "not_utf8" in run("query", "SELECT reasons FROM quarantined_rows", "--json")[1]
+
+
+REFUSED = {  # command -> what the message must say
+    "input that is not there": (
+        "ingest --input {tmp}/none.jsonl",
+        "none.jsonl does not exist, expected a file or a folder",
+    ),
+    "input that is a URL": ("ingest --input https://host/a.jsonl", "is a URL, expected a local file.*download it"),
+    "input that is a device": ("ingest --input /dev/null", "is no regular file, expected"),
+    "a folder without data": ("ingest --input {tmp}/empty", "holds no data file.*expected at least one"),
+    "columns without =": ("ingest --input {file} --columns query", "expected name=column pairs like query=q"),
+    "columns of no role": ("ingest --input {file} --columns title=q", "names title, expected role=column"),
+    "columns that are not there": ("ingest --input {file} --columns query=q", "no column q; found the columns query"),
+    "mine without a positive": ("mine --input {queries}", "no column for positive"),
+    "an unknown recipe": (
+        "ingest --input {file} --recipe none",
+        "no recipe 'none'; expected .*quickstart.* or the path",
+    ),
+    "a recipe that is no TOML": ("ingest --input {file} --recipe {file}", "is no TOML"),
+    "a recipe that is a folder": (
+        "ingest --input {file} --recipe {tmp}",
+        "no recipe .*expected .*the path of a TOML file",
+    ),
+    "an unknown key in a recipe": (
+        "ingest --input {file} --recipe {recipe}",
+        "ingest.max_bad is no key; expected one of max_bad",
+    ),
+    "--set without a value": ("ingest --input {file} --set ingest.max_bad_share", "expected stage.field=value"),
+    "--set without a stage": ("ingest --input {file} --set max_bad_share=1", "expected stage.field=value"),
+    "--set of an unknown stage": ("ingest --input {file} --set ingst.x=1", "ingst is no key; expected one of ingest"),
+    "--set of an unknown field": (
+        "ingest --input {file} --set ingest.x=1",
+        "ingest.x is no key; expected one of max_bad",
+    ),
+    "--set of a wrong type": (
+        "ingest --input {file} --set ingest.max_bad_share=many",
+        "ingest.max_bad_share = 'many'.*number",
+    ),
+    "--set beyond its range": (
+        "ingest --input {file} --set ingest.max_bad_share=2",
+        "max_bad_share = 2: .*less than or equal to 1",
+    ),
+    "--set of a whole stage": ("ingest --input {file} --set ingest=1", "expected stage.field=value"),
+    "--set below a value": (
+        "ingest --input {file} --set ingest.keep_raw.x=1",
+        "ingest.keep_raw = .*expected|valid boolean",
+    ),
+    "--set of a list, torn": ("distill --name a --set distill.dimensions=[1,", r"distill.dimensions = '\[1,'"),
+    "a table root that is a file": ("ingest --input {file} --tables {file}", "is a file; expected a folder"),
+    "a table root below a file": ("ingest --input {file} --tables {file}/tables", "is a file; expected a folder"),
+    "a table root of an unknown kind": (
+        "ingest --input {file} --tables ftp://host/a",
+        "unknown scheme; expected a folder or s3",
+    ),
+    "a bucket's name that cannot be": (
+        "ingest --input {file} --tables s3://UPPER/a",
+        "is no bucket URI; expected s3://bucket",
+    ),
+    "a version of a table not made yet": (
+        "score --from triplets@3",
+        "no table triplets under .*found no table there.*TABLES",
+    ),
+    "a version that is no version": ("score --from triplets", "'triplets' is no table version; expected TABLE@VERSION"),
+    "a version of no table": ("score --from triples@1", "'triples' is no table; expected one of ingested_files"),
+    "nothing to score": ("score", "no table triplets under .*run `python -m jobs ingest` or `mine` first"),
+    "nothing to curate": ("curate", "no table scored_triplets under .*run `python -m jobs score` first"),
+    "nothing to distill": ("distill --name a", "no table curated_triplets under .*run `python -m jobs curate` first"),
+    "nothing to evaluate": ("evaluate --model a", "no model.*"),
+    "nothing to publish": ("publish --model a --to {tmp}/out", "no model.*"),
+    "nothing to reproduce": ("reproduce --model a", "neither a trained model under .*nor a published folder"),
+    "nothing to compare": ("diff curated_triplets@0 curated_triplets@1", "no table curated_triplets under"),
+    "nothing to ask": ("query 'SELECT 1'", "there is no table under .*right root"),
+    "no model to list": ("models", "there is no model under .*run `python -m jobs distill` first"),
+    "history of no table": ("history triples", "'triples' is no table; expected one of"),
+    "a job's secret": (
+        "submit --address http://127.0.0.1:1 --env HF_TOKEN=hf_1 -- score",
+        "HF_TOKEN would be forwarded",
+    ),
+    "a job's variable without =": ("submit --address http://127.0.0.1:1 --env A -- score", "expected NAME=VALUE"),
+}
+
+
+@pytest.mark.parametrize(("command", "message"), REFUSED.values(), ids=REFUSED)
+def test_a_mistake_is_told_in_one_line_and_changes_nothing(refuse, tmp_path, command, message):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "rows.jsonl").write_bytes(lines(*good_rows(12)))
+    (tmp_path / "queries.jsonl").write_bytes(lines({"query": "a"}))
+    (tmp_path / "own.toml").write_text("[ingest]\nmax_bad = 1\n")
+    places = {"tmp": tmp_path, "file": tmp_path / "rows.jsonl", "queries": tmp_path / "queries.jsonl"}
+    words = re.findall(r"'[^']*'|\S+", command.format(**places, recipe=tmp_path / "own.toml"))
+
+    assert re.search(message, refuse(*(word.strip("'") for word in words)))
+    assert files_below(tmp_path / "tables") == files_below(tmp_path / "out") == []
+
+
+def test_no_table_root_is_told_with_both_ways_to_give_one(refuse, monkeypatch):
+    monkeypatch.delenv("TABLES")
+
+    assert "expected --tables FOLDER or s3://bucket/prefix, or TABLES set" in refuse("score")
+
+
+def test_in_a_ray_job_a_relative_root_is_refused(refuse, monkeypatch):
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+
+    assert "is relative" in refuse("models", "--tables", "tables")
+
+
+def test_a_place_that_cannot_be_written_fails_with_what_the_system_says(run, tmp_path):
+    (tmp_path / "rows.jsonl").write_bytes(lines(*good_rows(12)))
+
+    code, out, err = run("ingest", "--input", tmp_path / "rows.jsonl", "--tables", "/proc/tables")  # even for root
+
+    assert (code, out) == (1, "")
+    assert re.search(r"error: .*/proc/tables.*No such file or directory", err)
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("arguments", [["ingest"], ["ingest", "--nothing"], ["nothing"], ["score", "--share", "half"]])
+def test_wrong_usage_is_told_by_the_parser_with_code_2(run, arguments):
+    code, out, err = run(*arguments)
+
+    assert (code, out) == (2, "")
+    assert "Usage: python -m jobs" in err
+    assert "Error" in err
+
+
+def ingested(run, tmp_path, count=12):
+    (tmp_path / "rows.jsonl").write_bytes(lines(*good_rows(count)))
+    code, out, _ = run("ingest", "--input", tmp_path / "rows.jsonl")
+    assert code == 0
+    return out.strip()
+
+
+def spoil(teacher, how):
+    """A copy of the teacher that is damaged in one way."""
+    weights = teacher / "model.safetensors"
+    if how == "no model":
+        weights.unlink()
+    elif how == "torn weights":
+        weights.write_bytes(weights.read_bytes()[:1000])
+    elif how == "weights of another format":
+        weights.rename(teacher / "pytorch_model.bin")
+    elif how == "no config":
+        (teacher / "config.json").unlink()
+
+
+TEACHERS = {
+    "no model": "no .*safetensors|expected .*safetensors",
+    "torn weights": "damaged|cannot be read|truncated|incomplete",
+    "weights of another format": "safetensors",
+    "no config": "config.json",
+}
+
+
+@pytest.mark.parametrize(("how", "message"), TEACHERS.items(), ids=TEACHERS)
+def test_a_damaged_teacher_is_refused_before_anything_is_scored(
+    run, refuse, tmp_path, ray_cluster, teacher, how, message
+):
+    version = ingested(run, tmp_path)
+    spoil(copy := Path(shutil.copytree(teacher, tmp_path / "judge")), how)
+
+    told = refuse("score", "--from", version, "--set", f"score.teacher={copy}")
+
+    assert re.search(message, told)
+    assert str(copy) in told
+    assert files_below(tmp_path / "tables" / "scored_triplets") == []
+
+
+def test_a_teacher_with_several_outputs_is_refused(run, refuse, tmp_path, ray_cluster):
+    ingested(run, tmp_path)
+    folder = tiny_cross_encoder(tmp_path / "judge", num_labels=3)
+
+    assert "3 outputs" in refuse("score", "--set", f"score.teacher={folder}", "--set", "score.max_tokens=64")
+    assert files_below(tmp_path / "tables" / "scored_triplets") == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["score", "--from", "triplets@7"], r"triplets@7 does not exist; triplets has the versions 0 to 0"),
+        (["curate", "--from", "triplets@0"], r"--from triplets@0: expected a version of scored_triplets"),
+        (["history", "triplets@7"], r"triplets@7 does not exist"),
+        (["query", "SELECT * FROM triplets", "--at", "triplets@7"], r"triplets@7 does not exist"),
+        (["query", "SELECT nothing FROM triplets"], r"the query failed: .*the tables are .*triplets\(triplet_id, "),
+        (["query", "SELECT 1 FROM nowhere"], r"the query failed: .*nowhere"),
+        (["query", "SELECT * FROM triplets", "--output", "rows.xml"], r"expected a file ending in .parquet, .csv or"),
+        (["score", "--share", "0"], r"share is 0.*expected"),
+        (["score", "--set", "score.teacher=/none"], r"model /none: there is no such folder; expected"),
+    ],
+)
+def test_a_request_that_the_tables_cannot_answer_is_refused(run, refuse, tmp_path, ray_cluster, arguments, message):
+    ingested(run, tmp_path)
+
+    assert re.search(message, refuse(*arguments))
+
+
+def test_what_stdout_prints_from_accepts(run, tmp_path):
+    printed = ingested(run, tmp_path)
+    assert printed == "triplets@0"
+    rows = scored_rows([("q", "p", 3.0, "n", 0.0)])
+    scored = write_scored(write_triplets(Tables.at(str(tmp_path / "tables")), rows), rows)
+
+    code, out, err = run("curate", "--from", scored, "--set", "curate.test_share=0")
+
+    assert (code, out) == (0, "curated_triplets@0\n")
+    assert "kept" in err
+    assert run("diff", out.strip(), out.strip())[0] == 0
+    assert run("history", out.strip())[1].splitlines()[0].startswith("curated_triplets@0 ")
+
+
+def test_ingest_prints_one_version_and_the_same_again(run, tmp_path):
+    assert ingested(run, tmp_path) == ingested(run, tmp_path) == "triplets@0"
+    code, out, _ = run("ingest", "--input", tmp_path / "rows.jsonl", "--json")
+    assert (code, json.loads(out)) == (0, {"triplets": "triplets@0"})
+
+
+def test_query_answers_as_table_json_and_file(run, tmp_path):
+    ingested(run, tmp_path)
+    sql = "SELECT source, COUNT(*) AS n FROM triplets GROUP BY source"
+
+    code, out, err = run("query", sql)
+    assert (code, err) == (0, "")
+    assert [cell.strip() for cell in out.splitlines()[-1].strip("|").split("|")] == ["rows", "12"]
+    assert json.loads(run("query", sql, "--json", "--at", "triplets@0")[1]) == [{"source": "rows", "n": 12}]
+    for ending, read in (("csv", pl.read_csv), ("jsonl", pl.read_ndjson), ("parquet", pl.read_parquet)):
+        file = str(tmp_path / f"answer.{ending}")
+        assert run("query", sql, "--output", file)[:2] == (0, f"{file}\n")
+        assert read(file).rows() == [("rows", 12)]
+
+
+def test_a_query_cannot_change_a_table(run, tmp_path):
+    ingested(run, tmp_path)
+    before = files_below(tmp_path / "tables")
+
+    run("query", "DROP TABLE triplets")
+    run("query", "DELETE FROM triplets")
+
+    assert files_below(tmp_path / "tables") == before
+    assert json.loads(run("query", "SELECT COUNT(*) AS n FROM triplets", "--json")[1]) == [{"n": 12}]
+
+
+def test_history_lists_all_tables_and_as_json_one_object_a_line(run, tmp_path):
+    ingested(run, tmp_path)
+
+    assert [line.split()[0] for line in run("history")[1].splitlines()] == ["ingested_files@0", "triplets@0"]
+    (entry,) = map(json.loads, run("history", "triplets@0", "--json")[1].splitlines())
+    assert (entry["version"], entry["stage"], entry["depth"]) == ("triplets@0", "ingest", 0)
+
+
+def test_the_help_has_one_line_for_every_module_with_a_main(run):
+    modules = [path.stem for path in (ROOT / "jobs").glob("*.py") if not path.stem.startswith("__")]
+    with_main = [name for name in modules if hasattr(importlib.import_module(f"jobs.{name}"), "main")]
+
+    code, out, _ = run("--help")
+
+    listed = re.findall(r"^  ([a-z]+)  +\S", out.partition("Commands:")[2], re.MULTILINE)
+    assert code == 0
+    assert sorted(listed) == sorted(with_main) == COMMANDS
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_commands_help_names_its_options_and_what_they_mean(run, command):
+    code, out, _ = run(command, "--help")
+
+    assert code == 0
+    declared = re.findall(r'"(--[a-z-]+)"', (ROOT / "jobs" / f"{command}.py").read_text())
+    for option in declared:
+        assert re.search(rf"  {option}\b.*\S", out), option
+
+
+def test_help_imports_nothing_heavy():
+    told = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "jobs", "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    imported = {line.rpartition("|")[2].strip() for line in told.stderr.splitlines()}
+    assert imported & {"torch", "ray", "polars", "pyarrow", "deltalake", "transformers"} == set()

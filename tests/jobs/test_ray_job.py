@@ -1,0 +1,115 @@
+"""Commands as Ray jobs, on a real cluster: what they write is what they write here, and it says which job wrote it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+from ray.job_submission import JobStatus, JobSubmissionClient
+
+from jobs import submit
+from jobs.__main__ import main
+from pipelines.storage import Tables
+from pipelines.storage.lineage import code, sources_digest
+from tests.scored_versions import scored_rows, write_triplets
+from tests.tiny import WORDS, tiny_cross_encoder
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def client(cluster):
+    return JobSubmissionClient(cluster.address)
+
+
+@pytest.fixture
+def submitted(cluster, monkeypatch, capfd):
+    """Run `python -m jobs submit -- COMMAND` in this process; gives its exit code, stdout and stderr."""
+
+    def call(*command):
+        monkeypatch.setattr(sys, "argv", ["jobs", "submit", "--address", cluster.address, "--", *map(str, command)])
+        return main(), *capfd.readouterr()
+
+    return call
+
+
+def test_ray_job_submit_scores_each_triplet_once_and_says_which_job_did(cluster, client, tmp_path):
+    tables = Tables.at(str(tmp_path / "tables"))
+    rows = scored_rows([(f"what is {word}", f"a {word}", 0.0, "the king", 0.0) for word in WORDS[40:60]])
+    triplets = write_triplets(tables, rows)
+    teacher = tiny_cross_encoder(tmp_path / "judge")
+    ray = [str(Path(sys.executable).with_name("ray")), "job", "submit", "--address", cluster.address]
+    ray += ["--submission-id=scores", "--working-dir=.", "--", "python", "-m", "jobs", "score", "--tables", tables.uri]
+    settings = [f"teacher={teacher}", "max_tokens=64", "max_actors=1", "chunk_rows=20"]
+
+    command = [*ray, *(f"--set=score.{setting}" for setting in settings)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert client.get_job_status("scores") == JobStatus.SUCCEEDED, done.stdout + done.stderr
+    scored = pl.scan_delta(tables.path("scored_triplets")).collect()
+    assert sorted(scored["triplet_id"]) == sorted(triplets.scan().collect()["triplet_id"])
+    assert scored["positive_score"].null_count() == scored["scoring_error"].n_unique() - 1 == 0
+    told = tables.latest("scored_triplets").metadata()
+    assert told["ray_job"] == "scores"
+    assert told["code"] == {"commit": "", "is_dirty": None, "sources_digest": sources_digest()}
+
+
+def test_submit_prints_the_version_alone_and_stamps_the_commit(cluster, submitted, tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"query": "a", "positive": "b", "negative": "c"}\n')
+
+    exit_code, out, err = submitted("ingest", "--tables", tmp_path / "tables", "--input", tmp_path / "rows.jsonl")
+
+    assert (exit_code, out) == (0, "triplets@0\n"), err
+    assert "1 rows: 1 accepted" in err
+    told = Tables.at(str(tmp_path / "tables")).latest("triplets").metadata()
+    assert told["ray_job"] in err
+    assert told["code"] == code()
+    uploaded = [path for path in (cluster.folder / "session_latest").glob("runtime_resources/working_dir_files/*/*")]
+    assert {"jobs", "pipelines", "schemas", "README.md"} <= {path.name for path in uploaded}
+    assert {path.name for path in uploaded} & {".git", ".venv", "quickstart", "shared"} == set()
+    for package in {path.parent for path in uploaded}:
+        assert sum(path.stat().st_size for path in package.rglob("*") if path.is_file()) < 5 << 20
+
+
+def test_submit_keeps_the_exit_code_of_a_refused_command(submitted):
+    exit_code, out, err = submitted("models", "--tables", "somewhere")
+
+    assert (exit_code, out) == (2, "")
+    assert "error: tables root somewhere is relative" in err
+
+
+def test_a_stopped_job_is_a_failure(client, capfd):
+    job = client.submit_job(entrypoint="sleep 600")
+    while client.get_job_status(job) == JobStatus.PENDING:
+        pass
+    client.stop_job(job)
+
+    assert submit.follow(client, job) == 3
+    assert "STOPPED" in capfd.readouterr().err
+
+
+def test_a_dashboard_that_does_not_answer_is_told(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["jobs", "submit", "--address", "http://127.0.0.1:9", "--", "models"])
+
+    assert main() == 1
+    assert "http://127.0.0.1:9" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--env", "AWS_SECRET_ACCESS_KEY=abc", "--", "score"], "--env AWS_SECRET_ACCESS_KEY"),
+        (["--", "score", "--note", "with 0123456789secret"], "the value of STORE_TOKEN"),
+        (["--env", "STORE=0123456789secret", "--", "score"], "the value of STORE_TOKEN"),
+        (["--", "ingest", "--input", "https://me:word@host/rows"], "a URL with a password"),
+    ],
+)
+def test_a_secret_is_never_forwarded(monkeypatch, capsys, arguments, told):
+    monkeypatch.setenv("STORE_TOKEN", "0123456789secret")
+    monkeypatch.setattr(sys, "argv", ["jobs", "submit", "--address", "http://127.0.0.1:9", *arguments])
+
+    assert main() == 2
+    error = capsys.readouterr().err
+    assert f"error: {told} would be forwarded" in error
+    assert "0123456789secret" not in error
