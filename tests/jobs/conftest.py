@@ -68,12 +68,8 @@ def wait_until_it_answers(url: str, head: subprocess.Popen[bytes], log: Path) ->
 
 def end(head: subprocess.Popen[bytes], folder: Path) -> None:
     """End the cluster. `ray stop` would end others' too: ours are told by the folder in their command lines."""
-    head.terminate()
-    try:
-        head.wait(timeout=20)
-    except subprocess.TimeoutExpired:
-        head.kill()
-        head.wait()
+    head.kill()
+    head.wait()
     while ours := [process for process in psutil.process_iter(["cmdline"]) if is_of(process, folder)]:
         for process in ours:
             process.kill()
