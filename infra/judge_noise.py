@@ -1,7 +1,8 @@
 """How well curation found what infra/damage.py did: precision, recall, and what it cost of the clean triplets.
 
-A swap counts as found when the newest curation says that the teacher prefers its negative (swapped back or dropped),
-a false negative when it was dropped or changed at all; each kind is judged against the clean triplets of its source.
+A swap counts as found when the newest curation swapped it back; its precision is over all triplets of the source that
+were swapped, false negatives among them. A false negative counts as found when it was dropped or changed at all; its
+precision leaves the swapped triplets out, which are changed too.
 """
 
 import argparse
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import polars as pl
 
-PREFERS_NEGATIVE = ["swapped", "duplicate_after_correction", "teacher_prefers_negative"]
+SWAPPED_BACK = ["swapped", "duplicate_after_correction"]  # the duplicate of a triplet that was there already
 NOT_BY_SCORE = ["positive_in_training", "text_in_evaluation_set", "scoring_failed"]
 
 
@@ -24,7 +25,6 @@ def verdicts(tables: str) -> pl.LazyFrame:
 
 def judge(judged: pl.DataFrame, damage: str, found: pl.Expr) -> str:
     """Precision and recall of `found` for one kind of damage."""
-    judged = judged.filter(pl.col("damage").is_null() | (pl.col("damage") == damage))
     num_damaged, num_found = judged.filter(damage=damage).height, judged.filter(found).height
     hits = judged.filter(found, damage=damage).height
     precision, recall = hits / max(1, num_found), hits / max(1, num_damaged)
@@ -45,8 +45,9 @@ def main() -> None:
     judged = pl.read_parquet(arguments.truth).join(verdicts(arguments.tables).collect(), on="triplet_id")
     judged = judged.filter(~pl.col("verdict").is_in(NOT_BY_SCORE).fill_null(False))
     rotten = judged.filter(pl.col("damage").is_not_null().any().over("source"))
-    print(f"swapped:          {judge(rotten, 'swapped', pl.col('verdict').is_in(PREFERS_NEGATIVE))}")
-    print(f"false negatives:  {judge(rotten, 'false_negative', pl.col('verdict').is_not_null())}")
+    print(f"swapped:          {judge(rotten, 'swapped', pl.col('verdict').is_in(SWAPPED_BACK))}")
+    unswapped = rotten.filter(pl.col("damage").fill_null("") != "swapped")
+    print(f"false negatives:  {judge(unswapped, 'false_negative', pl.col('verdict').is_not_null())}")
     print(f"damaged source:   {clean_lost(rotten)}")
     print(f"all sources:      {clean_lost(judged)}")
 

@@ -5,6 +5,7 @@ the same command goes on where it stopped; 4 `reproduce` differs.
 """
 
 import os
+import re
 import signal
 import sys
 import traceback
@@ -60,19 +61,26 @@ def main() -> int:
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else 0
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_one_line(error)}", file=sys.stderr)
         return 2
     except Interrupted:
         print("interrupted; the same command goes on where it stopped", file=sys.stderr)
         return 3
     except OSError as error:
-        print(f"error: {error}; nothing was half-written, the same command may be run again", file=sys.stderr)
+        print(
+            f"error: {_one_line(error)}; nothing was half-written, the same command may be run again", file=sys.stderr
+        )
         return 1
     except Exception:
         traceback.print_exc()
         print("error: this is not your input's fault; the same command may be run again", file=sys.stderr)
         return 1
     return 0
+
+
+def _one_line(error: Exception) -> str:
+    """A message on one line without colours, whatever library it comes from."""
+    return " ".join(re.sub(r"\x1b\[\d+m", "", str(error)).split())
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:

@@ -3,8 +3,9 @@
 import logging
 import os
 import sys
+import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, cast
 
 REPOSITORY = Path(__file__).parents[1]
 NOT_UPLOADED = [  # beside what .gitignore names
@@ -19,6 +20,17 @@ def uploaded_sources() -> dict[str, Any]:
     return {"working_dir": str(REPOSITORY), "excludes": NOT_UPLOADED}
 
 
+class ResultsAlone:
+    """stdout for what the command prints; what threads print is Ray's (workers' lines, warnings): to stderr."""
+
+    def __init__(self, stdout: TextIO) -> None:
+        self._stdout = stdout
+
+    def __getattr__(self, name: str) -> Any:
+        is_main = threading.current_thread() is threading.main_thread()
+        return getattr(self._stdout if is_main else sys.stderr, name)
+
+
 def connect() -> None:
     """Connect once: inside a Ray job to its cluster, with RAY_ADDRESS to that one, else start one on this machine.
 
@@ -29,6 +41,8 @@ def connect() -> None:
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     import ray
 
+    if not isinstance(sys.stdout, ResultsAlone):
+        sys.stdout = cast(TextIO, ResultsAlone(sys.stdout))
     if ray.is_initialized():
         return
     address = os.environ.get("RAY_ADDRESS")

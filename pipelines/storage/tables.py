@@ -100,6 +100,12 @@ class Tables:
             return TableVersion(self, name, self.delta(name).version())
         except TableNotFoundError:
             return None
+        except DeltaError as error:
+            found = str(error).splitlines()[0]
+            raise UserError(
+                f"the log of {self.path(name)} is damaged ({found}); expected a Delta table: restore its _delta_log "
+                "from a copy, or use another root"
+            ) from error
 
     def version(self, name: str, version: int) -> "TableVersion":
         """An explicit version. Raises UserError when the table or the version does not exist."""

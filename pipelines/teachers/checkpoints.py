@@ -64,6 +64,25 @@ def check_checkpoint(folder: str, loader: str) -> None:
         )
 
 
+def check_outputs(folder: str) -> None:
+    """Refuse a cross-encoder whose config names several outputs, before any worker loads it."""
+    config = Path(folder, "config.json")
+    try:
+        labels = json.loads(config.read_text(encoding="utf-8")).get("id2label")
+    except (ValueError, AttributeError, OSError) as error:
+        raise UserError(f"{config} cannot be read ({error}); expected a JSON object; fetch the model again") from error
+    if labels is not None and len(labels) != 1:
+        raise several_outputs(folder, [str(label) for label in labels.values()])
+
+
+def several_outputs(folder: str, labels: list[str]) -> UserError:
+    """A cross-encoder must have one output; what this one has instead."""
+    return UserError(
+        f"{folder} has {len(labels)} outputs ({', '.join(labels)}), expected one relevance logit; give a re-ranker "
+        f"with num_labels 1, or save this model with the one row of its head that means relevance"
+    )
+
+
 def weight_files(folder: str) -> list[Path]:
     """The safetensors files of a model and of its sentence-transformers modules, in a fixed order."""
     return [path for path in _files(Path(folder)) if path.suffix == ".safetensors"]

@@ -7,7 +7,7 @@ from pydantic import Field
 from pipelines.config import Config
 from pipelines.errors import UserError
 from pipelines.model_folders import resolve
-from pipelines.teachers.checkpoints import check_checkpoint, teacher_name, weights_sha256
+from pipelines.teachers.checkpoints import check_checkpoint, check_outputs, teacher_name, weights_sha256
 
 if TYPE_CHECKING:
     from pipelines.teachers.bi_encoder import BiEncoderTeacher
@@ -64,6 +64,8 @@ def name_teacher(config: TeacherConfig) -> str:
     """The teacher's `name@12hex`, from its files. Raises UserError when no teacher can be loaded from them."""
     folder = resolve(config.teacher, config.teacher_revision)
     check_checkpoint(folder, LOADERS[config.teacher_kind])
+    if config.teacher_kind == "cross_encoder":
+        check_outputs(folder)
     if config.teacher_sha256 is not None and (found := weights_sha256(folder)) != config.teacher_sha256:
         raise UserError(
             f"teacher {config.teacher}: its weights have sha256 {found}, the recipe expects {config.teacher_sha256}; "

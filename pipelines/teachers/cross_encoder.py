@@ -15,7 +15,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreT
 
 from pipelines.errors import UserError
 from pipelines.teachers.batches import Floats, Integers, Rows, Scores, compute_rows, text_error, token_batches
-from pipelines.teachers.checkpoints import check_checkpoint, prompts_of, teacher_name
+from pipelines.teachers.checkpoints import check_checkpoint, prompts_of, several_outputs, teacher_name
 from pipelines.teachers.loading import check_max_tokens, pick_batch_tokens, pick_device, pick_dtype, refusing
 
 Columns = dict[str, list[list[int]]]  # input_ids, attention_mask, ...: one list of numbers per pair
@@ -158,13 +158,8 @@ def _check_head(folder: str, model: PreTrainedModel, missing: list[str]) -> None
             f"would be random; expected a sequence-classification model with one output, such as "
             f'BAAI/bge-reranker-v2-m3 (for a sentence-transformers encoder set score.teacher_kind to "bi_encoder")'
         )
-    num_outputs = model.config.num_labels
-    if num_outputs != 1:
-        labels = ", ".join(str(label) for label in (model.config.id2label or {}).values())
-        raise UserError(
-            f"{folder} has {num_outputs} outputs ({labels}), expected one relevance logit; give a re-ranker with "
-            f"num_labels 1, or save this model with the one row of its head that means relevance"
-        )
+    if model.config.num_labels != 1:
+        raise several_outputs(folder, [str(label) for label in model.config.id2label.values()])
 
 
 def _check_tokenizer(folder: str, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -9,12 +9,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 from jobs.__main__ import app, main
+from jobs.cluster import ResultsAlone
 from pipelines.storage import Tables
 from tests.scored_versions import scored_rows, write_scored, write_triplets
 from tests.tiny import tiny_cross_encoder
@@ -291,7 +293,7 @@ def ingested(run, tmp_path, count=12):
 
 
 def spoil(teacher, how):
-    """A copy of the teacher that is damaged in one way."""
+    """Damage a teacher in one way."""
     weights = teacher / "model.safetensors"
     if how == "no model":
         weights.unlink()
@@ -301,9 +303,12 @@ def spoil(teacher, how):
         weights.rename(teacher / "pytorch_model.bin")
     elif how == "no config":
         (teacher / "config.json").unlink()
+    elif how == "a torn config":
+        (teacher / "config.json").write_text('{"id2label": ')
 
 
 TEACHERS = {
+    "a torn config": "config.json cannot be read.*expected a JSON object",
     "no model": "no .*safetensors|expected .*safetensors",
     "torn weights": "damaged|cannot be read|truncated|incomplete",
     "weights of another format": "safetensors",
@@ -351,6 +356,37 @@ def test_a_request_that_the_tables_cannot_answer_is_refused(run, refuse, tmp_pat
     ingested(run, tmp_path)
 
     assert re.search(message, refuse(*arguments))
+
+
+def test_a_damaged_log_is_told(run, refuse, tmp_path):
+    ingested(run, tmp_path)
+    (log,) = (tmp_path / "tables" / "triplets" / "_delta_log").glob("*.json")
+    log.write_bytes(log.read_bytes()[:50])
+
+    assert re.search(r"the log of .*/triplets is damaged .*restore its _delta_log", refuse("score"))
+
+
+def test_a_data_file_that_is_gone_is_told(run, tmp_path):
+    ingested(run, tmp_path)
+    (data,) = (tmp_path / "tables" / "triplets").glob("*.parquet")
+    data.unlink()
+
+    code, out, err = run("query", "SELECT * FROM triplets")
+
+    assert (code, out) == (1, "")
+    assert re.fullmatch(rf"error: .*No such file.*{data.name}.*\n", err)
+
+
+def test_a_store_that_does_not_answer_is_told_on_one_line(run, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"):
+        monkeypatch.setenv(name, "none")
+    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+
+    code, out, err = run("models", "--tables", "s3://bucket/tables")
+
+    assert (code, out) == (1, "")
+    assert re.fullmatch(r"error: .*http://127.0.0.1:9.*the same command may be run again\n", err)
 
 
 def test_what_stdout_prints_from_accepts(run, tmp_path):
@@ -425,6 +461,17 @@ def test_each_commands_help_names_its_options_and_what_they_mean(run, command):
     declared = re.findall(r'"(--[a-z-]+)"', (ROOT / "jobs" / f"{command}.py").read_text())
     for option in declared:
         assert re.search(rf"  {option}\b.*\S", out), option
+
+
+def test_what_ray_prints_from_its_threads_stays_off_stdout(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdout", ResultsAlone(sys.stdout))
+    ray = threading.Thread(target=print, args=("(raylet) a worker died",))
+    ray.start()
+    ray.join()
+
+    print("scored_triplets@0")
+
+    assert capsys.readouterr() == ("scored_triplets@0\n", "(raylet) a worker died\n")
 
 
 def test_help_imports_nothing_heavy():

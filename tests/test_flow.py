@@ -1,0 +1,108 @@
+"""The whole flow on tiny models, from a file of text to a model made again; each step is in the next lineage."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+from sentence_transformers import SentenceTransformer
+
+from jobs.__main__ import main
+from jobs.recipe import load_recipe
+from jobs.run import run_all
+from pipelines import ingest, publish
+from pipelines.storage import Tables
+from pipelines.storage.graph import downstream_of, upstream_of
+from tests.tiny import WORDS, tiny_bi_encoder
+
+NUM_QUERIES = 120
+
+
+def write_corpus(path: Path) -> None:
+    """Queries that share three of their four words with their positive and none with their negative on purpose."""
+    with path.open("w", encoding="utf-8") as file:
+        for number in range(NUM_QUERIES):
+            words = random.Random(number).sample(WORDS, 12)
+            row = {"query": words[:4], "positive": words[1:7], "negative": words[7:]}
+            file.write(json.dumps({name: " ".join(text) for name, text in row.items()}) + "\n")
+
+
+@pytest.fixture(scope="module")
+def flow(ray_cluster, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("flow")
+    write_corpus(folder / "corpus.jsonl")
+    teacher = tiny_bi_encoder(folder / "teacher", num_layers=4)
+    settings = {
+        "score.teacher": teacher,
+        "score.teacher_kind": "bi_encoder",
+        "score.max_tokens": 64,
+        "curate.max_drop_share": 0.95,
+        "curate.test_share": 0.2,
+        "distill.source_model": teacher,
+        "distill.num_layers": 2,
+        "distill.dimensions": [32, 16],
+        "distill.max_tokens": 64,
+        "distill.triplets_per_step": 16,
+        "distill.max_steps": 30,
+        "distill.learning_rate": 1e-3,
+        "distill.info_nce": 1.0,
+        "distill.vectors": 0.5,
+    }
+    recipe = load_recipe("modernbert_small_v2", [f"{key}={json.dumps(value)}" for key, value in settings.items()])
+    tables = Tables.at(str(folder / "tables"))
+    triplets = ingest.run(tables, [str(folder / "corpus.jsonl")], recipe.ingest, columns={}, source="toy")
+    return tables, run_all(triplets, "small", recipe, [])
+
+
+def test_the_student_learns(flow):
+    tables, evaluation = flow
+
+    steps = [
+        json.loads(line) for line in Path(tables.path("models", "small", "metrics.jsonl")).read_text().splitlines()
+    ]
+    assert len(steps) == 30
+    assert sum(step["loss"] for step in steps[-5:]) < sum(step["loss"] for step in steps[:5])
+    measured = {row["system"]: row for row in evaluation.summary.to_dicts() if row["dimension"] in (32, 0)}
+    assert set(measured) == {"student", "untrained", "teacher", "bm25"}
+    assert measured["student"]["nDCG@10"] > measured["untrained"]["nDCG@10"]
+
+
+def test_lineage_closes_from_the_evaluation_to_the_file_and_back(flow):
+    tables, evaluation = flow
+
+    made_from = {name: told["stage"] for _, name, told in upstream_of(evaluation.version)}
+    assert {"models@0": "distill", "curated_triplets@0": "curate", "triplets@0": "ingest"}.items() <= made_from.items()
+    (file,) = tables.parse("triplets@0").metadata()["result"]["ingested_files"]
+    assert Path(file["path"]).name == "corpus.jsonl"
+    assert file["triplets"] == NUM_QUERIES
+    made = {name for _, name, _ in downstream_of(tables.parse("triplets@0"))}
+    assert {"curated_triplets@0", "models@0", "evaluations@0"} <= made
+
+
+def test_the_published_folder_retrieves_whole_and_cut(flow, tmp_path):
+    tables, _ = flow
+
+    folder = publish.run(tables, "small", str(tmp_path / "published"))
+
+    for dimension in (32, 16):
+        model = SentenceTransformer(folder, truncate_dim=dimension, device="cpu")
+        vectors = model.encode_document(["red river fish", "silver moon night"])
+        assert vectors.shape == (2, dimension)
+        assert model.similarity(vectors, vectors)[0, 1] < 0.999
+    manifest = json.loads(Path(folder, "manifest.json").read_text())
+    assert {version["version"] for version in manifest["versions"]} >= {"curated_triplets@0", "triplets@0"}
+
+
+def test_the_model_is_made_again_byte_for_byte(flow, monkeypatch, capsys, tmp_path):
+    tables, _ = flow
+    monkeypatch.setattr(
+        "sys.argv",
+        ["jobs", "reproduce", "--tables", tables.uri, "--model", "small", "--output", str(tmp_path / "again")],
+    )
+
+    assert main() == 0
+
+    out = capsys.readouterr().out
+    assert out.startswith("identical: ")
+    old, new = Path(tables.path("models", "small", "model")), tmp_path / "again" / "model"
+    assert (old / "model.safetensors").read_bytes() == (new / "model.safetensors").read_bytes()
