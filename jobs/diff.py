@@ -22,6 +22,6 @@ def main(
     root = open_tables(tables)
     moved = diff(root.parse(before), root.parse(after))
     is_same = pl.col("before") == pl.col("after")
-    stayed = moved.filter(is_same)["rows"].sum()
-    print(f"{stayed:,} rows stayed as they were, {moved['rows'].sum() - stayed:,} moved", file=sys.stderr)
+    stayed, changed = (int(moved.filter(which)["rows"].sum()) for which in (is_same, ~is_same))
+    print(f"{stayed:,} rows stayed as they were, {changed:,} moved", file=sys.stderr)
     print_frame(moved if everything else moved.filter(~is_same), as_json)

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-import torch
 
 from pipelines.errors import UserError
 from pipelines.storage import DataFile, QueryRange, Tables, TableVersion, write_file
@@ -178,6 +177,8 @@ class TeacherActor:
     def __init__(self, config: TeacherConfig, name: str, threads: int | None) -> None:
         self.config, self.name = config, name
         if threads is not None:
+            import torch  # read and write tasks do without
+
             torch.set_num_threads(threads)
 
     def __call__(self, row: Row) -> Row:

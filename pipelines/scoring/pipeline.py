@@ -68,11 +68,15 @@ def stream(
     """
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
+    io: dict[str, Any] = {
+        "num_cpus": IO_CPUS,
+        "concurrency": max(1, num_actors(config) // 2),
+    }  # each costs a process; reading is quick
     written = (
         ray.data.from_items(chunks, override_num_blocks=len(chunks))
-        .map(operators.read, fn_kwargs=read, num_cpus=IO_CPUS)
+        .map(operators.read, fn_kwargs=read, **io)
         .map(operators.actor, **_actors(config, teacher, len(chunks)))  # type: ignore[arg-type]  # Ray takes classes too
-        .map(write_chunk, fn_kwargs={"tables": tables, "table": operators.table}, num_cpus=IO_CPUS)  # type: ignore[arg-type]
+        .map(write_chunk, fn_kwargs={"tables": tables, "table": operators.table}, **io)  # type: ignore[arg-type]
     )
     for row in written.iter_rows():
         if row["refused"]:

@@ -9,7 +9,6 @@ import polars as pl
 
 from pipelines.scoring.chunks import Row, Share, TeacherActor, pack
 from pipelines.storage import QueryRange, TableVersion
-from pipelines.teachers.bi_encoder import BiEncoderTeacher
 from schemas import TeacherVectors
 
 KINDS = {"query": ("query",), "passage": ("positive", "negative")}
@@ -46,6 +45,8 @@ class TextEncoder(TeacherActor):
     """Encodes the texts of a chunk. A text that cannot be encoded gets no vector; its pairs get their scoring_error."""
 
     def work(self, rows: pl.DataFrame, row: Row) -> pl.DataFrame:
+        from pipelines.teachers.bi_encoder import BiEncoderTeacher  # torch: read tasks do without
+
         assert isinstance(self.teacher, BiEncoderTeacher), "score.run asks for vectors of bi-encoders only"
         encoded = []
         for kind in KINDS:

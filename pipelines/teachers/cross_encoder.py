@@ -159,7 +159,7 @@ def _check_head(folder: str, model: PreTrainedModel, missing: list[str]) -> None
             f'BAAI/bge-reranker-v2-m3 (for a sentence-transformers encoder set score.teacher_kind to "bi_encoder")'
         )
     if model.config.num_labels != 1:
-        raise several_outputs(folder, [str(label) for label in model.config.id2label.values()])
+        raise several_outputs(folder, [str(label) for label in (model.config.id2label or {}).values()])
 
 
 def _check_tokenizer(folder: str, tokenizer: PreTrainedTokenizerBase) -> None:
