@@ -68,7 +68,8 @@ def main() -> int:
         return 3
     except OSError as error:
         print(
-            f"error: {_one_line(error)}; nothing was half-written, the same command may be run again", file=sys.stderr
+            f"error: {_one_line(error)}; what was committed stays; mend this, then run the same command again",
+            file=sys.stderr,
         )
         return 1
     except Exception:

@@ -51,7 +51,6 @@ def connect() -> None:
         ray.init(address=address, runtime_env=upload, logging_level=logging.WARNING, log_to_driver=True)
     else:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # nobody else can reach a local cluster's ports
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its C++ warns of what Ray Data does by design
         ray.init(
             address="local",
             include_dashboard=False,

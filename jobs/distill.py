@@ -37,6 +37,6 @@ def main(
 
     resolved = load_recipe(recipe, set_, note)
     curated = resolve(open_tables(tables), "curated_triplets", from_)
-    connect()
     vectors = newest_vectors(curated.tables, resolved)
+    connect()
     print_versions([distill.run(curated, resolved.distill, name=name, vectors=vectors)], as_json)

@@ -3,6 +3,7 @@
 A recipe is a file in jobs/recipes or the user's own path; `--set stage.field=value` overrides one field.
 """
 
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ def load_recipe(name_or_path: str, overrides: list[str] | None, note: str = "") 
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
         raise UserError(f"recipe {name_or_path}: {'; '.join(map(_told, error.errors()))}") from error
+    print(f"recipe {name_or_path}", file=sys.stderr)
     invocation.set({"recipe": recipe.model_dump(mode="json"), "note": note})
     return recipe
 

@@ -37,5 +37,15 @@ def resolve(tables: "Tables", name: str, given: str | None) -> "TableVersion":
 
 
 def newest_vectors(tables: "Tables", recipe: "Recipe") -> "TableVersion | None":
-    """The newest teacher_vectors, if the recipe's objective has a term for them."""
-    return tables.latest("teacher_vectors") if recipe.distill.vectors else None
+    """The newest teacher_vectors, if the recipe's objective has a term for them.
+
+    Raises:
+        UserError: there are none.
+    """
+    vectors = tables.latest("teacher_vectors") if recipe.distill.vectors else None
+    if recipe.distill.vectors and vectors is None:
+        raise UserError(
+            f"distill.vectors is {recipe.distill.vectors}, but there are no teacher vectors under {tables.uri}; run "
+            f"`python -m jobs score --vectors` with this --recipe first, or add --set distill.vectors=0"
+        )
+    return vectors

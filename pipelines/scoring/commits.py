@@ -91,10 +91,11 @@ def _pass(job: Job, left: Plan) -> None:
         for row in stream(chunks, job.operators, job.config, job.teacher, job.tables, job.read):
             waiting.append(row)
             if time.monotonic() - committed_at >= job.config.commit_every_s:
-                progress.advance(commit_group(job, waiting))
-                waiting, committed_at = [], time.monotonic()
-        progress.advance(commit_group(job, waiting))
-        waiting = []
+                group, waiting = waiting, []  # an interrupted commit may stand: its files must, too
+                progress.advance(commit_group(job, group))
+                committed_at = time.monotonic()
+        group, waiting = waiting, []
+        progress.advance(commit_group(job, group))
     except BaseException:
         remove_files(job.tables, job.operators.table, [_data_file(row) for row in waiting if row["num_rows"]])
         print(f"{progress.told()} by {job.teacher}; to go on: {job.command}", file=sys.stderr, flush=True)

@@ -27,19 +27,26 @@ def upstream_of(version: TableVersion, depth: int = 0) -> Iterator[Entry]:
     """The version, then its inputs, and theirs."""
     told = version.metadata()
     yield depth, str(version), told
-    for entry in told.get("inputs", ()):
-        yield from upstream_of(version.tables.parse(entry["version"]), depth + 1)
+    for name in made_from(str(version), told):
+        yield from upstream_of(version.tables.parse(name), depth + 1)
+
+
+def made_from(version: str, told: dict[str, Any]) -> list[str]:
+    """The versions a version came from: its inputs, and of triplets, which are added to, the version before."""
+    name, _, number = version.partition("@")
+    before = [f"{name}@{int(number) - 1}"] if name == "triplets" and int(number) else []
+    return [*(entry["version"] for entry in told.get("inputs", ())), *before]
 
 
 def downstream_of(version: TableVersion) -> Iterator[Entry]:
     """The version, then what was made from it, and from that; a version made from two of these stands twice."""
-    made_from: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+    children: dict[str, list[tuple[str, dict[str, Any]]]] = {}
     for _, name, told in every_version(version.tables):
-        for entry in told.get("inputs", ()):
-            made_from.setdefault(entry["version"], []).append((name, told))
+        for parent in made_from(name, told):
+            children.setdefault(parent, []).append((name, told))
 
     def below(name: str, depth: int) -> Iterator[Entry]:
-        for made, told in sorted(made_from.get(name, ()), key=lambda child: child[0]):
+        for made, told in sorted(children.get(name, ()), key=lambda child: child[0]):
             yield depth, made, told
             yield from below(made, depth + 1)
 

@@ -213,9 +213,13 @@ def new_version(
     writer = Writer(tables, table)
     try:
         yield writer
-        writer._commit(lineage, mode, expected)
     except BaseException:
         writer._discard()
+        raise
+    try:
+        writer._commit(lineage, mode, expected)
+    except VersionMoved:
+        writer._discard()  # after any other failure the commit may stand: its files must, too
         raise
 
 

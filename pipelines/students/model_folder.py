@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from pyarrow import fs
 
 from pipelines.errors import UserError
@@ -24,6 +25,7 @@ from pipelines.storage import Tables
 from pipelines.storage.fingerprint import fingerprint_of
 
 LOCK, IDENTITY, RUN = "lock.json", "identity.json", "run.json"
+GUARD = ".lock"
 RENEW_S = 20  # a holder on another host shows that it is alive by touching its lock this often
 STALE_S = 3 * RENEW_S
 
@@ -54,6 +56,31 @@ class ModelFolder:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Nobody else trains this name meanwhile; a lock whose holder is dead is taken over."""
+        with self._alone_on_this_file_system(), self._held():
+            yield
+
+    @contextmanager
+    def _alone_on_this_file_system(self) -> Iterator[None]:
+        """The operating system's lock, which dies with its holder; none on S3."""
+        if not isinstance(self.filesystem, fs.LocalFileSystem):
+            yield
+            return
+        Path(self.path).mkdir(parents=True, exist_ok=True)
+        guard = FileLock(Path(self.path, GUARD))
+        try:
+            guard.acquire(timeout=0)
+        except Timeout as error:
+            raise UserError(
+                f"model {self.name} is being trained by another process; wait for it, stop it, or choose another --name"
+            ) from error
+        try:
+            yield
+        finally:
+            guard.release()
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        """The lock that other hosts see."""
         holder = {"pid": os.getpid(), "host": socket.gethostname(), "started": _process_start(os.getpid())}
         while not self._write_new(LOCK, holder):
             self._remove_if_stale()

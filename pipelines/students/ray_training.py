@@ -59,6 +59,7 @@ def train_on_ray(curated: TableVersion, config: DistillConfig, vectors: TableVer
                 "config": config.model_dump(mode="json"),
                 "kept": kept.uri,
                 "told": told,
+                "cache": _cache_name(curated, config, vectors, kept),
             },
             torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo", timeout_s=GROUP_TIMEOUT_S),
             scaling_config=ray.train.ScalingConfig(num_workers=config.num_workers, use_gpu=use_gpu),
@@ -133,11 +134,17 @@ def _told_on_stderr() -> Iterator[Queue]:
         queue.shutdown()
 
 
+def _cache_name(curated: TableVersion, config: DistillConfig, vectors: TableVersion | None, kept: Tables) -> str:
+    """The token cache's folder on each node: a killed training's is taken up only for the same data and config."""
+    data = [curated.identity(), vectors.identity() if vectors else None]
+    return f"distill_{fingerprint_of([kept.uri, data, config.model_dump(mode='json')])}"
+
+
 def _train_on_one_rank(settings: Json) -> Json:
     """What each Ray Train worker runs."""
     config = DistillConfig.model_validate(settings["config"])
     context = ray.train.get_context()
-    local = Path(tempfile.gettempdir()) / f"distill_{fingerprint_of([settings['kept'], settings['curated']])}"
+    local = Path(tempfile.gettempdir()) / settings["cache"]
     student = _fetched_student(Tables(settings["kept"]))
     cache = _token_cache(local, settings, config, student, is_builder=context.get_local_rank() == 0)
     _check_vectors_fit(cache, student, config)

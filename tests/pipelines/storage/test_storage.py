@@ -71,6 +71,18 @@ def test_a_commit_against_an_older_version_is_refused_and_leaves_no_file(tables)
     assert set(Path(tables.path("triplets")).glob("*.parquet")) == files
 
 
+def test_an_interrupt_just_after_the_commit_leaves_the_version_whole(tables, monkeypatch):
+    def commit_then_interrupt(*arguments: object, **options: object) -> None:
+        commit(*arguments, **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipelines.storage.writing.commit", commit_then_interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        append(tables, 0, 3)
+
+    assert len(tables.latest("triplets").scan().collect()) == 3
+
+
 def test_only_one_of_two_creates_the_table(tables):
     append(tables, 0, 1, expected="absent")
 
