@@ -68,7 +68,7 @@ def main() -> int:
         return 3
     except OSError as error:
         print(
-            f"error: {_one_line(error)}; what was committed stays; mend this, then run the same command again",
+            f"error: {_one_line(error)}; what was committed stays; once this is mended, the same command may be run again",
             file=sys.stderr,
         )
         return 1

@@ -25,7 +25,6 @@ from pipelines.storage import Tables
 from pipelines.storage.fingerprint import fingerprint_of
 
 LOCK, IDENTITY, RUN = "lock.json", "identity.json", "run.json"
-GUARD = ".lock"
 RENEW_S = 20  # a holder on another host shows that it is alive by touching its lock this often
 STALE_S = 3 * RENEW_S
 
@@ -65,8 +64,8 @@ class ModelFolder:
         if not isinstance(self.filesystem, fs.LocalFileSystem):
             yield
             return
-        Path(self.path).mkdir(parents=True, exist_ok=True)
-        guard = FileLock(Path(self.path, GUARD))
+        Path(self.path).parent.mkdir(parents=True, exist_ok=True)
+        guard = FileLock(Path(self.path).with_name(f".{self.name}.lock"))
         try:
             guard.acquire(timeout=0)
         except Timeout as error:
