@@ -67,10 +67,8 @@ def main() -> int:
         print("interrupted; the same command goes on where it stopped", file=sys.stderr)
         return 3
     except OSError as error:
-        print(
-            f"error: {_one_line(error)}; what was committed stays; once this is mended, the same command may be run again",
-            file=sys.stderr,
-        )
+        told = "what was committed stays; once this is mended, the same command may be run again"
+        print(f"error: {_one_line(error)}; {told}", file=sys.stderr)
         return 1
     except Exception:
         traceback.print_exc()
