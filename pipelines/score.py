@@ -68,8 +68,12 @@ def run(
     if left.num_left:
         check_engine(scoring, config)
     if vectors:
-        work_off(encoding, lambda: plan_encoding(encoding, of_queries), plan_encoding(encoding, of_queries))
+        texts = work_off(encoding, lambda: plan_encoding(encoding, of_queries), plan_encoding(encoding, of_queries))
+        if texts.num_left:
+            _tell(f"{texts.num_left:,} texts cannot be encoded: they have no vector, their triplets a scoring_error")
     left = work_off(scoring, lambda: plan_scoring(scoring, of_queries), left)
+    if left.num_left:
+        raise RuntimeError(f"scoring does not advance: {left.num_left:,} rows left; to go on: {command}")
     completed = complete(scoring, share, left.num_total)
     stored = triplets.tables.latest("teacher_vectors") if vectors else None
     return [completed] + ([stored] if stored is not None else [])

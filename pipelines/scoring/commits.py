@@ -66,17 +66,12 @@ class Plan(NamedTuple):
 
 
 def work_off(job: Job, plan: Callable[[], Plan], left: Plan) -> Plan:
-    """Plan, stream and commit until nothing is left; returns the last plan.
-
-    Raises:
-        RuntimeError: a whole pass has brought nothing.
-    """
+    """Plan, stream and commit until nothing is left, or until a whole pass has brought nothing; returns the last plan."""
     while left.num_left:
         _pass(job, left)
-        after = plan()
-        if after.num_left >= left.num_left:
-            raise RuntimeError(f"scoring does not advance: {after.num_left:,} rows left; to go on: {job.command}")
-        left = after
+        before, left = left, plan()
+        if left.num_left >= before.num_left:
+            break
     return left
 
 
