@@ -66,7 +66,7 @@ class Plan(NamedTuple):
 
 
 def work_off(job: Job, plan: Callable[[], Plan], left: Plan) -> Plan:
-    """Plan, stream and commit until nothing is left, or until a whole pass has brought nothing; returns the last plan."""
+    """Plan, stream and commit until nothing is left or a whole pass brings nothing; returns the last plan."""
     while left.num_left:
         _pass(job, left)
         before, left = left, plan()
