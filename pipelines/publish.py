@@ -10,7 +10,6 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 from pyarrow import fs
@@ -20,46 +19,38 @@ from pipelines.errors import UserError
 from pipelines.publication.manifest import FORMAT, manifest_of
 from pipelines.publication.model_card import model_card
 from pipelines.storage import Tables
+from pipelines.students.model_folder import RUN, ModelFolder
 from pipelines.students.weights import weights_sha256
+from pipelines.trained_models import row_of_weights, rows_of_model
 
 MANIFEST = "manifest.json"
 
 
 def run(tables: Tables, model: str, to: str) -> str:
     """Publish the model named `NAME` or `NAME@12hex` to a folder or S3 URI. Returns where it lies."""
-    name = _name_of(tables, model)
+    rows = rows_of_model(tables, model)
     if to.startswith("s3://"):
         with tempfile.TemporaryDirectory() as building:
-            return _upload(_build(tables, name, model, Path(building) / "model"), Tables.at(to))
+            return _upload(_build(tables, rows, Path(building) / "model"), Tables.at(to))
     if "://" in to:
         raise UserError(f"cannot publish to {to!r}: expected a folder or s3://bucket/prefix")
     target = Path(to).expanduser().absolute()
     _check_replaceable(fs.LocalFileSystem(), str(target), to)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as building:
-        folder = _build(tables, name, model, Path(building) / "model")
+        folder = _build(tables, rows, Path(building) / "model")
         if target.exists():
             target.rename(Path(building) / "replaced")
         folder.rename(target)
     return str(target)
 
 
-def _name_of(tables: Tables, model: str) -> str:
-    """The model's name, if the models table knows it."""
-    models = tables.latest("models")
-    known = models.scan().select("name", "model_id").collect() if models is not None else pl.DataFrame()
-    for name, model_id in known.iter_rows():
-        if model in (name, model_id):
-            return str(name)
-    names = ", ".join(known["name"].unique().sort()) if len(known) else "none"
-    raise UserError(f"there is no model {model!r} under {tables.uri}; found: {names}. `distill` makes one")
-
-
-def _build(tables: Tables, name: str, model: str, folder: Path) -> Path:
+def _build(tables: Tables, rows: pl.DataFrame, folder: Path) -> Path:
     """The publication, complete and seen to load, in a new local folder."""
+    name = str(rows["name"][0])
     _copy_model(tables, name, folder)
-    row = _row_of_weights(tables, model, weights_sha256(folder))
-    manifest = manifest_of(tables, row, _run_file(tables, name))
+    row = row_of_weights(rows, weights_sha256(folder))
+    manifest = manifest_of(tables, row, ModelFolder(tables, name).read(RUN))
     manifest["files"] = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     loaded = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
     card = model_card(manifest, loaded, _evaluations(tables, row["model_id"]))
@@ -75,31 +66,6 @@ def _copy_model(tables: Tables, name: str, folder: Path) -> None:
         raise UserError(f"the models table knows {name}, but {source} is not there; train it again with distill")
     folder.mkdir()
     fs.copy_files(source, str(folder), source_filesystem=filesystem, destination_filesystem=fs.LocalFileSystem())
-
-
-def _row_of_weights(tables: Tables, model: str, sha256: str) -> dict[str, Any]:
-    """The models row that describes exactly these weights."""
-    models = tables.latest("models")
-    assert models is not None, "_name_of has read it"
-    is_asked_for = (pl.col("name") == model) | (pl.col("model_id") == model)
-    rows = models.scan().filter(is_asked_for & (pl.col("weights_sha256") == sha256)).collect().to_dicts()
-    if not rows:
-        raise UserError(
-            f"the weights that lie under {model.partition('@')[0]} have sha256 {sha256[:12]}..., which is not what the "
-            f"models table has for {model}: they were trained over or changed. Train it again, or name another model"
-        )
-    return rows[-1]
-
-
-def _run_file(tables: Tables, name: str) -> dict[str, Any] | None:
-    """What the training run wrote down beside the model."""
-    filesystem, root = tables.filesystem()
-    path = f"{root}/models/{name}/run.json"
-    if filesystem.get_file_info(path).type != fs.FileType.File:
-        return None
-    with filesystem.open_input_file(path) as file:
-        run_file: dict[str, Any] = json.loads(file.read())
-        return run_file
 
 
 def _evaluations(tables: Tables, model_id: str) -> pl.DataFrame:

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 from pipelines.errors import UserError
 from pipelines.storage import Tables, TableVersion
 from pipelines.storage.lineage import code, engine
+from pipelines.students.model_folder import RUN, ModelFolder
 
-RUN, MANIFEST = "run.json", "manifest.json"
+MANIFEST = "manifest.json"
 
 
 class Recorded(NamedTuple):
@@ -52,16 +53,13 @@ def recorded_run(tables: Tables, model: str) -> Recorded:
         if run is None:
             raise UserError(f"{folder / MANIFEST} has no training record (`run`); publish the model again")
         return Recorded(run, str(folder))
-    filesystem, root = tables.filesystem()
-    path = f"{root}/models/{model.partition('@')[0]}/{RUN}"
-    try:
-        with filesystem.open_input_stream(path) as file:
-            return Recorded(json.loads(file.read()), model)
-    except (FileNotFoundError, NotADirectoryError) as error:
+    run = ModelFolder(tables, model.partition("@")[0]).read(RUN) if "/" not in model else None
+    if run is None:
         raise UserError(
             f"{model} is neither a trained model under {tables.uri} nor a published folder with {MANIFEST}; "
             f"`python -m jobs models` lists the models"
-        ) from error
+        )
+    return Recorded(run, model)
 
 
 def differences(run: dict[str, Any]) -> Iterator[str]:

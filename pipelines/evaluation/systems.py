@@ -35,6 +35,7 @@ from pipelines.teachers import resolve
 from pipelines.teachers.bi_encoder import BiEncoderTeacher
 from pipelines.teachers.config import TeacherConfig, load_teacher
 from pipelines.teachers.cross_encoder import CrossEncoderTeacher
+from pipelines.trained_models import row_of_weights, rows_of_model
 
 Role = Literal["student", "untrained", "teacher", "bm25"]
 
@@ -55,22 +56,11 @@ class Student(NamedTuple):
 
 def find_student(tables: Tables, model: str) -> Student:
     """The model's folder and the row of the models table that describes exactly its weights."""
-    models = tables.latest("models")
-    known = models.scan().collect() if models else pl.DataFrame(schema={"name": pl.String, "model_id": pl.String})
-    rows = known.filter((pl.col("name") == model) | (pl.col("model_id") == model))
-    if rows.is_empty():
-        names = ", ".join(known["name"].unique().sort()) or "none"
-        raise UserError(f"there is no model {model!r} under {tables.uri}; found: {names}. `distill` makes one")
+    rows = rows_of_model(tables, model)
     folder = resolve(tables.path("models", rows["name"][0], "model"))
-    weights = weights_sha256(Path(folder))
-    described = rows.filter(pl.col("weights_sha256") == weights).to_dicts()
-    if not described:
-        raise UserError(
-            f"the weights in {folder} have sha256 {weights[:12]}..., the models table has none such for {model}: they "
-            "were trained over or changed. Train it again, or name another model"
-        )
+    row = row_of_weights(rows, weights_sha256(Path(folder)))
     loaded = SentenceTransformer(folder, local_files_only=True)
-    return Student(described[-1], loaded, tables.parse(described[-1]["curated_version"]))
+    return Student(row, loaded, tables.parse(row["curated_version"]))
 
 
 def systems(

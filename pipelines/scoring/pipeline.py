@@ -68,10 +68,8 @@ def stream(
     """
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
-    io: dict[str, Any] = {
-        "num_cpus": IO_CPUS,
-        "concurrency": max(1, num_actors(config) // 2),
-    }  # each costs a process; reading is quick
+    few = max(1, num_actors(config) // 2)  # each costs a process, and reading is quick beside scoring
+    io: dict[str, Any] = {"num_cpus": IO_CPUS, "concurrency": few}
     written = (
         ray.data.from_items(chunks, override_num_blocks=len(chunks))
         .map(operators.read, fn_kwargs=read, **io)
