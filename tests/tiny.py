@@ -5,18 +5,23 @@ one token, all else is spelled. Weights are random but wide, so that different t
 """
 
 import string
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from os import PathLike
+from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from torch import Tensor
 from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForSequenceClassification,
+    AutoTokenizer,
     BertTokenizer,
     MPNetTokenizer,
     PreTrainedConfig,
@@ -90,6 +95,33 @@ def tiny_bi_encoder(
     model = SentenceTransformer(modules=modules, prompts=prompts, similarity_fn_name="cosine", device="cpu")
     model.save(encoder, create_model_card=False)
     return encoder
+
+
+def texts(num_texts: int, seed: int, max_words: int = 20) -> list[str]:
+    """Texts of common words, each known to the tiny tokenizers; never with the word "poison"."""
+    rng = np.random.default_rng(seed)
+    words = [word for word in WORDS if word != "poison"]
+    return [" ".join(rng.choice(words, size=rng.integers(1, max_words))) for _ in range(num_texts)]
+
+
+def edit_weights(folder: str, edit: Callable[[dict[str, Tensor]], object]) -> None:
+    """Change the saved weights of a folder."""
+    path = Path(folder, "model.safetensors")
+    weights = load_file(path)
+    edit(weights)
+    save_file(weights, path, metadata={"format": "pt"})
+
+
+def poison(folder: str) -> str:
+    """Make the embedding of the word "poison" NaN, as damage in a real checkpoint would. Returns the folder."""
+    row = AutoTokenizer.from_pretrained(folder).convert_tokens_to_ids("poison")
+
+    def fill(weights: dict[str, Tensor]) -> None:
+        (name,) = (name for name in weights if name.endswith("word_embeddings.weight"))
+        weights[name][row].fill_(torch.nan)
+
+    edit_weights(folder, fill)
+    return folder
 
 
 def tiny_tokenizer(family: Family = "bert", words: Sequence[str] = ()) -> PreTrainedTokenizerBase:

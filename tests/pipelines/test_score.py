@@ -22,7 +22,7 @@ from pipelines.storage import Lineage, Tables, TableVersion, new_version
 from pipelines.teachers.config import TeacherConfig, load_teacher, name_teacher
 from schemas import ScoredTriplets, Triplets
 from tests.scored_versions import scored_rows
-from tests.tiny import WORDS, tiny_bi_encoder, tiny_cross_encoder
+from tests.tiny import WORDS, poison, tiny_bi_encoder, tiny_cross_encoder
 
 ROOT = Path(__file__).parents[2]
 
@@ -191,8 +191,7 @@ def test_a_chunk_that_another_run_has_overtaken_is_not_committed(ray_cluster, tm
 
 
 def test_a_pair_the_teacher_cannot_score_costs_only_its_own_triplets(tmp_path):
-    folder = tiny_cross_encoder(tmp_path / "judge")
-    poison_token(folder, "poison")
+    folder = poison(tiny_cross_encoder(tmp_path / "judge"))
     config = TeacherConfig(teacher=folder, max_tokens=64)
     rows = scored_rows([("red sea", "big fish", 0, "old king", 0), ("blue sky", "poison", 0, "cold ice", 0)])
     tables = Tables.at(str(tmp_path / "tables"))
@@ -211,14 +210,20 @@ def test_a_pair_the_teacher_cannot_score_costs_only_its_own_triplets(tmp_path):
     assert (by_query["blue sky"]["positive_score"], by_query["blue sky"]["negative_score"]) == (None, None)
 
 
-def poison_token(folder: str, word: str) -> None:
-    """Make the embedding of one word NaN, as damage in a real checkpoint would."""
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+def test_a_text_that_cannot_be_encoded_has_no_vector_and_stops_nothing(ray_cluster, tmp_path):
+    folder = poison(tiny_bi_encoder(tmp_path / "encoder"))
+    rows = scored_rows([("red sea", "big fish", 0, "old king", 0), ("blue sky", "poison", 0, "cold ice", 0)])
+    tables = Tables.at(str(tmp_path / "tables"))
+    with new_version(tables, Triplets, Lineage("ingest", [], Config())) as writer:
+        writer.write(rows.select(Triplets.polars_schema().keys()))
+    config = ScoreConfig(teacher=folder, teacher_kind="bi_encoder", max_tokens=64)
 
-    model = AutoModelForSequenceClassification.from_pretrained(folder)
-    (token,) = AutoTokenizer.from_pretrained(folder)(word, add_special_tokens=False)["input_ids"]
-    model.get_input_embeddings().weight.data[token] = float("nan")
-    model.save_pretrained(folder)
+    scored, vectors = score.run(writer.version, config, vectors=True)
+
+    errors = dict(scored.scan().select("query", "scoring_error").collect().iter_rows())
+    assert errors["red sea"] is None
+    assert errors["blue sky"].startswith("positive: ")
+    assert vectors.num_rows() == 5  # of the six texts
 
 
 @pytest.mark.slow

@@ -7,22 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from sentence_transformers import CrossEncoder, SentenceTransformer
-from transformers import AutoTokenizer
 
 from pipelines.errors import UserError
 from pipelines.teachers import teacher_name
 from pipelines.teachers.bi_encoder import BiEncoderTeacher
-from tests.tiny import WORDS, tiny_bi_encoder, tiny_cross_encoder, tiny_encoder
+from tests.tiny import edit_weights, poison, texts, tiny_bi_encoder, tiny_cross_encoder, tiny_encoder
 
 PROMPTS = {"query": "query ", "passage": "passage "}
-
-
-def texts(num_texts: int, seed: int) -> list[str]:
-    rng = np.random.default_rng(seed)
-    words = [word for word in WORDS if word != "poison"]
-    return [" ".join(rng.choice(words, size=rng.integers(1, 30))) for _ in range(num_texts)]
 
 
 @pytest.fixture(scope="module")
@@ -36,26 +28,12 @@ def own_folder(folder, tmp_path) -> str:
     return str(shutil.copytree(folder, tmp_path / "encoder"))
 
 
-def edit_weights(folder: str, edit) -> None:
-    path = Path(folder, "model.safetensors")
-    weights = load_file(path)
-    edit(weights)
-    save_file(weights, path, metadata={"format": "pt"})
-
-
-def poison(folder: str) -> str:
-    """The word "poison" has an embedding of NaN."""
-    row = AutoTokenizer.from_pretrained(folder).convert_tokens_to_ids("poison")
-    edit_weights(folder, lambda weights: weights["embeddings.word_embeddings.weight"][row].fill_(torch.nan))
-    return folder
-
-
 @pytest.mark.parametrize("family", ["bert", "modernbert", "mpnet", "xlm-roberta"])
 def test_vectors_are_those_of_sentence_transformers(family, tmp_path):
     folder = tiny_bi_encoder(tmp_path / family, family=family)
     reference = SentenceTransformer(folder, device="cpu")
     reference.max_seq_length = 24
-    some = texts(40, seed=1)
+    some = texts(40, seed=1, max_words=30)
 
     vectors = BiEncoderTeacher(folder, max_tokens=24, batch_tokens=100).encode(some, "query")
 
@@ -66,7 +44,7 @@ def test_vectors_are_those_of_sentence_transformers(family, tmp_path):
 def test_the_models_own_prompts_are_the_default(folder):
     reference = SentenceTransformer(folder, device="cpu")
     teacher = BiEncoderTeacher(folder, max_tokens=64)
-    some = texts(5, seed=2)
+    some = texts(5, seed=2, max_words=30)
 
     queries, passages = teacher.encode(some, "query"), teacher.encode(some, "passage")
 
@@ -85,7 +63,7 @@ def test_given_prompts_go_before_the_models_own(folder):
 
 def test_scores_are_cosines_in_the_order_asked(folder):
     teacher = BiEncoderTeacher(folder, max_tokens=64, batch_tokens=100)
-    queries, passages = [*texts(20, seed=3), "a cat"], [*texts(20, seed=4), "a cat"]
+    queries, passages = [*texts(20, seed=3, max_words=30), "a cat"], [*texts(20, seed=4, max_words=30), "a cat"]
 
     scores = teacher.score(queries, passages)
 
@@ -136,7 +114,7 @@ def test_no_texts_give_no_vectors(folder):
 
 def test_a_text_whose_token_is_damaged_is_an_error_of_its_pairs_only(own_folder):
     teacher = BiEncoderTeacher(poison(own_folder), max_tokens=64)
-    passages = texts(20, seed=5)
+    passages = texts(20, seed=5, max_words=30)
     passages[3] = passages[11] = "the poison of a fish"
 
     scores = teacher.score(["a cat"] * 20, passages)

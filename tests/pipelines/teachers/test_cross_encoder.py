@@ -7,21 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from pipelines.errors import UserError
 from pipelines.teachers import teacher_name
 from pipelines.teachers.cross_encoder import CrossEncoderTeacher
-from tests.tiny import WORDS, tiny_cross_encoder, tiny_encoder
+from tests.tiny import edit_weights, poison, texts, tiny_cross_encoder, tiny_encoder
 
 FAMILIES = ["bert", "modernbert", "mpnet", "xlm-roberta"]
-
-
-def texts(num_texts: int, seed: int, max_words: int = 20) -> list[str]:
-    rng = np.random.default_rng(seed)
-    words = [word for word in WORDS if word != "poison"]
-    return [" ".join(rng.choice(words, size=rng.integers(1, max_words))) for _ in range(num_texts)]
 
 
 def scored_one_by_one(folder: str, queries: list[str], passages: list[str], max_tokens: int) -> np.ndarray:
@@ -31,13 +25,6 @@ def scored_one_by_one(folder: str, queries: list[str], passages: list[str], max_
     with torch.inference_mode():
         pairs = zip(queries, passages, strict=True)
         return np.array([model(**tokenizer(*pair, return_tensors="pt", **truncation)).logits.item() for pair in pairs])
-
-
-def edit_weights(folder: str, edit) -> None:
-    path = Path(folder, "model.safetensors")
-    weights = load_file(path)
-    edit(weights)
-    save_file(weights, path, metadata={"format": "pt"})
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +40,7 @@ def own_folder(folder, tmp_path) -> str:
 
 @pytest.fixture
 def poisoned_folder(own_folder) -> str:
-    """The word "poison" has an embedding of NaN."""
-    row = AutoTokenizer.from_pretrained(own_folder).convert_tokens_to_ids("poison")
-    edit_weights(own_folder, lambda weights: weights["bert.embeddings.word_embeddings.weight"][row].fill_(torch.nan))
-    return own_folder
+    return poison(own_folder)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
