@@ -43,6 +43,7 @@ COMMANDS = (
     ingest, mine, score, curate, distill, evaluate, publish,
     run, reproduce, history, diff, query, models, submit,
 )  # fmt: skip
+TAKES_MANY = ("--input", "--beir")
 for command in COMMANDS:
     app.command(command.__name__.rpartition(".")[2], help=command.__doc__)(command.main)
 
@@ -54,6 +55,7 @@ class Interrupted(BaseException):
 def main() -> int:
     """Run the command of sys.argv; returns the exit code."""
     os.environ.setdefault("TQDM_DISABLE", "1")  # the stages tell their own progress
+    sys.argv[1:] = one_option_each(sys.argv[1:])
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:
@@ -75,6 +77,19 @@ def main() -> int:
         print("error: this is not your input's fault; the same command may be run again", file=sys.stderr)
         return 1
     return 0
+
+
+def one_option_each(arguments: list[str]) -> list[str]:
+    """`--input A B` as `--input A --input B`: what a shell makes of `--input *.parquet` is understood too."""
+    expanded: list[str] = []
+    option = ""
+    for argument in arguments:
+        if argument.startswith("-"):
+            option = argument
+        elif option in TAKES_MANY and expanded[-1] != option:
+            expanded.append(option)
+        expanded.append(argument)
+    return expanded
 
 
 def _one_line(error: Exception) -> str:

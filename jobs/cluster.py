@@ -41,11 +41,24 @@ def connect() -> None:
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     import ray
 
-    if not isinstance(sys.stdout, ResultsAlone):
-        sys.stdout = cast(TextIO, ResultsAlone(sys.stdout))
     if ray.is_initialized():
         return
-    address = os.environ.get("RAY_ADDRESS")
+    if not isinstance(sys.stdout, ResultsAlone):
+        sys.stdout = cast(TextIO, ResultsAlone(sys.stdout))
+    try:
+        _start_or_join(os.environ.get("RAY_ADDRESS"))
+    except Exception as error:  # Ray raises plain ones: a time-out, ports taken, an address nobody answers at
+        where = os.environ.get("RAY_ADDRESS", "on this machine")
+        raise OSError(f"Ray could not be started or reached ({where}): {error}") from error
+    nodes = ray.nodes()  # type: ignore[no-untyped-call]
+    resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    num_cpus, num_gpus = (resources.get(kind, 0) for kind in ("CPU", "GPU"))
+    print(f"ray: nodes {len(nodes)}, CPUs {num_cpus:g}, GPUs {num_gpus:g}", file=sys.stderr)
+
+
+def _start_or_join(address: str | None) -> None:
+    import ray
+
     if address:
         upload = None if os.environ.get(IS_RAY_JOB) else uploaded_sources()
         ray.init(address=address, runtime_env=upload, logging_level=logging.WARNING, log_to_driver=True)
@@ -58,7 +71,3 @@ def connect() -> None:
             log_to_driver=False,
             runtime_env={"env_vars": {"PYTHONPATH": str(REPOSITORY)}},
         )
-    nodes = ray.nodes()  # type: ignore[no-untyped-call]
-    resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    num_cpus, num_gpus = (resources.get(kind, 0) for kind in ("CPU", "GPU"))
-    print(f"ray: nodes {len(nodes)}, CPUs {num_cpus:g}, GPUs {num_gpus:g}", file=sys.stderr)

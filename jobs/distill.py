@@ -38,5 +38,5 @@ def main(
     resolved = load_recipe(recipe, set_, note)
     curated = resolve(open_tables(tables), "curated_triplets", from_)
     vectors = newest_vectors(curated.tables, resolved)
-    connect()
-    print_versions([distill.run(curated, resolved.distill, name=name, vectors=vectors)], as_json)
+    version = distill.run(curated, resolved.distill, name=name, vectors=vectors, connect=connect)
+    print_versions([version], as_json)

@@ -24,8 +24,8 @@ SetOption = Annotated[
 ]
 NoteOption = Annotated[str, typer.Option("--note", help="kept in the commit of every version this writes")]
 JsonOption = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
-BeirOption = Annotated[list[str] | None, typer.Option("--beir", help="BEIR folder to evaluate on; may be repeated")]
-InputOption = Annotated[list[str], typer.Option("--input", help="file or folder; may be repeated")]
+BeirOption = Annotated[list[str] | None, typer.Option("--beir", help="BEIR folders to evaluate on")]
+InputOption = Annotated[list[str], typer.Option("--input", help="files or folders")]
 SourceOption = Annotated[
     str | None, typer.Option("--source", help="name of the corpus; else the file's own, or its stem")
 ]
@@ -33,6 +33,7 @@ LicenceOption = Annotated[str | None, typer.Option("--licence", help="SPDX name,
 ColumnsOption = Annotated[
     str | None, typer.Option("--columns", help="which column is which, e.g. query=q,positive=doc,negative=bad")
 ]
+MOST_COLUMNS_IN_TABLE = 10
 DEFAULT_RECIPE = "modernbert_small_v2"
 
 
@@ -69,11 +70,18 @@ def print_versions(versions: "list[TableVersion]", as_json: bool = False, file: 
 
 
 def print_frame(frame: "pl.DataFrame", as_json: bool = False, file: TextIO | None = None) -> None:
-    """All rows of a frame as a plain table, or as JSON rows."""
+    """All rows of a frame as a plain table, one value a line where it has many columns, or as JSON rows."""
     import polars as pl
 
     if as_json:
         print(frame.write_json(), file=file)
+        return
+    if frame.width > MOST_COLUMNS_IN_TABLE:
+        for number, row in enumerate(frame.iter_rows(named=True), 1):
+            print(f"-- row {number}", file=file)
+            for name, value in row.items():
+                text = " ".join(str(value).split())
+                print(f"{name:<24} {text if len(text) <= 120 else text[:119] + '…'}", file=file)
         return
     with pl.Config(
         tbl_rows=-1,

@@ -36,10 +36,9 @@ def main(
         print(f"could change the weights: {difference}", file=sys.stderr)
     if not different:
         print("same sources, software and kind of machine", file=sys.stderr)
-    connect()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(output or scratch).absolute()
-        again = distill.train(curated, config, folder, vectors=vectors)
+        again = distill.train(curated, config, folder, vectors=vectors, connect=connect)
         _compare(recorded.run, again, different, root.path("models", recorded.run["name"], "model"), folder / "model")
 
 

@@ -41,7 +41,6 @@ def main(
     set_: SetOption = None,
     note: NoteOption = "",
 ) -> None:
-    from jobs.cluster import connect
     from jobs.recipe import load_recipe
     from pipelines import ingest, mine
 
@@ -51,7 +50,6 @@ def main(
     else:
         triplets = ingest.run(root, input_, resolved.ingest, columns=named, source=source, licence=licence)
     print_versions([triplets])
-    connect()
     evaluation = run_all(triplets, name, resolved, beir or [])
     print(evaluation.text())
     print_versions([evaluation.version])
@@ -59,13 +57,15 @@ def main(
 
 def run_all(triplets: "TableVersion", name: str, recipe: "Recipe", beir: list[str]) -> "Evaluation":
     """triplets -> scored_triplets -> curated_triplets -> models -> evaluations; prints each version as it is made."""
+    from jobs.cluster import connect
     from jobs.resolve import newest_vectors
     from pipelines import curate, distill, evaluate, score
 
-    scored = score.run(triplets, recipe.score, vectors=bool(recipe.distill.vectors))
+    scored = score.run(triplets, recipe.score, vectors=bool(recipe.distill.vectors), connect=connect)
     print_versions(scored)
     curated = curate.run(scored[0], recipe.curate).version
     assert curated is not None, "only a dry run has no version"
     print_versions([curated])
-    print_versions([distill.run(curated, recipe.distill, name=name, vectors=newest_vectors(triplets.tables, recipe))])
+    vectors = newest_vectors(triplets.tables, recipe)
+    print_versions([distill.run(curated, recipe.distill, name=name, vectors=vectors, connect=connect)])
     return evaluate.run(triplets.tables, name, recipe.evaluate, on=curated, beir=beir)

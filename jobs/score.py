@@ -37,5 +37,5 @@ def main(
 
     config = load_recipe(recipe, set_, note).score
     triplets = resolve(open_tables(tables), "triplets", from_)
-    connect()
-    print_versions(score.run(triplets, config, share=share, vectors=vectors, dry_run=dry_run), as_json)
+    versions = score.run(triplets, config, share=share, vectors=vectors, dry_run=dry_run, connect=connect)
+    print_versions(versions, as_json)

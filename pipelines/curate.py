@@ -149,7 +149,6 @@ def run(
     teacher: str | None = None,
     partial: bool = False,
     dry_run: bool = False,
-    note: str = "",
 ) -> Curated:
     """Commit dropped_triplets, then curated_triplets: no snapshot without its explanation. A dry run only counts.
 
@@ -172,7 +171,7 @@ def run(
     }
     inputs = [scored, source.triplets]
     curation_id = fingerprint_of([*(one.identity() for one in inputs), config.model_dump(mode="json"), result])
-    lineage = Lineage("curate", inputs, config, {**result, "curation": curation_id}, note)
+    lineage = Lineage("curate", inputs, config, {**result, "curation": curation_id})
     made_by = {"curation": pl.lit(curation_id), "scored_version": pl.lit(str(scored))}
     blocks = []
     with (

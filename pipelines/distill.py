@@ -3,13 +3,14 @@
     curated_triplets@v (+ teacher_vectors@v)  --train(config)-->  models/NAME/model, metrics.jsonl, run.json
 
 The same name, data and config again goes on where it stopped; a finished one is returned at once. A run's identity is
-its data and its config, never the job that ran it. Ray is connected already (jobs/cluster.py).
+its data and its config, never the job that ran it.
 """
 
 import json
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,17 @@ __all__ = ["DistillConfig", "run", "train"]
 
 
 def run(
-    curated: TableVersion, config: DistillConfig, *, name: str, vectors: TableVersion | None = None, note: str = ""
+    curated: TableVersion,
+    config: DistillConfig,
+    *,
+    name: str,
+    vectors: TableVersion | None = None,
+    connect: Callable[[], None] = lambda: None,
 ) -> TableVersion:
     """Train the model NAME, or go on with it; returns the version of the models table that has it.
 
+    Args:
+        connect: connects to Ray (jobs/cluster.py); called once the inputs were found to serve.
     Raises:
         UserError: the name belongs to another run or is being trained now, or the data cannot serve the config.
     """
@@ -47,12 +55,14 @@ def run(
         finished = folder.read(RUN)
         if finished is None:
             with tempfile.TemporaryDirectory() as output:
-                finished = train(curated, config, Path(output), vectors=vectors, work=f"{folder.uri}/ray")
+                finished = train(
+                    curated, config, Path(output), vectors=vectors, work=f"{folder.uri}/ray", connect=connect
+                )
                 finished = {"name": name, "identity": fingerprint_of(identity), **finished}
                 folder.publish(Path(output), finished)
         else:
             print(f"distill: {name} is already trained from this data and config", file=sys.stderr)
-        return _row_of(folder, finished, curated, config, vectors, note)
+        return _row_of(folder, finished, curated, config, vectors)
 
 
 def train(
@@ -62,6 +72,7 @@ def train(
     *,
     vectors: TableVersion | None = None,
     work: str | None = None,
+    connect: Callable[[], None] = lambda: None,
 ) -> Json:
     """Train into `output`: the folder model/, metrics.jsonl and run.json, whose content is returned.
 
@@ -74,6 +85,7 @@ def train(
     _check_trainable(curated)
     kept = Tables.at(work or str(output / "work"))
     student = _initialise(config, kept)
+    connect()
     result = train_on_ray(curated, config, vectors, kept)
     _fetch(result.checkpoint, output)
     if work is None:
@@ -123,7 +135,6 @@ def _row_of(
     curated: TableVersion,
     config: DistillConfig,
     vectors: TableVersion | None,
-    note: str,
 ) -> TableVersion:
     """The models version with the model's row, which is written now unless it is there."""
     model_id = f"{folder.name}@{finished['weights_sha256'][:12]}"
@@ -147,7 +158,7 @@ def _row_of(
     }
     inputs = [curated] if vectors is None else [curated, vectors]
     result = {"model": model_id, "training_data": finished["training_data"]}
-    lineage = Lineage("distill", inputs, config, result=result, note=note)
+    lineage = Lineage("distill", inputs, config, result=result)
     with new_version(curated.tables, Models, lineage, mode="append") as writer:
         writer.write(pl.DataFrame([row], schema=Models.polars_schema()))
     return writer.version

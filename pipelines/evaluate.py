@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from pipelines.evaluation.systems import Student, System
 
 
+FEW_QUERIES = 50
+"""Below it, TREC's usual number of topics, a warning is printed (Voorhees and Buckley, SIGIR 2002)."""
+
+
 class EvaluateConfig(Config):
     """What is compared, and on how much. Stored with every version of the evaluations."""
 
@@ -75,7 +79,6 @@ def run(
     *,
     on: TableVersion | None = None,
     beir: Sequence[str] = (),
-    note: str = "",
 ) -> Evaluation:
     """Evaluate a model; its rows and those of what it is compared with replace older ones for the same data sets.
 
@@ -93,6 +96,9 @@ def run(
 
     student = find_student(tables, model)
     sets = _sets(on or student.trained_on, beir, config)
+    for one in sets:
+        if len(one.queries) < FEW_QUERIES:
+            _tell(f"{one.name} has {len(one.queries)} queries: too few to tell close systems apart; see its intervals")
     not_measured: dict[str, str] = {}
     values: list[pl.DataFrame] = []
     roles: dict[str, str] = {}
@@ -108,7 +114,7 @@ def run(
         values += [_measure(system, evaluation_set) for evaluation_set in sets]
     overlap = count_overlap(sets, student.trained_on) if config.count_overlap else _no_overlap()
     result = {"overlap": overlap.to_dicts(), "not_measured": not_measured, "systems": roles, "sizes": _sizes(sets)}
-    lineage = Lineage("evaluate", _inputs(student, on), config, result, note)
+    lineage = Lineage("evaluate", _inputs(student, on), config, result)
     rows = pl.concat(values)
     version = replace_rows(tables, Evaluations, rows, on=["model_id", "data_set"], lineage=lineage)
     summary = summarise(

@@ -43,7 +43,6 @@ def run(
     columns: Mapping[str, str],
     source: str | None = None,
     licence: str | None = None,
-    note: str = "",
 ) -> TableVersion:
     """Append what is new in the inputs. Returns the newest triplets version, the old one if nothing was new."""
     check_named_columns(columns)
@@ -56,7 +55,7 @@ def run(
         intake = Intake(config, spill, columns, own_source=source is None)
         for file in files:
             _spill_file(intake, file)
-        return append_triplets(tables, spill, intake.files, Lineage("ingest", [], config, note=note))
+        return append_triplets(tables, spill, intake.files, Lineage("ingest", [], config))
 
 
 def _spill_file(intake: Intake, file: FileCounts) -> None:

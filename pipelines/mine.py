@@ -130,7 +130,6 @@ def run(
     columns: Mapping[str, str] | None = None,
     source: str | None = None,
     licence: str | None = None,
-    note: str = "",
 ) -> TableVersion:
     """Append what is new of the mined triplets. Returns the newest triplets version, the old one if nothing was new."""
     columns = columns or {}
@@ -150,7 +149,7 @@ def run(
         known = known_positives(pairs, judgements.values())
         negatives = mine_negatives(known, _all_passages(pairs, judgements.values(), passages, config), config)
         _spill_triplets(intake, pairs, dict(negatives))
-        return append_triplets(tables, spill, intake.files, Lineage("mine", [], config, note=note))
+        return append_triplets(tables, spill, intake.files, Lineage("mine", [], config))
 
 
 def _fingerprint(

@@ -8,6 +8,7 @@ manifest.json is written last: a publication is what has one.
 
 import json
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -40,6 +41,7 @@ def run(tables: Tables, model: str, to: str) -> str:
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as building:
         folder = _build(tables, rows, Path(building) / "model")
         if target.exists():
+            print(f"publish: replaces the earlier publication in {target}", file=sys.stderr)
             target.rename(Path(building) / "replaced")
         folder.rename(target)
     return str(target)

@@ -9,6 +9,7 @@ leaves no trace in any version. The last commit holds no rows: it says which (te
 
 import json
 import sys
+from collections.abc import Callable
 
 import polars as pl
 
@@ -30,13 +31,14 @@ def run(
     share: float = 1.0,
     vectors: bool = False,
     dry_run: bool = False,
-    note: str = "",
+    connect: Callable[[], None] = lambda: None,
 ) -> list[TableVersion]:
-    """Score what is missing and commit the completion. Needs a Ray cluster (jobs/cluster.py connects to one).
+    """Score what is missing and commit the completion.
 
     Args:
         share: part of the queries, chosen by id: 0.01 is part of 0.05.
         vectors: also store a bi-encoder's vector of each text; pairs are then scored from these.
+        connect: connects to Ray (jobs/cluster.py); called once the teacher is found and there is something to do.
     Returns:
         The scored_triplets version that says so, and the newest teacher_vectors if asked for; none for a dry run.
     Raises:
@@ -53,11 +55,11 @@ def run(
         triplets=triplets,
         config=config,
         teacher=teacher,
-        note=note,
         operators=Operators(read_chunk, ChunkScorer, ScoredTriplets),
         read={"triplets": triplets, "teacher": teacher, "share": of_queries},
         id_column="query_id",
         command=command,
+        connect=connect,
     )
     encoding = scoring._replace(operators=Operators(read_texts, TextEncoder, TeacherVectors), id_column="text_id")
     left = plan_scoring(scoring, of_queries)
@@ -65,10 +67,13 @@ def run(
     if dry_run:
         _tell(f"{left.num_left:,} rows to score; nothing was done (dry run)")
         return []
+    texts = plan_encoding(encoding, of_queries) if vectors else Plan([], [], 0)
+    if left.num_left or texts.num_left:
+        connect()
     if left.num_left:
         check_engine(scoring, config)
-    if vectors:
-        texts = work_off(encoding, lambda: plan_encoding(encoding, of_queries), plan_encoding(encoding, of_queries))
+    if texts.num_left:
+        texts = work_off(encoding, lambda: plan_encoding(encoding, of_queries), texts)
         if texts.num_left:
             _tell(f"{texts.num_left:,} texts cannot be encoded: they have no vector, their triplets a scoring_error")
     left = work_off(scoring, lambda: plan_scoring(scoring, of_queries), left)
@@ -152,6 +157,7 @@ def complete(job: Job, share: float, num_rows: int) -> TableVersion:
             if metadata.get("result", {}).get("complete") == told:
                 _tell(f"{version}: all {num_rows:,} rows were scored by {job.teacher} already")
                 return version
+        job.connect()  # the commit names the engine
         try:
             version = commit(job.tables, ScoredTriplets, [], job.metadata(complete=told), mode="append", expected=base)
         except VersionMoved:

@@ -128,6 +128,8 @@ def _unknown_layout(path: str, columns: list[str], absent: list[str], missing: l
     roles = ("query", "positive") if pairs else ("query", "positive", "negative")
     known = "; ".join(f"{role}: {' or '.join(KNOWN_NAMES[role])}" for role in roles)
     example = ",".join(f"{role}={name}" for role, name in zip(roles, ("q", "doc", "bad"), strict=False))
+    if missing == ["negative"] and not absent:
+        problem += " (`mine` takes pairs without negatives)"
     return UserError(
         f"{path} has {problem}; found the columns {found}; expected {known}{'' if pairs else ' or negative_1 ..'}: "
         f"tell which is which, e.g. --columns {example}, and if these are a row's values, put a header line above them"

@@ -28,11 +28,11 @@ class Job(NamedTuple):
     triplets: TableVersion
     config: ScoreConfig
     teacher: str
-    note: str
     operators: Operators
     read: dict[str, Any]  # further arguments of operators.read
     id_column: str  # the id whose ranges the chunks are
     command: str  # goes on where this run stopped
+    connect: Callable[[], None] = lambda: None  # to Ray, once
 
     @property
     def tables(self) -> Tables:
@@ -45,7 +45,7 @@ class Job(NamedTuple):
     def metadata(self, **result: Any) -> dict[str, str]:
         """The commit's lineage."""
         told = {"teacher": self.teacher, "engine": scoring_engine(self.config), **result}
-        return Lineage("score", [self.triplets], self.config, note=self.note).metadata(told)
+        return Lineage("score", [self.triplets], self.config).metadata(told)
 
 
 class Plan(NamedTuple):

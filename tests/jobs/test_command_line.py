@@ -15,7 +15,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from jobs.__main__ import app, main
+from jobs.__main__ import app, main, one_option_each
 from jobs.cluster import ResultsAlone
 from pipelines.storage import Tables
 from tests.scored_versions import scored_rows, write_scored, write_triplets
@@ -95,7 +95,7 @@ UNREADABLE = {  # what is in the file -> (its bytes, what the message must say)
     "a JSON array": (json.dumps([GOOD]).encode(), r"found one JSON array, expected one JSON object a line: jq"),
     "an object over several lines": (json.dumps(GOOD, indent=1).encode(), "expected one on each line.*jq -c"),
     "UTF-16": ("query,positive,negative\n".encode("utf-16"), "is UTF-16, expected UTF-8: iconv"),
-    "a missing column": (lines({"query": "a", "positive": "b"}), "no column for negative.*--columns"),
+    "a missing column": (lines({"query": "a", "positive": "b"}), "no column for negative .*`mine`.*--columns"),
     "a header in Latin-1": ("quéry,positive,negative\na,b,c\n".encode("latin-1"), "not UTF-8.*iconv -f LATIN1"),
     "a header alone": (b"query,positive,negative\n", "no row below its header, expected rows"),
     "Parquet without rows": (parquet_bytes(pl.DataFrame(good_rows(1)).clear()), "Parquet without rows, expected rows"),
@@ -317,9 +317,7 @@ TEACHERS = {
 
 
 @pytest.mark.parametrize(("how", "message"), TEACHERS.items(), ids=TEACHERS)
-def test_a_damaged_teacher_is_refused_before_anything_is_scored(
-    run, refuse, tmp_path, ray_cluster, teacher, how, message
-):
+def test_a_damaged_teacher_is_refused_before_anything_is_scored(run, refuse, tmp_path, teacher, how, message):
     version = ingested(run, tmp_path)
     spoil(copy := Path(shutil.copytree(teacher, tmp_path / "judge")), how)
 
@@ -330,7 +328,7 @@ def test_a_damaged_teacher_is_refused_before_anything_is_scored(
     assert files_below(tmp_path / "tables" / "scored_triplets") == []
 
 
-def test_a_teacher_with_several_outputs_is_refused(run, refuse, tmp_path, ray_cluster):
+def test_a_teacher_with_several_outputs_is_refused(run, refuse, tmp_path):
     ingested(run, tmp_path)
     folder = tiny_cross_encoder(tmp_path / "judge", num_labels=3)
 
@@ -352,7 +350,7 @@ def test_a_teacher_with_several_outputs_is_refused(run, refuse, tmp_path, ray_cl
         (["score", "--set", "score.teacher=/none"], r"model /none: there is no such folder; expected"),
     ],
 )
-def test_a_request_that_the_tables_cannot_answer_is_refused(run, refuse, tmp_path, ray_cluster, arguments, message):
+def test_a_request_that_the_tables_cannot_answer_is_refused(run, refuse, tmp_path, arguments, message):
     ingested(run, tmp_path)
 
     assert re.search(message, refuse(*arguments))
@@ -407,6 +405,28 @@ def test_ingest_prints_one_version_and_the_same_again(run, tmp_path):
     assert ingested(run, tmp_path) == ingested(run, tmp_path) == "triplets@0"
     code, out, _ = run("ingest", "--input", tmp_path / "rows.jsonl", "--json")
     assert (code, json.loads(out)) == (0, {"triplets": "triplets@0"})
+
+
+def test_several_inputs_follow_one_option_as_a_shell_expands_them(run, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.jsonl").write_bytes(lines(GOOD | {"query": name}))
+
+    assert run("ingest", "--input", tmp_path / "a.jsonl", tmp_path / "b.jsonl", "--licence", "MIT")[0] == 0
+    assert json.loads(run("query", "SELECT source FROM triplets ORDER BY source", "--json")[1]) == [
+        {"source": "a"},
+        {"source": "b"},
+    ]
+    assert one_option_each(["run", "--beir", "x", "y", "--name", "n"]) == ["run", *"--beir x --beir y --name n".split()]
+
+
+def test_a_row_of_many_columns_is_shown_one_value_a_line(run, tmp_path):
+    ingested(run, tmp_path)
+    wide = ", ".join(f"query AS q{number}" for number in range(11))
+
+    shown = run("query", f"SELECT {wide} FROM triplets ORDER BY query LIMIT 1")[1].splitlines()
+
+    assert shown[0] == "-- row 1"
+    assert shown[11].split() == ["q10", "question", "0"]
 
 
 def test_query_answers_as_table_json_and_file(run, tmp_path):

@@ -18,6 +18,7 @@ from pipelines.errors import UserError
 from pipelines.storage import Tables
 from pipelines.students.loop import NonFiniteLoss
 from pipelines.students.model_folder import LOCK, ModelFolder
+from pipelines.students.ray_training import _cache_name
 from pipelines.students.weights import weights_sha256
 from tests.tiny import tiny_encoder
 from tests.training_data import write_curated, write_vectors
@@ -103,10 +104,14 @@ def test_run_file_tells_what_the_training_saw_and_ran_on(setting, trained):
     assert [json.loads(line)["step"] for line in lines] == [0, 1, 2, 3]
 
 
+def no_cluster() -> None:
+    raise AssertionError("there is nothing to do for a cluster")
+
+
 def test_finished_model_is_returned_at_once(setting, trained, capsys):
     _, curated, vectors, config = setting
 
-    assert distill.run(curated, config, name="small", vectors=vectors) == trained
+    assert distill.run(curated, config, name="small", vectors=vectors, connect=no_cluster) == trained
     assert "already trained" in capsys.readouterr().err
 
 
@@ -150,7 +155,22 @@ def test_a_version_without_training_rows_is_refused(setting, tmp_path):
     untrainable = write_curated(Tables.at(str(tmp_path / "tables")), num_queries=2, num_negatives=1, split="test")
 
     with pytest.raises(UserError, match="no triplet in its train split"):
-        distill.run(untrainable, setting[3].model_copy(update={"vectors": 0.0}), name="nothing")
+        distill.run(untrainable, setting[3].model_copy(update={"vectors": 0.0}), name="nothing", connect=no_cluster)
+
+
+def test_token_cache_of_a_killed_training_serves_only_the_same_data_config_and_place(setting, tmp_path):
+    tables, curated, vectors, config = setting
+    other_data = write_curated(Tables.at(str(tmp_path / "other")), num_queries=16)
+    runs = [
+        (curated, config, vectors, tables),
+        (curated, config, None, tables),
+        (curated, config.model_copy(update={"max_tokens": 32}), vectors, tables),
+        (other_data, config, vectors, tables),
+        (curated, config, vectors, Tables.at(str(tmp_path))),
+    ]
+
+    assert len({_cache_name(*run) for run in runs}) == 5
+    assert _cache_name(*runs[0]) == _cache_name(*runs[0])
 
 
 @pytest.mark.slow

@@ -301,10 +301,10 @@ def test_two_ingests_at_once_add_no_triplet_twice(tables, tmp_path, monkeypatch,
 
 def test_the_commit_carries_the_counts_of_its_files(tables, tmp_path):
     path = write(tmp_path, row())
-    version = run(tables, path, licence="CC-BY-4.0", note="why")
+    version = run(tables, path, licence="CC-BY-4.0")
     metadata = version.metadata()
 
-    assert (metadata["stage"], metadata["note"]) == ("ingest", "why")
+    assert metadata["stage"] == "ingest"
     assert [(file["path"], file["licence"], file["triplets"]) for file in metadata["result"]["ingested_files"]] == [
         (path, "CC-BY-4.0", 1)
     ]

@@ -75,6 +75,10 @@ def assert_each_once(triplets: TableVersion, scored: TableVersion, config: Teach
         assert gap <= 1e-5
 
 
+def unexpected() -> None:
+    raise AssertionError("there is nothing to do for a cluster")
+
+
 def test_a_grown_table_is_scored_once_and_completed_once(ray_cluster, tmp_path, config):
     tables = Tables.at(str(tmp_path))
     triplets = append_triplets(tables, 0, 40)
@@ -89,9 +93,10 @@ def test_a_grown_table_is_scored_once_and_completed_once(ray_cluster, tmp_path, 
         "share": 1.0,
         "rows": 80,
     }
-    assert score.run(triplets, config) == [scored], "nothing to do, nothing written"
+    assert score.run(triplets, config, connect=unexpected) == [scored], "nothing to do, nothing written, no cluster"
 
     grown = append_triplets(tables, 40, 8)
+    assert score.run(grown, config, dry_run=True, connect=unexpected) == []
     (scored_again,) = score.run(grown, config)
     assert_each_once(grown, scored_again, config)
     rows_written = [told["result"].get("rows", 0) for _, told in scored_again.history()]
@@ -169,7 +174,7 @@ def test_an_engine_that_gives_other_scores_is_found_before_anything_is_scored(ra
 def job_of(triplets: TableVersion, config: ScoreConfig) -> Job:
     read = {"triplets": triplets, "teacher": name_teacher(config), "share": Share(1.0)}
     operators = Operators(read_chunk, ChunkScorer, ScoredTriplets)
-    return Job(triplets, config, name_teacher(config), "", operators, read, "query_id", "again")
+    return Job(triplets, config, name_teacher(config), operators, read, "query_id", "again")
 
 
 def test_a_chunk_that_another_run_has_overtaken_is_not_committed(ray_cluster, tmp_path, config):
