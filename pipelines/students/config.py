@@ -65,6 +65,9 @@ class TrainingConfig(ObjectiveConfig):
     """AdamW's decay of matrices; biases and norms have none."""
     max_grad_norm: float = Field(1.0, gt=0)
     """Gradients are scaled down to this norm."""
+    freeze_embeddings: bool = False
+    """Leave the token embeddings as the source has them: often more than half of a small student's weights, and so of
+    what every step sends between ranks and keeps for the optimizer."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """0: a distilled student needs none, and masks would depend on the number of workers."""
     precision: Literal["auto", "float32", "bf16", "fp16"] = "auto"

@@ -122,6 +122,9 @@ class _Trainer:
         self.rank, self.num_ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         self.step, self.seconds = 0, 0.0
         self.student = student.to(device).train(config.dropout > 0)
+        if config.freeze_embeddings:
+            assert student.transformers_model is not None, "a student is a transformer"
+            student.transformers_model.get_input_embeddings().requires_grad_(False)
         self.embedder = _Embedder(self.student)
         self.parallel = (
             DistributedDataParallel(self.embedder, forward_sync_buffers=False) if self.num_ranks > 1 else None

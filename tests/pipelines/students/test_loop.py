@@ -93,6 +93,16 @@ def test_how_the_step_is_cut_or_recomputed_does_not_change_what_is_learned(setti
     torch.testing.assert_close(weights_of(student), weights_of(expected), rtol=0, atol=1e-9)
 
 
+def test_frozen_token_embeddings_stay_the_source_s_while_all_else_learns(setting, tmp_path):
+    _, student, _ = setting.train(tmp_path, freeze_embeddings=True)
+
+    same = {
+        name: torch.equal(trained, before)
+        for (name, trained), before in zip(student.named_parameters(), setting.student().parameters(), strict=True)
+    }
+    assert [name.split(".")[-2] for name in same if same[name]] == ["word_embeddings"]
+
+
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_keeps_float32_weights_and_learns_as_float32_does(setting, undisturbed, tmp_path, precision):
     _, student, lines = setting.train(tmp_path, precision=precision)
