@@ -39,6 +39,7 @@ def connect() -> None:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # a run's end is noticed so much later
     import ray
 
     if ray.is_initialized():
@@ -64,10 +65,6 @@ def _start_or_join(address: str | None) -> None:
         ray.init(address=address, runtime_env=upload, logging_level=logging.WARNING, log_to_driver=True)
     else:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # nobody else can reach a local cluster's ports
-        ray.init(
-            address="local",
-            include_dashboard=False,
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-            runtime_env={"env_vars": {"PYTHONPATH": str(REPOSITORY)}},
-        )
+        # Inherited by the workers; as a runtime environment it would make Ray's prestarted ones useless.
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
+        ray.init(address="local", include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
