@@ -231,15 +231,18 @@ def test_a_text_that_cannot_be_encoded_has_no_vector_and_stops_nothing(ray_clust
     assert vectors.num_rows() == 5  # of the six texts
 
 
+def score_command(tables: Tables, teacher: str) -> list[str]:
+    settings = (f"teacher={teacher}", "chunk_rows=60", "commit_every_s=0.1", "max_tokens=64")
+    return [sys.executable, "-m", "jobs", "score", "--tables", tables.uri, *(f"--set=score.{one}" for one in settings)]
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_five_kills_and_new_rows_lose_nothing_and_score_nothing_twice(tmp_path, teacher):
     tables = Tables.at(str(tmp_path / "tables"))
     triplets = append_triplets(tables, 0, 400, negatives=3)
-    command = [sys.executable, "-m", "jobs", "score", "--tables", tables.uri]
-    command += [f"--set=score.{setting}" for setting in (f"teacher={teacher}", "chunk_rows=60", "commit_every_s=0.1")]
-    command += ["--set=score.max_tokens=64"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    assert triplets.num_rows() == 1200
+    command, environment = score_command(tables, teacher), os.environ | {"PYTHONPATH": str(ROOT)}
     chance = random.Random(os.urandom(8))
     for _ in range(5):
         driver = subprocess.Popen(
@@ -251,7 +254,27 @@ def test_five_kills_and_new_rows_lose_nothing_and_score_nothing_twice(tmp_path, 
     grown = append_triplets(tables, 400, 40, negatives=3)
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
 
-    scored = tables.parse(done.stdout.strip())
-    config = TeacherConfig(teacher=teacher, max_tokens=64)
-    assert triplets.num_rows() == 1200
-    assert_each_once(grown, scored, config)
+    assert_each_once(grown, tables.parse(done.stdout.strip()), TeacherConfig(teacher=teacher, max_tokens=64))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_two_runs_at_once_while_rows_are_added_score_nothing_twice(tmp_path, teacher):
+    tables = Tables.at(str(tmp_path / "tables"))
+    triplets = append_triplets(tables, 0, 400, negatives=3)
+    command, environment = score_command(tables, teacher), os.environ | {"PYTHONPATH": str(ROOT)}
+    both = [
+        subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    while tables.latest("scored_triplets") is None and None in [one.poll() for one in both]:
+        time.sleep(0.2)
+    grown = append_triplets(tables, 400, 40, negatives=3)
+    told = [one.communicate() for one in both]
+
+    assert [one.returncode for one in both] == [0, 0], told
+    for stdout, _ in told:
+        scored = tables.parse(stdout.strip())
+        assert_each_once(triplets, scored, TeacherConfig(teacher=teacher, max_tokens=64))
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert_each_once(grown, tables.parse(done.stdout.strip()), TeacherConfig(teacher=teacher, max_tokens=64))
