@@ -34,7 +34,7 @@ def text(seed: str, words: int = 6) -> str:
 def append_triplets(tables: Tables, first: int, count: int, negatives: int = 2) -> TableVersion:
     """Queries `first` to `first + count`, each with one positive and some negatives, which queries share."""
     rows = [
-        (text(f"q{n}", 4), text(f"p{n}"), 0.0, text(f"p{(n * 7 + k + 1) % 1000}"), 0.0)
+        (text(f"q{n}", 4), text(f"p{n}"), 0.0, text(f"p{n + 1 + 7 * k}"), 0.0)
         for n in range(first, first + count)
         for k in range(negatives)
     ]
