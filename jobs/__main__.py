@@ -51,10 +51,13 @@ for command in COMMANDS:
 class Interrupted(BaseException):
     """SIGINT or SIGTERM; not a KeyboardInterrupt, which typer would turn into an exit code of its own."""
 
+    received = False  # raised inside compiled code (ray.get), it comes out as another exception
+
 
 def main() -> int:
     """Run the command of sys.argv; returns the exit code."""
     os.environ.setdefault("TQDM_DISABLE", "1")  # the stages tell their own progress
+    Interrupted.received = False
     sys.argv[1:] = one_option_each(sys.argv[1:])
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
@@ -62,21 +65,26 @@ def main() -> int:
         app(prog_name="python -m jobs")
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else 0
-    except UserError as error:
-        print(f"error: {_one_line(error)}", file=sys.stderr)
-        return 2
-    except Interrupted:
+    except BaseException as error:
+        return _told(error)
+    return 0
+
+
+def _told(error: BaseException) -> int:
+    """Say on stderr why the command stopped; returns its exit code."""
+    if Interrupted.received:
         print("interrupted; the same command goes on where it stopped", file=sys.stderr)
         return 3
-    except OSError as error:
+    if isinstance(error, UserError):
+        print(f"error: {_one_line(error)}", file=sys.stderr)
+        return 2
+    if isinstance(error, OSError):
         told = "what was committed stays; once this is mended, the same command may be run again"
         print(f"error: {_one_line(error)}; {told}", file=sys.stderr)
         return 1
-    except Exception:
-        traceback.print_exc()
-        print("error: this is not your input's fault; the same command may be run again", file=sys.stderr)
-        return 1
-    return 0
+    traceback.print_exception(error)
+    print("error: this is not your input's fault; the same command may be run again", file=sys.stderr)
+    return 1
 
 
 def one_option_each(arguments: list[str]) -> list[str]:
@@ -98,6 +106,7 @@ def _one_line(error: Exception) -> str:
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
+    Interrupted.received = True
     raise Interrupted
 
 

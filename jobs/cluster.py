@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 import threading
 from pathlib import Path
@@ -46,11 +47,14 @@ def connect() -> None:
         return
     if not isinstance(sys.stdout, ResultsAlone):
         sys.stdout = cast(TextIO, ResultsAlone(sys.stdout))
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         _start_or_join(os.environ.get("RAY_ADDRESS"))
     except Exception as error:  # Ray raises plain ones: a time-out, ports taken, an address nobody answers at
         where = os.environ.get("RAY_ADDRESS", "on this machine")
         raise OSError(f"Ray could not be started or reached ({where}): {error}") from error
+    for number, handler in handlers.items():  # Ray's own handler of SIGTERM exits with the signal's number
+        signal.signal(number, handler)
     nodes = ray.nodes()  # type: ignore[no-untyped-call]
     resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
     num_cpus, num_gpus = (resources.get(kind, 0) for kind in ("CPU", "GPU"))

@@ -1,5 +1,6 @@
 """Ask the tables in SQL, with Polars."""
 
+import re
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -25,6 +26,8 @@ def main(
     versions |= {version.name: version for version in map(root.parse, at or ())}
     if not versions:
         raise UserError(f"there is no table under {root.uri}; is --tables (or TABLES) the right root?")
+    if match := re.match(r"\s*(delete|drop|truncate|update|insert|create|alter|merge)\b", sql, re.IGNORECASE):
+        raise UserError(f"{match[1].upper()} would change a table, and query only reads; expected a SELECT")
     context = pl.SQLContext({name: version.scan() for name, version in versions.items()})
     try:
         frame = context.execute(sql).collect(engine="streaming")

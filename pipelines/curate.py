@@ -184,6 +184,12 @@ def run(
             blocks.append(_count(curation))
         counts = _checked(blocks, config, refuse=True)
         curated.result["counts"] = dropped.result["counts"] = counts.to_dicts()
+    newest = scored.tables.latest("dropped_triplets")
+    if newest != dropped.version:
+        print(
+            f"{newest} is another curation's, made at the same time: {dropped.version} explains {curated.version}",
+            file=sys.stderr,
+        )
     return Curated(curated.version, counts)
 
 

@@ -53,6 +53,9 @@ def run(
     with folder.lock():
         folder.claim(identity)
         finished = folder.read(RUN)
+        if finished is not None and not folder.holds(MODEL):
+            print(f"distill: {folder.uri}/{MODEL} is gone: training {name} again", file=sys.stderr)
+            finished = None
         if finished is None:
             with tempfile.TemporaryDirectory() as output:
                 finished = train(

@@ -23,6 +23,7 @@ from pipelines.storage import Tables
 from pipelines.students.model_folder import RUN, ModelFolder
 from pipelines.students.weights import weights_sha256
 from pipelines.trained_models import row_of_weights, rows_of_model
+from schemas import Evaluations
 
 MANIFEST = "manifest.json"
 
@@ -74,7 +75,7 @@ def _evaluations(tables: Tables, model_id: str) -> pl.DataFrame:
     """The model's evaluations and, on the same data sets, those of all that is no other trained model."""
     evaluations, models = tables.latest("evaluations"), tables.latest("models")
     if evaluations is None or models is None:
-        return pl.DataFrame(schema={"model_id": pl.String, "data_set": pl.String})
+        return pl.DataFrame(schema=Evaluations.polars_schema())
     others = models.scan().filter(pl.col("model_id") != model_id).select("model_id").collect()["model_id"]
     of_others = pl.concat([others, "untrained:" + others])
     rows = evaluations.scan().filter(~pl.col("model_id").is_in(of_others.implode()))

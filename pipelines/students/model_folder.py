@@ -93,6 +93,10 @@ class ModelFolder:
             renewing.join()
             self.filesystem.delete_file(f"{self.path}/{LOCK}")
 
+    def holds(self, folder: str) -> bool:
+        """Whether a folder of this name is here."""
+        return bool(self.filesystem.get_file_info(f"{self.path}/{folder}").type == fs.FileType.Directory)
+
     def read(self, name: str) -> Json | None:
         """A JSON file of the folder; None when it is not there."""
         path = f"{self.path}/{name}"

@@ -50,7 +50,7 @@ def train_on_ray(curated: TableVersion, config: DistillConfig, vectors: TableVer
     use_gpu = _available("GPU") > 0 if config.use_gpu == "auto" else config.use_gpu
     _tell_if_workers_must_wait(config, use_gpu)
     with _told_on_stderr() as told:
-        trainer = TorchTrainer(
+        trainer = _Trainer(
             _train_on_one_rank,  # type: ignore[arg-type]  # what it returns is the result's return_value
             train_loop_config={
                 "tables": curated.tables.uri,
@@ -79,6 +79,13 @@ def train_on_ray(curated: TableVersion, config: DistillConfig, vectors: TableVer
                 if isinstance(failure, UserError | NonFiniteLoss):
                     raise failure from error
             raise
+
+
+class _Trainer(TorchTrainer):
+    """Leaves SIGINT to who called: Ray's handler would end the process with a code and no message of ours."""
+
+    def _register_sigint_handler(self, controller: Any) -> None:
+        pass
 
 
 def _worker_environment(config: DistillConfig) -> dict[str, str]:

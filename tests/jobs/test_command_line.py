@@ -407,6 +407,21 @@ def test_ingest_prints_one_version_and_the_same_again(run, tmp_path):
     assert (code, json.loads(out)) == (0, {"triplets": "triplets@0"})
 
 
+def test_sigterm_while_ray_runs_is_told_with_code_3(run, tmp_path, teacher):
+    ingested(run, tmp_path)
+    command = [sys.executable, "-m", "jobs", "score", f"--set=score.teacher={teacher}", "--set=score.max_tokens=64"]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as scoring:
+        while line := scoring.stderr.readline():
+            if line.startswith("ray: "):
+                scoring.send_signal(signal.SIGTERM)
+                break
+        _, err = scoring.communicate()
+
+    assert scoring.returncode == 3, err
+    assert err.endswith("interrupted; the same command goes on where it stopped\n")
+    assert "SIGTERM received" not in err
+
+
 def test_several_inputs_follow_one_option_as_a_shell_expands_them(run, tmp_path):
     for name in ("a", "b"):
         (tmp_path / f"{name}.jsonl").write_bytes(lines(GOOD | {"query": name}))
@@ -443,12 +458,12 @@ def test_query_answers_as_table_json_and_file(run, tmp_path):
         assert read(file).rows() == [("rows", 12)]
 
 
-def test_a_query_cannot_change_a_table(run, tmp_path):
+def test_a_query_cannot_change_a_table(run, refuse, tmp_path):
     ingested(run, tmp_path)
     before = files_below(tmp_path / "tables")
 
-    run("query", "DROP TABLE triplets")
-    run("query", "DELETE FROM triplets")
+    assert "DROP would change a table" in refuse("query", "DROP TABLE triplets")
+    assert "DELETE would change a table" in refuse("query", " delete from triplets")
 
     assert files_below(tmp_path / "tables") == before
     assert json.loads(run("query", "SELECT COUNT(*) AS n FROM triplets", "--json")[1]) == [{"n": 12}]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -115,6 +116,19 @@ def test_finished_model_is_returned_at_once(setting, trained, capsys):
     assert "already trained" in capsys.readouterr().err
 
 
+def test_a_finished_model_whose_folder_is_gone_is_trained_again(setting, trained, tmp_path, capsys):
+    _, curated, vectors, config = setting
+    shutil.copytree(setting[0].uri, tmp_path / "tables")
+    tables = Tables.at(str(tmp_path / "tables"))
+    shutil.rmtree(tables.path("models", "small", "model"))
+
+    again = distill.run(tables.parse(str(curated)), config, name="small", vectors=tables.parse(str(vectors)))
+
+    assert "is gone: training small again" in capsys.readouterr().err
+    assert weights_sha256(Path(tables.path("models", "small", "model"))) == read_run(tables)["weights_sha256"]
+    assert again.num_rows() == 1
+
+
 def test_training_again_elsewhere_gives_the_same_bytes(setting, trained, tmp_path):
     tables, curated, vectors, config = setting
 
@@ -180,6 +194,25 @@ def test_what_stops_a_worker_reaches_the_user_as_it_is(ray_cluster, setting, tmp
 
     with pytest.raises(NonFiniteLoss, match="Lower learning_rate"):
         distill.train(curated, exploding, tmp_path, vectors=vectors)
+
+
+@pytest.mark.slow
+def test_sigint_to_a_training_is_told_with_code_3_and_it_goes_on(ray_cluster, setting):
+    tables, curated, _, config = setting
+    slow = config.model_copy(update={"epochs": 200, "checkpoint_every_steps": 5, "vectors": 0.0})
+    chosen = slow.model_dump(exclude_defaults=True, mode="json")
+    command = [sys.executable, "-m", "jobs", "distill", "--tables", tables.uri, "--name=stopped", f"--from={curated}"]
+    command += [f"--set=distill.{name}={json.dumps(value)}" for name, value in chosen.items()]
+    with subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True) as training:
+        while line := training.stderr.readline():
+            if line.startswith("distill: step"):
+                training.send_signal(signal.SIGINT)
+                break
+        err = line + training.stderr.read()
+
+    assert training.wait() == 3, err
+    assert "interrupted; the same command goes on where it stopped" in err
+    assert ModelFolder(tables, "stopped").read(LOCK) is None
 
 
 @pytest.mark.slow

@@ -205,6 +205,16 @@ def test_publishing_again_replaces_an_earlier_publication_and_gives_the_same_byt
     assert {path.name: path.read_bytes() for path in target.iterdir() if path.is_file()} == first
 
 
+def test_a_model_that_was_never_evaluated_is_published_without_figures(trained, tmp_path):
+    shutil.copytree(trained.uri, tmp_path / "tables")
+    shutil.rmtree(tmp_path / "tables" / "evaluations")
+
+    folder = Path(publish.run(Tables.at(str(tmp_path / "tables")), "small", str(tmp_path / "small")))
+
+    assert "nDCG" not in (folder / "README.md").read_text()
+    assert (SentenceTransformer(str(folder), device="cpu").encode("the king") != 0).any()
+
+
 def test_a_folder_of_other_things_is_not_overwritten(trained, tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     (tmp_path / "manifest.json").write_text('{"name": "a web app"}')
