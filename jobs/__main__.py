@@ -111,8 +111,11 @@ def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
 
 
 def _leave(code: int) -> NoReturn:
-    """Exit without running destructors: deltalake beside pyarrow was seen to abort there after all work was done."""
-    if "ray" in sys.modules:
+    """Exit without running destructors: deltalake beside pyarrow was seen to abort there after all work was done.
+
+    After an interruption Ray's own reaper ends a local cluster: a thread that still waits for it would end us with 1.
+    """
+    if "ray" in sys.modules and not Interrupted.received:
         sys.modules["ray"].shutdown()
     sys.stdout.flush()
     sys.stderr.flush()

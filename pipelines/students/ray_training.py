@@ -10,6 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ def train_on_ray(curated: TableVersion, config: DistillConfig, vectors: TableVer
     use_gpu = _available("GPU") > 0 if config.use_gpu == "auto" else config.use_gpu
     _tell_if_workers_must_wait(config, use_gpu)
     with _told_on_stderr() as told:
-        trainer = _Trainer(
+        trainer = TorchTrainer(
             _train_on_one_rank,  # type: ignore[arg-type]  # what it returns is the result's return_value
             train_loop_config={
                 "tables": curated.tables.uri,
@@ -73,19 +74,13 @@ def train_on_ray(curated: TableVersion, config: DistillConfig, vectors: TableVer
             ),
         )
         try:
-            return trainer.fit()
+            # In a thread: fit() waits in compiled code, where a signal would be told when training has ended.
+            return ThreadPoolExecutor(max_workers=1).submit(trainer.fit).result()
         except ray.train.WorkerGroupError as error:
             for failure in error.worker_failures.values():
                 if isinstance(failure, UserError | NonFiniteLoss):
                     raise failure from error
             raise
-
-
-class _Trainer(TorchTrainer):
-    """Leaves SIGINT to who called: Ray's handler would end the process with a code and no message of ours."""
-
-    def _register_sigint_handler(self, controller: Any) -> None:
-        pass
 
 
 def _worker_environment(config: DistillConfig) -> dict[str, str]:

@@ -199,7 +199,7 @@ def test_what_stops_a_worker_reaches_the_user_as_it_is(ray_cluster, setting, tmp
 @pytest.mark.slow
 def test_sigint_to_a_training_is_told_with_code_3_and_it_goes_on(ray_cluster, setting):
     tables, curated, _, config = setting
-    slow = config.model_copy(update={"epochs": 200, "checkpoint_every_steps": 5, "vectors": 0.0})
+    slow = config.model_copy(update={"epochs": 5_000, "checkpoint_every_steps": 5, "vectors": 0.0})
     chosen = slow.model_dump(exclude_defaults=True, mode="json")
     command = [sys.executable, "-m", "jobs", "distill", "--tables", tables.uri, "--name=stopped", f"--from={curated}"]
     command += [f"--set=distill.{name}={json.dumps(value)}" for name, value in chosen.items()]
