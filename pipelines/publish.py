@@ -63,12 +63,14 @@ def _build(tables: Tables, rows: pl.DataFrame, folder: Path) -> Path:
 
 
 def _copy_model(tables: Tables, name: str, folder: Path) -> None:
-    filesystem, root = tables.filesystem()
-    source = f"{root}/models/{name}/model"
-    if filesystem.get_file_info(source).type != fs.FileType.Directory:
+    trained = ModelFolder(tables, name)
+    source = f"{trained.path}/model"
+    if not trained.holds("model"):
         raise UserError(f"the models table knows {name}, but {source} is not there; train it again with distill")
     folder.mkdir()
-    fs.copy_files(source, str(folder), source_filesystem=filesystem, destination_filesystem=fs.LocalFileSystem())
+    fs.copy_files(
+        source, str(folder), source_filesystem=trained.filesystem, destination_filesystem=fs.LocalFileSystem()
+    )
 
 
 def _evaluations(tables: Tables, model_id: str) -> pl.DataFrame:
