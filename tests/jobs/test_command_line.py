@@ -407,6 +407,15 @@ def test_ingest_prints_one_version_and_the_same_again(run, tmp_path):
     assert (code, json.loads(out)) == (0, {"triplets": "triplets@0"})
 
 
+def test_a_note_stands_in_the_commit_and_in_the_history(run, tmp_path):
+    (tmp_path / "rows.jsonl").write_bytes(lines(GOOD))
+
+    assert run("ingest", "--input", tmp_path / "rows.jsonl", "--note", "why")[0] == 0
+
+    assert Tables.at(str(tmp_path / "tables")).latest("triplets").metadata()["note"] == "why"
+    assert "note: why" in run("history", "triplets@0")[1]
+
+
 def test_sigterm_while_ray_runs_is_told_with_code_3(run, tmp_path, teacher):
     ingested(run, tmp_path)
     command = [sys.executable, "-m", "jobs", "score", f"--set=score.teacher={teacher}", "--set=score.max_tokens=64"]
