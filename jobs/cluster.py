@@ -70,6 +70,8 @@ def _start_or_join(address: str | None) -> None:
     else:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # nobody else can reach a local cluster's ports
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # a process more; this node is not preempted
+        # A second is Ray's default: tasks that come every few seconds would start a process each time.
+        os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "60000")
         # Inherited by the workers; as a runtime environment it would make Ray's prestarted ones useless.
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
         ray.init(address="local", include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)

@@ -11,6 +11,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,7 @@ from pipelines.storage import Lineage, Tables, TableVersion, new_version
 from pipelines.storage.fingerprint import fingerprint, fingerprint_of
 from pipelines.storage.lineage import code
 from pipelines.students.config import DistillConfig
-from pipelines.students.initialise import initialise_student
-from pipelines.students.loop import METRICS, MODEL
-from pipelines.students.model_folder import RUN, Json, ModelFolder
-from pipelines.students.ray_training import UNTRAINED, train_on_ray
+from pipelines.students.model_folder import METRICS, MODEL, RUN, UNTRAINED, Json, ModelFolder
 from pipelines.students.weights import weights_sha256
 from schemas import Models
 
@@ -87,8 +85,12 @@ def train(
     vectors = _needed_vectors(config, vectors)
     _check_trainable(curated)
     kept = Tables.at(work or str(output / "work"))
-    student = _initialise(config, kept)
+    beside = ThreadPoolExecutor(max_workers=1)  # Ray takes seconds to start, and so does the import of torch
+    initialised = beside.submit(_initialise, config, kept)
     connect()
+    student = initialised.result()
+    from pipelines.students.ray_training import train_on_ray  # torch: a finished model is found without
+
     result = train_on_ray(curated, config, vectors, kept)
     _fetch(result.checkpoint, output)
     if work is None:
@@ -169,6 +171,8 @@ def _row_of(
 
 def _initialise(config: DistillConfig, kept: Tables) -> str:
     """The untrained student as a folder for the workers, which then need no hub; returns the source's identity."""
+    from pipelines.students.initialise import initialise_student
+
     student = initialise_student(
         config.source_model,
         config.layers,

@@ -175,11 +175,7 @@ class TeacherActor:
     """
 
     def __init__(self, config: TeacherConfig, name: str, threads: int | None) -> None:
-        self.config, self.name = config, name
-        if threads is not None:
-            import torch  # read and write tasks do without
-
-            torch.set_num_threads(threads)
+        self.config, self.name, self.threads = config, name, threads
 
     def __call__(self, row: Row) -> Row:
         rows = unpack(row["rows"])
@@ -195,6 +191,10 @@ class TeacherActor:
 
     @cached_property
     def teacher(self) -> "Teacher":
+        if self.threads is not None:
+            import torch  # read and write tasks do without
+
+            torch.set_num_threads(self.threads)
         teacher = load_teacher(self.config)
         if teacher.name != self.name:
             raise UserError(

@@ -25,11 +25,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pipelines.students.batches import Ints, StepBatch, padded_tokens, share_texts
 from pipelines.students.config import TrainingConfig
+from pipelines.students.model_folder import METRICS, MODEL
 from pipelines.students.objective import step_terms
 from pipelines.students.schedule import Schedule, learning_rate_at
 from pipelines.students.tokens import TokenCache
 
-STATE, METRICS, MODEL = "state.pt", "metrics.jsonl", "model"
+STATE = "state.pt"
 ADVICE = "the last checkpoint is kept. Lower learning_rate, or use precision float32 or bf16"
 TOKENS_PER_FORWARD = {"cpu": 1_024, "cuda": 32_768}  # a CPU's caches hold little; a GPU wants large matrices
 

@@ -25,6 +25,7 @@ from pipelines.storage import Tables
 from pipelines.storage.fingerprint import fingerprint_of
 
 LOCK, IDENTITY, RUN = "lock.json", "identity.json", "run.json"
+UNTRAINED, MODEL, METRICS = "untrained", "model", "metrics.jsonl"
 RENEW_S = 20  # a holder on another host shows that it is alive by touching its lock this often
 STALE_S = 3 * RENEW_S
 

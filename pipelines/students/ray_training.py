@@ -30,10 +30,9 @@ from pipelines.storage.lineage import engine
 from pipelines.students.config import DistillConfig
 from pipelines.students.initialise import load_student
 from pipelines.students.loop import NonFiniteLoss, train_student
-from pipelines.students.model_folder import Json
+from pipelines.students.model_folder import UNTRAINED, Json
 from pipelines.students.tokens import SUMMARY, TokenCache, build_token_cache
 
-UNTRAINED = "untrained"
 TOLD_EVERY_S = 5.0
 KEPT_CHECKPOINTS = 2
 GROUP_TIMEOUT_S = 3_600

@@ -7,7 +7,8 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from pipelines.students.config import TrainingConfig
-from pipelines.students.loop import METRICS, MODEL, NonFiniteLoss
+from pipelines.students.loop import NonFiniteLoss
+from pipelines.students.model_folder import METRICS, MODEL
 from pipelines.students.schedule import learning_rate_at
 from tests.tiny_training import Killed, steps_saved, weights_of
 
