@@ -64,10 +64,11 @@ def run(
     encoding = scoring._replace(operators=Operators(read_texts, TextEncoder, TeacherVectors), id_column="text_id")
     left = plan_scoring(scoring, of_queries)
     _tell(f"{triplets}: {left.num_total:,} rows, {left.num_total - left.num_left:,} of them scored by {teacher}")
-    if dry_run:
-        _tell(f"{left.num_left:,} rows to score; nothing was done (dry run)")
-        return []
     texts = plan_encoding(encoding, of_queries) if vectors else Plan([], [], 0)
+    if dry_run:
+        to_encode = f" and {texts.num_left:,} texts to encode" if vectors else ""
+        _tell(f"{left.num_left:,} rows to score{to_encode}; nothing was done (dry run)")
+        return []
     if left.num_left or texts.num_left:
         connect()
     if left.num_left:

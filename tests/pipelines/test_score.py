@@ -115,10 +115,18 @@ def test_a_share_is_part_of_a_larger_share(ray_cluster, tmp_path, config):
     assert_each_once(triplets, whole, config)
 
 
-def test_a_bi_encoder_gives_cosines_and_each_text_its_vector_once(ray_cluster, tmp_path):
+def test_a_bi_encoder_gives_cosines_and_each_text_its_vector_once(ray_cluster, tmp_path, capsys):
     triplets = append_triplets(Tables.at(str(tmp_path / "tables")), 0, 40)
     folder = tiny_bi_encoder(tmp_path / "encoder")
     config = ScoreConfig(teacher=folder, teacher_kind="bi_encoder", max_tokens=64, chunk_rows=30)
+
+    assert score.run(triplets, config, vectors=True, dry_run=True, connect=unexpected) == []
+    num_texts = len(
+        pl.concat(
+            triplets.scan().select(f"{side}_id").collect().to_series() for side in ("query", "positive", "negative")
+        ).unique()
+    )
+    assert f"80 rows to score and {num_texts} texts to encode; nothing was done" in capsys.readouterr().err
 
     scored, vectors = score.run(triplets, config, vectors=True)
 
