@@ -1,7 +1,7 @@
 """`python -m jobs COMMAND`: parse, call one stage, print its version on stdout; everything else goes to stderr.
 
 Exit codes: 0 done; 1 failed, running again may help; 2 wrong usage or refused, running again won't; 3 interrupted,
-the same command goes on where it stopped; 4 `reproduce` differs.
+the same command goes on from the last commit or checkpoint; 4 `reproduce` differs.
 """
 
 import os
@@ -73,7 +73,7 @@ def main() -> int:
 def _told(error: BaseException) -> int:
     """Say on stderr why the command stopped; returns its exit code."""
     if Interrupted.received:
-        print("interrupted; the same command goes on where it stopped", file=sys.stderr)
+        print("interrupted; the same command goes on from the last commit or checkpoint", file=sys.stderr)
         return 3
     if isinstance(error, UserError):
         print(f"error: {_one_line(error)}", file=sys.stderr)

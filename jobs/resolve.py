@@ -21,10 +21,13 @@ MADE_BY = {
 def resolve(tables: "Tables", name: str, given: str | None) -> "TableVersion":
     """The version given, or the newest; of scored_triplets the newest that says which triplets version is complete."""
     if given is not None:
-        version = tables.parse(given)
-        if version.name != name:
-            raise UserError(f"--from {given}: expected a version of {name}, for example {name}@{version.version}")
-        return version
+        versions = [tables.parse(printed) for printed in given.split("\n")]  # `score --vectors` prints two
+        of_table = [version for version in versions if version.name == name]
+        if not of_table:
+            raise UserError(
+                f"--from {given}: expected a version of {name}, for example {tables.latest(name) or f'{name}@0'}"
+            )
+        return of_table[0]
     newest = tables.latest(name)
     if newest is None:
         raise UserError(f"there is no table {name} under {tables.uri}; run `python -m jobs {MADE_BY[name]}` first")

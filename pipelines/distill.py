@@ -23,7 +23,7 @@ from pipelines.storage import Lineage, Tables, TableVersion, new_version
 from pipelines.storage.fingerprint import fingerprint, fingerprint_of
 from pipelines.storage.lineage import code
 from pipelines.students.config import DistillConfig
-from pipelines.students.model_folder import METRICS, MODEL, RUN, UNTRAINED, Json, ModelFolder
+from pipelines.students.model_folder import METRICS, MODEL, RUN, UNTRAINED, WORK, Json, ModelFolder
 from pipelines.students.weights import weights_sha256
 from schemas import Models
 
@@ -41,7 +41,7 @@ def run(
     """Train the model NAME, or go on with it; returns the version of the models table that has it.
 
     Args:
-        connect: connects to Ray (jobs/cluster.py); called once the inputs were found to serve.
+        connect: connects to Ray (jobs/cluster.py); called once the data was found to serve.
     Raises:
         UserError: the name belongs to another run or is being trained now, or the data cannot serve the config.
     """
@@ -57,7 +57,7 @@ def run(
         if finished is None:
             with tempfile.TemporaryDirectory() as output:
                 finished = train(
-                    curated, config, Path(output), vectors=vectors, work=f"{folder.uri}/ray", connect=connect
+                    curated, config, Path(output), vectors=vectors, work=f"{folder.uri}/{WORK}", connect=connect
                 )
                 finished = {"name": name, "identity": fingerprint_of(identity), **finished}
                 folder.publish(Path(output), finished)

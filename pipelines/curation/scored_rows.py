@@ -62,7 +62,8 @@ class ScoredRows(NamedTuple):
             if not partial:
                 raise UserError(
                     f"{self.scored}: {told} are not scored by {self.teacher}; to complete it: "
-                    f"python -m jobs score --from {self.triplets}; to curate what is there: --partial"
+                    f"python -m jobs score --from {self.triplets} (with the --recipe that scored the others); "
+                    "to curate what is there: --partial"
                 )
             _tell(f"{self.scored}: {told} are not scored by {self.teacher}: curating the others")
         elif self.share < 1:
@@ -70,7 +71,10 @@ class ScoredRows(NamedTuple):
         newest = self.triplets.tables.latest("triplets")
         newer = newest.num_rows() - self.triplets.num_rows() if newest else 0
         if newer > 0:
-            _tell(f"{newest} has {newer:,} newer rows that are not scored; to score them: python -m jobs score")
+            _tell(
+                f"{newest} has {newer:,} newer rows that are not scored; to score them: python -m jobs score (with the "
+                "--recipe that scored the others)"
+            )
 
     def blocks(self, shares: Shares, *, held_out: bool) -> Iterator[pl.DataFrame]:
         """Rows of whole queries, with their split, in ascending ranges: those of training or those held out."""

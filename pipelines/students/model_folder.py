@@ -25,7 +25,8 @@ from pipelines.storage import Tables
 from pipelines.storage.fingerprint import fingerprint_of
 
 LOCK, IDENTITY, RUN = "lock.json", "identity.json", "run.json"
-UNTRAINED, MODEL, METRICS = "untrained", "model", "metrics.jsonl"
+MODEL, METRICS = "model", "metrics.jsonl"
+WORK, UNTRAINED, CHECKPOINTS = "ray", "untrained", "checkpoints"  # while it trains: ray/untrained, ray/checkpoints
 RENEW_S = 20  # a holder on another host shows that it is alive by touching its lock this often
 STALE_S = 3 * RENEW_S
 
@@ -43,15 +44,24 @@ class ModelFolder:
         self.path = f"{root}/models/{name}"
 
     def claim(self, identity: Json) -> None:
-        """Make this the folder of one run. Raises UserError when it is another's."""
+        """Make this the folder of one run. Raises UserError when another's is finished or has a checkpoint here."""
         found = self.read(IDENTITY)
-        if found is None:
-            self.write(IDENTITY, identity)
-        elif fingerprint_of(found) != fingerprint_of(identity):
+        if found is not None and fingerprint_of(found) == fingerprint_of(identity):
+            return
+        if found is not None and self._has_trained():
             raise UserError(
                 f"model {self.name} was begun with {_differences(found, identity)}. Choose another --name, give the "
                 f"same data and config to go on with it, or delete {self.uri}"
             )
+        if self.holds(WORK):
+            self.filesystem.delete_dir(f"{self.path}/{WORK}")
+        self.write(IDENTITY, identity)
+
+    def _has_trained(self) -> bool:
+        """Whether a run got so far here that starting another would lose something."""
+        kept = fs.FileSelector(f"{self.path}/{WORK}/{CHECKPOINTS}", allow_not_found=True)
+        has_checkpoint = any(found.base_name.startswith("checkpoint_") for found in self.filesystem.get_file_info(kept))
+        return has_checkpoint or self.read(RUN) is not None
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -117,7 +127,7 @@ class ModelFolder:
         (trained / RUN).unlink(missing_ok=True)
         fs.copy_files(str(trained), self.path, destination_filesystem=self.filesystem)
         self.write(RUN, run)
-        self.filesystem.delete_dir(f"{self.path}/ray")
+        self.filesystem.delete_dir(f"{self.path}/{WORK}")
 
     def _write_new(self, name: str, content: Json) -> bool:
         """Whether the file was not there; on S3 two that start within a moment may both see none."""

@@ -30,7 +30,7 @@ from pipelines.storage.lineage import engine
 from pipelines.students.config import DistillConfig
 from pipelines.students.initialise import load_student
 from pipelines.students.loop import NonFiniteLoss, train_student
-from pipelines.students.model_folder import UNTRAINED, Json
+from pipelines.students.model_folder import CHECKPOINTS, UNTRAINED, Json
 from pipelines.students.tokens import SUMMARY, TokenCache, build_token_cache
 
 TOLD_EVERY_S = 5.0
@@ -64,7 +64,7 @@ def train_on_ray(curated: TableVersion, config: DistillConfig, vectors: TableVer
             torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo", timeout_s=GROUP_TIMEOUT_S),
             scaling_config=ray.train.ScalingConfig(num_workers=config.num_workers, use_gpu=use_gpu),
             run_config=ray.train.RunConfig(  # type: ignore[call-arg]  # typed as V1's, which V2 replaces on import
-                name="checkpoints",
+                name=CHECKPOINTS,
                 storage_path=path,
                 storage_filesystem=filesystem,
                 failure_config=ray.train.FailureConfig(max_failures=config.max_failures),
@@ -234,6 +234,8 @@ class _Teller:
         now = time.monotonic()
         if self._first is None:
             self._first = (line["step"], now)  # the first step pays for warming up: it is no measure
+            if line["step"]:
+                self._told.put(f"distill: goes on after step {line['step']:,} of {num_steps:,}, the last checkpoint")
             return
         self._triplets += line["triplets"]
         is_last = line["step"] + 1 == num_steps

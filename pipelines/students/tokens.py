@@ -237,7 +237,7 @@ def _write_vectors(path: Path, vectors: TableVersion, teacher: str | None, build
     if aligned is None or is_missing.any():
         raise UserError(
             f"{vectors} has no vector by {teacher} for {is_missing.sum():,} of the {len(is_missing):,} training texts, "
-            "expected one for each; run: python -m jobs score --vectors"
+            "expected one for each; run: python -m jobs score --vectors (with the same --tables and --recipe)"
         )
     return int(aligned.shape[1])
 

@@ -340,7 +340,10 @@ def test_a_teacher_with_several_outputs_is_refused(run, refuse, tmp_path):
     ("arguments", "message"),
     [
         (["score", "--from", "triplets@7"], r"triplets@7 does not exist; triplets has the versions 0 to 0"),
-        (["curate", "--from", "triplets@0"], r"--from triplets@0: expected a version of scored_triplets"),
+        (
+            ["curate", "--from", "triplets@0"],
+            r"--from triplets@0: expected a version of scored_triplets, .* scored_triplets@0",
+        ),
         (["history", "triplets@7"], r"triplets@7 does not exist"),
         (["query", "SELECT * FROM triplets", "--at", "triplets@7"], r"triplets@7 does not exist"),
         (["query", "SELECT nothing FROM triplets"], r"the query failed: .*the tables are .*triplets\(triplet_id, "),
@@ -354,6 +357,17 @@ def test_a_request_that_the_tables_cannot_answer_is_refused(run, refuse, tmp_pat
     ingested(run, tmp_path)
 
     assert re.search(message, refuse(*arguments))
+
+
+def test_from_takes_all_that_a_command_printed(run, tmp_path, teacher):
+    ingested(run, tmp_path)
+    printed = "ingested_files@0\ntriplets@0"
+
+    code, _, err = run(
+        "score", "--from", printed, "--dry-run", f"--set=score.teacher={teacher}", "--set=score.max_tokens=64"
+    )
+
+    assert (code, "rows to score; nothing was done" in err) == (0, True)
 
 
 def test_a_damaged_log_is_told(run, refuse, tmp_path):
@@ -427,7 +441,7 @@ def test_sigterm_while_ray_runs_is_told_with_code_3(run, tmp_path, teacher):
         _, err = scoring.communicate()
 
     assert scoring.returncode == 3, err
-    assert err.endswith("interrupted; the same command goes on where it stopped\n")
+    assert err.endswith("interrupted; the same command goes on from the last commit or checkpoint\n")
     assert "SIGTERM received" not in err
 
 

@@ -18,7 +18,7 @@ from pipelines.distill import DistillConfig
 from pipelines.errors import UserError
 from pipelines.storage import Tables
 from pipelines.students.loop import NonFiniteLoss
-from pipelines.students.model_folder import LOCK, ModelFolder
+from pipelines.students.model_folder import IDENTITY, LOCK, ModelFolder
 from pipelines.students.ray_training import _cache_name
 from pipelines.students.weights import weights_sha256
 from tests.tiny import tiny_encoder
@@ -116,6 +116,24 @@ def test_finished_model_is_returned_at_once(setting, trained, capsys):
     assert "already trained" in capsys.readouterr().err
 
 
+def test_a_name_whose_run_has_kept_nothing_is_free_for_another(setting, trained, tmp_path):
+    _, curated, _, config = setting
+    begun, begun_again = {"config": {"seed": 1}}, {"config": {"seed": 2}}
+    folder = ModelFolder(Tables.at(str(tmp_path)), "begun")
+    folder.claim(begun)
+    Path(folder.path, "ray", "untrained").mkdir(parents=True)
+
+    folder.claim(begun_again)
+
+    assert folder.read(IDENTITY) == begun_again
+    assert not folder.holds("ray")
+    Path(folder.path, "ray", "checkpoints", "checkpoint_1").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"begun was begun with config\.seed 2, not 1"):
+        folder.claim(begun)
+    with pytest.raises(UserError, match="small was begun with"):
+        distill.run(curated, config.model_copy(update={"vectors": 0.0, "seed": 5}), name="small", connect=no_cluster)
+
+
 def test_a_finished_model_whose_folder_is_gone_is_trained_again(setting, trained, tmp_path, capsys):
     _, curated, vectors, config = setting
     shutil.copytree(setting[0].uri, tmp_path / "tables")
@@ -211,7 +229,7 @@ def test_sigint_to_a_training_is_told_with_code_3_and_it_goes_on(ray_cluster, se
         err = line + training.stderr.read()
 
     assert training.wait() == 3, err
-    assert "interrupted; the same command goes on where it stopped" in err
+    assert "interrupted; the same command goes on from the last commit or checkpoint" in err
     assert ModelFolder(tables, "stopped").read(LOCK) is None
 
 
