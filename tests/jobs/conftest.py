@@ -74,7 +74,11 @@ def end(head: subprocess.Popen[bytes], folder: Path) -> None:
         for process in ours:
             process.kill()
         psutil.wait_procs(ours, timeout=5)
-    shutil.rmtree(folder)
+    deadline = time.monotonic() + 30
+    while folder.exists() and time.monotonic() < deadline:  # a worker that renamed itself still writes its last lines
+        shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(0.2)
+    assert not folder.exists(), f"a process still writes under {folder}"
 
 
 def is_of(process: psutil.Process, folder: Path) -> bool:
