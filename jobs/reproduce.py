@@ -21,6 +21,7 @@ def main(
     from pipelines import distill
     from pipelines.reproduction import differences, recorded_run
     from pipelines.students.config import DistillConfig
+    from pipelines.students.model_folder import MODEL
 
     root = open_tables(tables)
     recorded = recorded_run(root, model)
@@ -39,7 +40,7 @@ def main(
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(output or scratch).absolute()
         again = distill.train(curated, config, folder, vectors=vectors, connect=connect)
-        _compare(recorded.run, again, different, root.path("models", recorded.run["name"], "model"), folder / "model")
+        _compare(recorded.run, again, different, root.path("models", recorded.run["name"], MODEL), folder / MODEL)
 
 
 def _compare(then: dict[str, object], now: dict[str, object], different: list[str], old: str, new: Path) -> None:

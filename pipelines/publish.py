@@ -20,7 +20,7 @@ from pipelines.errors import UserError
 from pipelines.publication.manifest import FORMAT, manifest_of
 from pipelines.publication.model_card import model_card
 from pipelines.storage import Tables
-from pipelines.students.model_folder import RUN, ModelFolder
+from pipelines.students.model_folder import MODEL, RUN, ModelFolder
 from pipelines.students.weights import weights_sha256
 from pipelines.trained_models import row_of_weights, rows_of_model
 from schemas import Evaluations
@@ -64,8 +64,8 @@ def _build(tables: Tables, rows: pl.DataFrame, folder: Path) -> Path:
 
 def _copy_model(tables: Tables, name: str, folder: Path) -> None:
     trained = ModelFolder(tables, name)
-    source = f"{trained.path}/model"
-    if not trained.holds("model"):
+    source = f"{trained.path}/{MODEL}"
+    if not trained.holds(MODEL):
         raise UserError(f"the models table knows {name}, but {source} is not there; train it again with distill")
     folder.mkdir()
     fs.copy_files(

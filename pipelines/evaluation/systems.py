@@ -30,6 +30,7 @@ from pipelines.evaluation.rankings import (
 from pipelines.storage import Tables, TableVersion
 from pipelines.storage.fingerprint import text_ids
 from pipelines.students.initialise import initialise_student
+from pipelines.students.model_folder import MODEL
 from pipelines.students.weights import weights_sha256
 from pipelines.teachers import resolve
 from pipelines.teachers.bi_encoder import BiEncoderTeacher
@@ -57,7 +58,7 @@ class Student(NamedTuple):
 def find_student(tables: Tables, model: str) -> Student:
     """The model's folder and the row of the models table that describes exactly its weights."""
     rows = rows_of_model(tables, model)
-    folder = resolve(tables.path("models", rows["name"][0], "model"))
+    folder = resolve(tables.path("models", rows["name"][0], MODEL))
     row = row_of_weights(rows, weights_sha256(Path(folder)))
     loaded = SentenceTransformer(folder, local_files_only=True)
     return Student(row, loaded, tables.parse(row["curated_version"]))
