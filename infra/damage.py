@@ -12,9 +12,9 @@ import numpy as np
 import polars as pl
 
 from jobs.recipe import load_recipe
-from pipelines.splits import split_of
 from pipelines.storage import Tables
-from pipelines.storage.fingerprint import text_id, triplet_id
+from pipelines.texts.ids import text_id, triplet_id
+from pipelines.texts.splits import split_of
 
 SENTENCE_END = re.compile(r"(?<=\.)\s+(?=[A-Z])")
 OUTPUT_COLUMNS = ["query", "positive", "negative", "source", "external_id"]

@@ -30,7 +30,7 @@ from jobs import (
     score,
     submit,
 )
-from pipelines.errors import UserError
+from pipelines.stage.errors import UserError
 
 app = typer.Typer(
     help="Distil a small retrieval model from triplets: every row and every model traced to its table version.",

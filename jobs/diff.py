@@ -17,7 +17,7 @@ def main(
 ) -> None:
     import polars as pl
 
-    from pipelines.diff import diff
+    from pipelines.inspection.diff import diff
 
     root = open_tables(tables)
     moved = diff(root.parse(before), root.parse(after))

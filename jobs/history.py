@@ -15,7 +15,7 @@ def main(
 ) -> None:
     import json
 
-    from pipelines.storage.graph import downstream_of, every_version, upstream_of
+    from pipelines.inspection.graph import downstream_of, every_version, upstream_of
 
     root = open_tables(tables)
     if version is None or "@" not in version:

@@ -1,7 +1,7 @@
 """List every model with its data, recipe and figures."""
 
 from jobs.options import JsonOption, TablesOption, open_tables, print_frame
-from pipelines.errors import UserError
+from pipelines.stage.errors import UserError
 
 
 def main(tables: TablesOption = None, as_json: JsonOption = False) -> None:

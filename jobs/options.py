@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 import typer
 
 from jobs.cluster import IS_RAY_JOB
-from pipelines.errors import UserError
+from pipelines.stage.errors import UserError
 
 if TYPE_CHECKING:
     import polars as pl

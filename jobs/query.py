@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jobs.options import JsonOption, TablesOption, open_tables, print_frame
-from pipelines.errors import UserError
+from pipelines.stage.errors import UserError
 
 if TYPE_CHECKING:
     import polars as pl

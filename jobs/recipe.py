@@ -10,13 +10,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pipelines.config import Config
 from pipelines.curate import CurateConfig
-from pipelines.errors import UserError
 from pipelines.evaluate import EvaluateConfig
 from pipelines.ingest import IngestConfig
 from pipelines.mine import MineConfig
 from pipelines.scoring.config import ScoreConfig
+from pipelines.stage.config import Config
+from pipelines.stage.errors import UserError
 from pipelines.storage import invocation
 from pipelines.students.config import DistillConfig
 

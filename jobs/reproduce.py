@@ -19,9 +19,9 @@ def main(
 ) -> None:
     from jobs.cluster import connect
     from pipelines import distill
-    from pipelines.reproduction import differences, recorded_run
+    from pipelines.checkpoints.run_folder import MODEL
+    from pipelines.inspection.reproduction import differences, recorded_run
     from pipelines.students.config import DistillConfig
-    from pipelines.students.model_folder import MODEL
 
     root = open_tables(tables)
     recorded = recorded_run(root, model)
@@ -45,7 +45,7 @@ def main(
 
 def _compare(then: dict[str, object], now: dict[str, object], different: list[str], old: str, new: Path) -> None:
     """Print the verdict; exits with 4 when the weights differ."""
-    from pipelines.reproduction import distance
+    from pipelines.inspection.reproduction import distance
 
     if now["weights_sha256"] == then["weights_sha256"]:
         print(f"identical: {now['weights_sha256']}")

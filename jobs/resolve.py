@@ -3,7 +3,7 @@
 import sys
 from typing import TYPE_CHECKING
 
-from pipelines.errors import UserError
+from pipelines.stage.errors import UserError
 
 if TYPE_CHECKING:
     from jobs.recipe import Recipe

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.errors import UserError
+from pipelines.stage.errors import UserError
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient

@@ -16,7 +16,6 @@ from typing import NamedTuple, Self
 import polars as pl
 from pydantic import Field, model_validator
 
-from pipelines.config import Config
 from pipelines.curation import outcomes
 from pipelines.curation.leaks import EvaluationTexts, positives
 from pipelines.curation.rules import (
@@ -29,7 +28,8 @@ from pipelines.curation.rules import (
     judge,
 )
 from pipelines.curation.scored_rows import ScoredRows, Shares
-from pipelines.errors import UserError
+from pipelines.stage.config import Config
+from pipelines.stage.errors import UserError
 from pipelines.storage import Lineage, TableVersion, new_version
 from pipelines.storage.fingerprint import fingerprint_of
 from schemas import CuratedTriplets, DroppedTriplets, Triplets

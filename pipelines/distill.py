@@ -18,13 +18,13 @@ from typing import Any
 import polars as pl
 from pyarrow import fs
 
-from pipelines.errors import UserError
+from pipelines.checkpoints.run_folder import METRICS, MODEL, RUN, UNTRAINED, WORK, Json, ModelFolder
+from pipelines.checkpoints.weights import weights_sha256
+from pipelines.stage.errors import UserError
 from pipelines.storage import Lineage, Tables, TableVersion, new_version
 from pipelines.storage.fingerprint import fingerprint, fingerprint_of
 from pipelines.storage.lineage import code
 from pipelines.students.config import DistillConfig
-from pipelines.students.model_folder import METRICS, MODEL, RUN, UNTRAINED, WORK, Json, ModelFolder
-from pipelines.students.weights import weights_sha256
 from schemas import Models
 
 __all__ = ["DistillConfig", "run", "train"]
@@ -89,7 +89,7 @@ def train(
     initialised = beside.submit(_initialise, config, kept)
     connect()
     student = initialised.result()
-    from pipelines.students.ray_training import train_on_ray  # torch: a finished model is found without
+    from pipelines.students.training.on_ray import train_on_ray  # torch: a finished model is found without
 
     result = train_on_ray(curated, config, vectors, kept)
     _fetch(result.checkpoint, output)

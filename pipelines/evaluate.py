@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import polars as pl
 from pydantic import Field
 
-from pipelines.config import Config
-from pipelines.errors import UserError
 from pipelines.evaluation.comparison import render, summarise
 from pipelines.evaluation.evaluation_sets import EvaluationSet, beir_set, count_overlap, held_out_set
 from pipelines.evaluation.metrics import DEPTH, per_query
+from pipelines.stage.config import Config
+from pipelines.stage.errors import UserError
 from pipelines.storage import Lineage, Tables, TableVersion, replace_rows
 from schemas import Evaluations
 

@@ -8,7 +8,7 @@ text does not make it another), nor the query's own text. What is drawn depends 
 positives and the config, not on the order of rows. Of a BEIR folder the train judgements are mined, or else all.
 
 Memory: pairs and passages are held whole, plus the BM25 index: about 2.5 GB for a million passages of 100 words
-(pipelines/bm25.py); more than `max_passages` are refused. What was held is printed.
+(pipelines/search/bm25.py); more than `max_passages` are refused. What was held is printed.
 """
 
 import json
@@ -22,8 +22,6 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field, model_validator
 
-from pipelines.beir import BeirSet, is_beir_folder
-from pipelines.bm25 import Bm25Index
 from pipelines.intake.accounts import FileCounts, Intake, describe_file
 from pipelines.intake.append_triplets import (
     append_triplets,
@@ -31,14 +29,17 @@ from pipelines.intake.append_triplets import (
     not_yet_ingested,
     record_missing_files,
 )
+from pipelines.intake.beir import BeirSet, is_beir_folder
 from pipelines.intake.formats import find_files
 from pipelines.intake.layouts import RowChecks, check_named_columns, text_problem
-from pipelines.intake.pairs import Known, Pair, is_mined, known_positives, read_judgements, read_pairs
-from pipelines.intake.passages import Passages, read_passages
 from pipelines.intake.spill import Spill, SpilledTriplet
-from pipelines.progress import Progress
+from pipelines.mining.pairs import Known, Pair, is_mined, known_positives, read_judgements, read_pairs
+from pipelines.mining.passages import Passages, read_passages
+from pipelines.search.bm25 import Bm25Index
+from pipelines.stage.progress import Progress
 from pipelines.storage import Lineage, Tables, TableVersion
-from pipelines.storage.fingerprint import fingerprint_of, text_id
+from pipelines.storage.fingerprint import fingerprint_of
+from pipelines.texts.ids import text_id
 
 QUERIES_AT_ONCE = 256
 

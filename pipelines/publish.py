@@ -16,13 +16,13 @@ import polars as pl
 from pyarrow import fs
 from sentence_transformers import SentenceTransformer
 
-from pipelines.errors import UserError
+from pipelines.checkpoints.run_folder import MODEL, RUN, ModelFolder
+from pipelines.checkpoints.trained import row_of_weights, rows_of_model
+from pipelines.checkpoints.weights import weights_sha256
 from pipelines.publication.manifest import FORMAT, manifest_of
 from pipelines.publication.model_card import model_card
+from pipelines.stage.errors import UserError
 from pipelines.storage import Tables
-from pipelines.students.model_folder import MODEL, RUN, ModelFolder
-from pipelines.students.weights import weights_sha256
-from pipelines.trained_models import row_of_weights, rows_of_model
 from schemas import Evaluations
 
 MANIFEST = "manifest.json"

@@ -13,13 +13,13 @@ from collections.abc import Callable
 
 import polars as pl
 
-from pipelines.errors import UserError
-from pipelines.scoring.chunks import ChunkScorer, Share, pairs_of, read_chunk, unscored
-from pipelines.scoring.commits import Job, Plan, work_off
 from pipelines.scoring.config import ScoreConfig
-from pipelines.scoring.pipeline import Operators, rescore, scoring_engine
+from pipelines.scoring.pairs import ChunkScorer, Share, pairs_of, read_chunk, unscored
 from pipelines.scoring.vectors import TextEncoder, read_texts, unencoded
+from pipelines.stage.errors import UserError
 from pipelines.storage import QueryRange, TableVersion, VersionMoved, commit
+from pipelines.streaming.commits import Job, Plan, work_off
+from pipelines.streaming.pipeline import Operators, rescore, scoring_engine
 from pipelines.teachers.config import name_teacher
 from schemas import ScoredTriplets, TeacherVectors
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import polars as pl
 
-from pipelines.config import Config
+from pipelines.stage.config import Config
 from pipelines.storage import Lineage, Tables, TableVersion, new_version
-from pipelines.storage.fingerprint import text_id, triplet_id
+from pipelines.texts.ids import text_id, triplet_id
 from schemas import ScoredTriplets, Triplets
 
 JUDGE = "judge@0123456789ab"

@@ -11,8 +11,8 @@ from jobs.__main__ import main
 from jobs.recipe import load_recipe
 from jobs.run import run_all
 from pipelines import ingest, publish
+from pipelines.inspection.graph import downstream_of, upstream_of
 from pipelines.storage import Tables
-from pipelines.storage.graph import downstream_of, upstream_of
 from tests.tiny import WORDS, tiny_bi_encoder
 
 NUM_QUERIES = 120

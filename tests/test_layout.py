@@ -20,9 +20,8 @@ ONLY_IN = {  # library -> the only files and folders that may import it
     "deltalake": ["pipelines/storage"],
     "pandera": ["schemas", "pipelines/storage"],
     "ray": [
-        "pipelines/scoring",
-        "pipelines/distill.py",
-        "pipelines/students/ray_training.py",
+        "pipelines/streaming",
+        "pipelines/students/training/on_ray.py",
         "jobs/cluster.py",
         "jobs/submit.py",
     ],

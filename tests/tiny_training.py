@@ -8,8 +8,8 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from pipelines.students.config import TrainingConfig
-from pipelines.students.loop import STATE, TrainingSummary, train_student
-from pipelines.students.tokens import TokenCache
+from pipelines.students.data.token_cache import TokenCache
+from pipelines.students.training.loop import STATE, TrainingSummary, train_student
 
 WIDTH = 32
 SETTINGS = {

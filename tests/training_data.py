@@ -5,9 +5,9 @@ import random
 import numpy as np
 import polars as pl
 
-from pipelines.config import Config
+from pipelines.stage.config import Config
 from pipelines.storage import Lineage, Tables, TableVersion, new_version
-from pipelines.storage.fingerprint import text_id, triplet_id
+from pipelines.texts.ids import text_id, triplet_id
 from schemas import CuratedTriplets, TeacherVectors
 from tests.tiny import WORDS
 

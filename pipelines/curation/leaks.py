@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import polars as pl
 
-from pipelines.beir import read_beir
-from pipelines.splits import normalise
+from pipelines.intake.beir import read_beir
+from pipelines.texts.splits import normalise
 
 
 class EvaluationTexts(NamedTuple):

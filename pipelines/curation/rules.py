@@ -13,8 +13,8 @@ from typing import Literal
 import polars as pl
 from pydantic import Field
 
-from pipelines.config import Config
-from pipelines.storage.fingerprint import triplet_id
+from pipelines.stage.config import Config
+from pipelines.texts.ids import triplet_id
 
 Correction = Literal["swapped", "promoted"]
 KEPT = "kept"

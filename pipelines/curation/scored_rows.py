@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from pipelines.errors import UserError
-from pipelines.splits import split_of
+from pipelines.stage.errors import UserError
 from pipelines.storage import TableVersion
+from pipelines.texts.splits import split_of
 
 ROWS_PER_BLOCK = 200_000
 HELD_OUT = ("dev", "test")

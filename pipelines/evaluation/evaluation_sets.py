@@ -14,11 +14,11 @@ from typing import NamedTuple
 
 import polars as pl
 
-from pipelines.beir import read_beir
-from pipelines.errors import UserError
-from pipelines.splits import normalise, split_of
+from pipelines.intake.beir import read_beir
+from pipelines.stage.errors import UserError
 from pipelines.storage import TableVersion
-from pipelines.storage.fingerprint import text_ids
+from pipelines.texts.ids import text_ids
+from pipelines.texts.splits import normalise, split_of
 
 LEAK_REASONS = ("positive_in_training", "text_in_evaluation_set")
 ROWS_PER_BLOCK = 200_000

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
-from pipelines.bm25 import Bm25Index
 from pipelines.evaluation.evaluation_sets import EvaluationSet
 from pipelines.evaluation.metrics import DEPTH
-from pipelines.evaluation.search import search
-from pipelines.progress import Progress
+from pipelines.search.bm25 import Bm25Index
+from pipelines.search.exact import search
+from pipelines.stage.progress import Progress
 from pipelines.teachers.cross_encoder import CrossEncoderTeacher
 
 Ranking = dict[str, list[str]]  # query id -> passage ids, best first

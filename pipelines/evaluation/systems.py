@@ -15,7 +15,9 @@ import polars as pl
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
-from pipelines.errors import UserError
+from pipelines.checkpoints.run_folder import MODEL
+from pipelines.checkpoints.trained import row_of_weights, rows_of_model
+from pipelines.checkpoints.weights import weights_sha256
 from pipelines.evaluation.evaluation_sets import EvaluationSet, input_of
 from pipelines.evaluation.rankings import (
     NO_VECTORS,
@@ -27,16 +29,14 @@ from pipelines.evaluation.rankings import (
     dense_rankings,
     reranked,
 )
+from pipelines.stage.errors import UserError
 from pipelines.storage import Tables, TableVersion
-from pipelines.storage.fingerprint import text_ids
 from pipelines.students.initialise import initialise_student
-from pipelines.students.model_folder import MODEL
-from pipelines.students.weights import weights_sha256
 from pipelines.teachers import resolve
 from pipelines.teachers.bi_encoder import BiEncoderTeacher
 from pipelines.teachers.config import TeacherConfig, load_teacher
 from pipelines.teachers.cross_encoder import CrossEncoderTeacher
-from pipelines.trained_models import row_of_weights, rows_of_model
+from pipelines.texts.ids import text_ids
 
 Role = Literal["student", "untrained", "teacher", "bm25"]
 

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipelines.errors import UserError
 from pipelines.intake.formats import DATA_ENDINGS, open_file
 from pipelines.intake.layouts import CheckedRow, Layout, RowChecks, check_row, tell_layout
 from pipelines.intake.raw_rows import RawRow
 from pipelines.intake.spill import Spill
+from pipelines.stage.errors import UserError
 from schemas.quarantined_rows import MAX_RAW_BYTES
 
 

@@ -16,10 +16,10 @@ from typing import Any
 
 import polars as pl
 
-from pipelines.config import Config
-from pipelines.errors import UserError
 from pipelines.intake.accounts import FileCounts
 from pipelines.intake.spill import Spill
+from pipelines.stage.config import Config
+from pipelines.stage.errors import UserError
 from pipelines.storage import Lineage, Tables, TableVersion, VersionMoved, new_version
 from schemas import IngestedFiles, QuarantinedRows, Table, Triplets
 

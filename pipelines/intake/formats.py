@@ -16,7 +16,6 @@ from typing import Any, BinaryIO, Literal
 import pyarrow
 import pyarrow.parquet
 
-from pipelines.errors import UserError
 from pipelines.intake.raw_rows import (
     BATCH_BYTES,
     BOM,
@@ -28,6 +27,7 @@ from pipelines.intake.raw_rows import (
     open_text,
     parquet,
 )
+from pipelines.stage.errors import UserError
 
 EXPECTED = "JSON Lines or CSV/TSV with a header (plain, gzip or zstd), or Parquet"
 DATA_ENDINGS = {".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".gz", ".zst"}

@@ -25,8 +25,8 @@ from typing import Any, NamedTuple
 
 from pydantic import Field
 
-from pipelines.config import Config
-from pipelines.errors import UserError
+from pipelines.stage.config import Config
+from pipelines.stage.errors import UserError
 
 KNOWN_NAMES = {
     "query": ("query", "anchor"),

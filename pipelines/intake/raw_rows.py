@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, NamedTuple
 import pyarrow
 import pyarrow.parquet
 
-from pipelines.errors import UserError
+from pipelines.stage.errors import UserError
 
 BATCH_ROWS = 10_000
 BATCH_BYTES = 32 << 20

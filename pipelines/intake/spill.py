@@ -15,7 +15,7 @@ from typing import NamedTuple
 import polars as pl
 import pyarrow
 
-from pipelines.storage.fingerprint import text_ids, triplet_id
+from pipelines.texts.ids import text_ids, triplet_id
 
 BUFFER_BYTES = 64 << 20
 BLOCK_BYTES = 64 << 20

@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from pipelines.errors import UserError
+from pipelines.stage.errors import UserError
 from pipelines.storage import Tables, TableVersion
 from schemas import IngestedFiles
 

@@ -7,7 +7,7 @@ triplets version: take chunks as large as memory allows (`score.chunk_rows`) whe
 import numpy as np
 import polars as pl
 
-from pipelines.scoring.chunks import Row, Share, TeacherActor, pack
+from pipelines.scoring.pairs import Row, Share, TeacherActor, pack
 from pipelines.storage import QueryRange, TableVersion
 from schemas import TeacherVectors
 

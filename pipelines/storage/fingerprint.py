@@ -1,25 +1,10 @@
-"""Ids of texts and fingerprints of configs: sha256 over bytes that never depend on a library's version."""
+"""Fingerprints of configs: sha256 over canonical JSON, which never depends on a library's version."""
 
 import hashlib
 import json
 from typing import Any
 
 from pydantic import BaseModel
-
-
-def text_id(text: str) -> str:
-    """First 32 hex digits of sha256 over the UTF-8 text. Raises UnicodeEncodeError on a lone surrogate."""
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def text_ids(texts: list[str]) -> list[str]:
-    """`text_id` of each text, in order."""
-    return [text_id(text) for text in texts]
-
-
-def triplet_id(query_id: str, positive_id: str, negative_id: str) -> str:
-    """First 32 hex digits of sha256 over the three ids joined."""
-    return hashlib.sha256(f"{query_id}{positive_id}{negative_id}".encode()).hexdigest()[:32]
 
 
 def fingerprint(config: BaseModel) -> str:

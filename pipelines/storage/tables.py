@@ -19,7 +19,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 from pyarrow import fs
 
-from pipelines.errors import UserError
+from pipelines.stage.errors import UserError
 from schemas import TABLES
 
 NUM_BUCKETS = 4096

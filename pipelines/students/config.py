@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from pipelines.config import Config
+from pipelines.stage.config import Config
 
 LayerPick = Literal["uniform", "uniform_with_last", "first", "last"]
 

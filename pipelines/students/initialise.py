@@ -21,9 +21,7 @@ from sentence_transformers.sentence_transformer.modules import Normalize, Poolin
 from torch import Tensor
 from transformers import AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 
-from pipelines.errors import UserError
-from pipelines.students.config import LayerPick
-from pipelines.students.sources import (
+from pipelines.checkpoints.encoder import (
     LAYER_PREFIXES,
     drop_pooler,
     encoder_folder,
@@ -32,6 +30,8 @@ from pipelines.students.sources import (
     source_folder,
     source_name,
 )
+from pipelines.stage.errors import UserError
+from pipelines.students.config import LayerPick
 
 DROPOUT_FIELDS = (
     "hidden_dropout_prob",

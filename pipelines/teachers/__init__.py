@@ -6,7 +6,7 @@
 This package imports no torch: a driver can name a teacher without loading it.
 """
 
-from pipelines.model_folders import resolve
-from pipelines.teachers.checkpoints import teacher_name, weights_sha256
+from pipelines.checkpoints.find import resolve
+from pipelines.checkpoints.inspect import teacher_name, weights_sha256
 
 __all__ = ["resolve", "teacher_name", "weights_sha256"]

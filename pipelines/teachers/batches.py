@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pipelines.errors import UserError
+from pipelines.stage.errors import UserError
 
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]

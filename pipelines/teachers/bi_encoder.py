@@ -18,9 +18,9 @@ from sentence_transformers.util import batch_to_device, truncate_embeddings
 from torch.nn.functional import normalize
 from transformers import AutoModel, PreTrainedTokenizerBase
 
-from pipelines.errors import UserError
+from pipelines.checkpoints.inspect import check_checkpoint, prompts_of, teacher_name
+from pipelines.stage.errors import UserError
 from pipelines.teachers.batches import Floats, Integers, Rows, Scores, compute_rows, text_error, token_batches
-from pipelines.teachers.checkpoints import check_checkpoint, prompts_of, teacher_name
 from pipelines.teachers.loading import check_max_tokens, pick_batch_tokens, pick_device, pick_dtype, refusing
 
 TextKind = Literal["query", "passage"]

@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from pipelines.config import Config
-from pipelines.errors import UserError
-from pipelines.model_folders import resolve
-from pipelines.teachers.checkpoints import check_checkpoint, check_outputs, teacher_name, weights_sha256
+from pipelines.checkpoints.find import resolve
+from pipelines.checkpoints.inspect import check_checkpoint, check_outputs, teacher_name, weights_sha256
+from pipelines.stage.config import Config
+from pipelines.stage.errors import UserError
 
 if TYPE_CHECKING:
     from pipelines.teachers.bi_encoder import BiEncoderTeacher

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from pipelines.errors import UserError
+from pipelines.checkpoints.inspect import check_checkpoint, prompts_of, several_outputs, teacher_name
+from pipelines.stage.errors import UserError
 from pipelines.teachers.batches import Floats, Integers, Rows, Scores, compute_rows, text_error, token_batches
-from pipelines.teachers.checkpoints import check_checkpoint, prompts_of, several_outputs, teacher_name
 from pipelines.teachers.loading import check_max_tokens, pick_batch_tokens, pick_device, pick_dtype, refusing
 
 Columns = dict[str, list[list[int]]]  # input_ids, attention_mask, ...: one list of numbers per pair

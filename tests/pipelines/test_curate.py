@@ -10,10 +10,10 @@ import pytest
 from pipelines import curate
 from pipelines.curate import CurateConfig
 from pipelines.curation import scored_rows
-from pipelines.errors import UserError
-from pipelines.splits import split_of_text
+from pipelines.stage.errors import UserError
 from pipelines.storage import Tables
-from pipelines.storage.fingerprint import text_id
+from pipelines.texts.ids import text_id
+from pipelines.texts.splits import split_of_text
 from tests.scored_versions import JUDGE, write_scored, write_triplets
 from tests.scored_versions import scored_rows as rows_of
 

@@ -14,13 +14,13 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 from pipelines import distill
+from pipelines.checkpoints.run_folder import IDENTITY, LOCK, ModelFolder
+from pipelines.checkpoints.weights import weights_sha256
 from pipelines.distill import DistillConfig
-from pipelines.errors import UserError
+from pipelines.stage.errors import UserError
 from pipelines.storage import Tables
-from pipelines.students.loop import NonFiniteLoss
-from pipelines.students.model_folder import IDENTITY, LOCK, ModelFolder
-from pipelines.students.ray_training import _cache_name
-from pipelines.students.weights import weights_sha256
+from pipelines.students.training.loop import NonFiniteLoss
+from pipelines.students.training.on_ray import _cache_name
 from tests.tiny import tiny_encoder
 from tests.training_data import write_curated, write_vectors
 

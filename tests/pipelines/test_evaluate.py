@@ -10,12 +10,12 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 from pipelines import curate, evaluate
+from pipelines.checkpoints.weights import weights_sha256
 from pipelines.curate import CurateConfig
-from pipelines.errors import UserError
 from pipelines.evaluate import EvaluateConfig
+from pipelines.stage.errors import UserError
 from pipelines.storage import Lineage, Tables, new_version
 from pipelines.students.initialise import initialise_student
-from pipelines.students.weights import weights_sha256
 from pipelines.teachers.config import TeacherConfig, name_teacher
 from schemas import Models, ScoredTriplets, Triplets
 from tests.scored_versions import scored_rows

@@ -10,11 +10,11 @@ import polars as pl
 import pytest
 
 from pipelines import ingest
-from pipelines.errors import UserError
 from pipelines.ingest import IngestConfig
 from pipelines.intake import append_triplets, spill
+from pipelines.stage.errors import UserError
 from pipelines.storage import Tables
-from pipelines.storage.fingerprint import text_id, triplet_id
+from pipelines.texts.ids import text_id, triplet_id
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ import pytest
 from pydantic import ValidationError
 
 from pipelines import mine
-from pipelines.bm25 import Bm25Index
-from pipelines.errors import UserError
-from pipelines.intake.passages import Passages
 from pipelines.mine import MineConfig
+from pipelines.mining.passages import Passages
+from pipelines.search.bm25 import Bm25Index
+from pipelines.stage.errors import UserError
 from pipelines.storage import Tables
 
 NUMBERS = "zero one two three four five six seven eight nine".split()

@@ -12,13 +12,13 @@ from huggingface_hub import ModelCard
 from sentence_transformers import SentenceTransformer
 
 from pipelines import publish
-from pipelines.config import Config
-from pipelines.errors import UserError
+from pipelines.checkpoints.weights import weights_sha256
 from pipelines.publication.manifest import lock_file
 from pipelines.publication.model_card import table
+from pipelines.stage.config import Config
+from pipelines.stage.errors import UserError
 from pipelines.storage import Lineage, Tables, TableVersion, new_version
 from pipelines.students.initialise import initialise_student
-from pipelines.students.weights import weights_sha256
 from schemas import (
     CuratedTriplets,
     DroppedTriplets,

@@ -12,13 +12,13 @@ import polars as pl
 import pytest
 
 from pipelines import score
-from pipelines.config import Config
-from pipelines.errors import UserError
-from pipelines.scoring.chunks import ChunkScorer, Share, read_chunk, write_chunk
-from pipelines.scoring.commits import Job, commit_group
 from pipelines.scoring.config import ScoreConfig
-from pipelines.scoring.pipeline import Operators
+from pipelines.scoring.pairs import ChunkScorer, Share, read_chunk, write_chunk
+from pipelines.stage.config import Config
+from pipelines.stage.errors import UserError
 from pipelines.storage import Lineage, Tables, TableVersion, new_version
+from pipelines.streaming.commits import Job, commit_group
+from pipelines.streaming.pipeline import Operators
 from pipelines.teachers.config import TeacherConfig, load_teacher, name_teacher
 from schemas import ScoredTriplets, Triplets
 from tests.scored_versions import scored_rows

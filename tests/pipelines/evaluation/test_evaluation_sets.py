@@ -8,9 +8,9 @@ import pytest
 from pipelines import curate
 from pipelines.curate import CurateConfig
 from pipelines.evaluation.evaluation_sets import EvaluationSet, beir_set, count_overlap, held_out_set
-from pipelines.splits import split_of_text
 from pipelines.storage import Tables
-from pipelines.storage.fingerprint import text_id
+from pipelines.texts.ids import text_id
+from pipelines.texts.splits import split_of_text
 from tests.scored_versions import scored_rows, write_scored, write_triplets
 
 HALF = CurateConfig(test_share=0.5, dev_share=0.0, max_drop_share=1.0)

@@ -9,10 +9,10 @@ import pyarrow.parquet
 import pytest
 import zstandard
 
-from pipelines.errors import UserError
 from pipelines.intake import raw_rows
 from pipelines.intake.formats import find_files, open_file
-from pipelines.storage.fingerprint import text_id
+from pipelines.stage.errors import UserError
+from pipelines.texts.ids import text_id
 
 ROWS = [
     {"query": "q1", "positive": 'a "quoted"\nline', "negative": "n,1"},

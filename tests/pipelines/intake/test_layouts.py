@@ -2,8 +2,8 @@
 
 import pytest
 
-from pipelines.errors import UserError
 from pipelines.intake.layouts import CheckedRow, Layout, check_row, tell_layout
+from pipelines.stage.errors import UserError
 
 LISTS = Layout("query", "pos", ("neg",))
 NUMBERED = Layout("query", "positive", ("negative_1", "negative_2"))

@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 from deltalake import DeltaTable
 
-from pipelines.config import Config
-from pipelines.errors import UserError
+from pipelines.stage.config import Config
+from pipelines.stage.errors import UserError
 from pipelines.storage import Lineage, Tables, TableVersion, VersionMoved, commit, new_version, replace_rows
 from pipelines.storage.tables import bucket_ranges
 from pipelines.storage.writing import InvalidRows

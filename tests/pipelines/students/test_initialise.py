@@ -12,9 +12,9 @@ from sentence_transformers.sentence_transformer.modules import Dense, Normalize,
 from torch import Tensor
 from transformers import AutoModel
 
-from pipelines.errors import UserError
+from pipelines.checkpoints.encoder import source_name
+from pipelines.stage.errors import UserError
 from pipelines.students.initialise import initialise_student, load_student, pick_layers
-from pipelines.students.sources import source_name
 from tests.tiny import Family, tiny_bi_encoder, tiny_encoder
 
 FAMILIES: list[Family] = ["modernbert", "bert", "mpnet", "xlm-roberta"]

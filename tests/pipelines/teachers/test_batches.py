@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.errors import UserError
+from pipelines.stage.errors import UserError
 from pipelines.teachers.batches import MIN_ALL_FAILED, compute_rows, token_batches
 
 

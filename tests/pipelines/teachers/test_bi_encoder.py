@@ -9,7 +9,7 @@ import pytest
 import torch
 from sentence_transformers import CrossEncoder, SentenceTransformer
 
-from pipelines.errors import UserError
+from pipelines.stage.errors import UserError
 from pipelines.teachers import teacher_name
 from pipelines.teachers.bi_encoder import BiEncoderTeacher
 from tests.tiny import edit_weights, poison, texts, tiny_bi_encoder, tiny_cross_encoder, tiny_encoder

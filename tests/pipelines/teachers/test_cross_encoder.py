@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from pipelines.errors import UserError
+from pipelines.stage.errors import UserError
 from pipelines.teachers import teacher_name
 from pipelines.teachers.cross_encoder import CrossEncoderTeacher
 from tests.tiny import edit_weights, poison, texts, tiny_cross_encoder, tiny_encoder

@@ -1,0 +1,194 @@
+"""A model's folder under the tables' root: who is training it, what it is a model of, and the files that come out.
+
+    models/NAME/  lock.json  identity.json  ray/ (while it trains)  model/  metrics.jsonl  run.json (last: it is whole)
+
+The same code serves a local folder and S3, through pyarrow's filesystem.
+"""
+
+import json
+import os
+import re
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from pyarrow import fs
+
+from pipelines.stage.errors import UserError
+from pipelines.storage import Tables
+from pipelines.storage.fingerprint import fingerprint_of
+
+LOCK, IDENTITY, RUN = "lock.json", "identity.json", "run.json"
+MODEL, METRICS = "model", "metrics.jsonl"
+WORK, UNTRAINED, CHECKPOINTS = "ray", "untrained", "checkpoints"  # while it trains: ray/untrained, ray/checkpoints
+RENEW_S = 20  # a holder on another host shows that it is alive by touching its lock this often
+STALE_S = 3 * RENEW_S
+
+Json = dict[str, Any]
+
+
+class ModelFolder:
+    """models/NAME."""
+
+    def __init__(self, tables: Tables, name: str) -> None:
+        if not re.fullmatch(r"\w[\w.-]*", name):
+            raise UserError(f"--name {name!r} cannot be a folder; expected letters, digits, dots, dashes, underscores")
+        self.name, self.uri = name, tables.path("models", name)
+        self.filesystem, root = tables.filesystem()
+        self.path = f"{root}/models/{name}"
+
+    def claim(self, identity: Json) -> None:
+        """Make this the folder of one run. Raises UserError when another's is finished or has a checkpoint here."""
+        found = self.read(IDENTITY)
+        if found is not None and fingerprint_of(found) == fingerprint_of(identity):
+            return
+        if found is not None and self._has_trained():
+            raise UserError(
+                f"model {self.name} was begun with {_differences(found, identity)}. Choose another --name, give the "
+                f"same data and config to go on with it, or delete {self.uri}"
+            )
+        if self.holds(WORK):
+            self.filesystem.delete_dir(f"{self.path}/{WORK}")
+        self.write(IDENTITY, identity)
+
+    def _has_trained(self) -> bool:
+        """Whether a run got so far here that starting another would lose something."""
+        kept = fs.FileSelector(f"{self.path}/{WORK}/{CHECKPOINTS}", allow_not_found=True)
+        has_checkpoint = any(found.base_name.startswith("checkpoint_") for found in self.filesystem.get_file_info(kept))
+        return has_checkpoint or self.read(RUN) is not None
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Nobody else trains this name meanwhile; a lock whose holder is dead is taken over."""
+        with self._alone_on_this_file_system(), self._held():
+            yield
+
+    @contextmanager
+    def _alone_on_this_file_system(self) -> Iterator[None]:
+        """The operating system's lock, which dies with its holder; none on S3."""
+        if not isinstance(self.filesystem, fs.LocalFileSystem):
+            yield
+            return
+        Path(self.path).parent.mkdir(parents=True, exist_ok=True)
+        guard = FileLock(Path(self.path).with_name(f".{self.name}.lock"))
+        try:
+            guard.acquire(timeout=0)
+        except Timeout as error:
+            raise UserError(
+                f"model {self.name} is being trained by another process; wait for it, stop it, or choose another --name"
+            ) from error
+        try:
+            yield
+        finally:
+            guard.release()
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        """The lock that other hosts see."""
+        holder = {"pid": os.getpid(), "host": socket.gethostname(), "started": _process_start(os.getpid())}
+        while not self._write_new(LOCK, holder):
+            self._remove_if_stale()
+        stop = threading.Event()
+        renewing = threading.Thread(target=self._renew, args=(holder, stop), daemon=True)
+        renewing.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            renewing.join()
+            self.filesystem.delete_file(f"{self.path}/{LOCK}")
+
+    def holds(self, folder: str) -> bool:
+        """Whether a folder of this name is here."""
+        return bool(self.filesystem.get_file_info(f"{self.path}/{folder}").type == fs.FileType.Directory)
+
+    def read(self, name: str) -> Json | None:
+        """A JSON file of the folder; None when it is not there."""
+        path = f"{self.path}/{name}"
+        if self.filesystem.get_file_info(path).type != fs.FileType.File:
+            return None
+        with self.filesystem.open_input_file(path) as file:
+            content: Json = json.loads(file.read())
+        return content
+
+    def write(self, name: str, content: Json) -> None:
+        self.filesystem.create_dir(self.path, recursive=True)
+        with self.filesystem.open_output_stream(f"{self.path}/{name}") as file:
+            file.write(json.dumps(content, indent=1).encode())
+
+    def publish(self, trained: Path, run: Json) -> None:
+        """Copy the trained folder here, `run.json` last, and remove what the training kept."""
+        (trained / RUN).unlink(missing_ok=True)
+        fs.copy_files(str(trained), self.path, destination_filesystem=self.filesystem)
+        self.write(RUN, run)
+        self.filesystem.delete_dir(f"{self.path}/{WORK}")
+
+    def _write_new(self, name: str, content: Json) -> bool:
+        """Whether the file was not there; on S3 two that start within a moment may both see none."""
+        if isinstance(self.filesystem, fs.LocalFileSystem):
+            Path(self.path).mkdir(parents=True, exist_ok=True)
+            try:
+                with Path(self.path, name).open("x") as file:
+                    json.dump(content, file)
+            except FileExistsError:
+                return False
+            return True
+        if self.read(name) is not None:
+            return False
+        self.write(name, content)
+        return True
+
+    def _renew(self, holder: Json, stop: threading.Event) -> None:
+        while not stop.wait(RENEW_S):
+            self.write(LOCK, holder)
+
+    def _remove_if_stale(self) -> None:
+        """Take the lock away from a dead process. Raises UserError when its holder lives."""
+        try:
+            holder = self.read(LOCK)
+        except json.JSONDecodeError:  # killed between making and filling it, or doing so right now
+            holder = {"pid": None, "host": "an unknown host", "started": None}
+        if holder is None:
+            return
+        if self._is_alive(holder):
+            raise UserError(
+                f"model {self.name} is being trained by process {holder['pid']} on {holder['host']}; wait for it, stop "
+                "it, or choose another --name"
+            )
+        self.filesystem.delete_file(f"{self.path}/{LOCK}")
+
+    def _is_alive(self, holder: Json) -> bool:
+        if holder["host"] == socket.gethostname():
+            return bool(_process_start(holder["pid"]) == holder["started"] is not None)
+        print(f"{self.name} is locked by {holder['host']}: watching {STALE_S} s for a sign of life", file=sys.stderr)
+        before = self.filesystem.get_file_info(f"{self.path}/{LOCK}").mtime
+        time.sleep(STALE_S)
+        return bool(self.filesystem.get_file_info(f"{self.path}/{LOCK}").mtime != before)
+
+
+def _process_start(pid: int) -> str | None:
+    """When a process of this host started, so that a reused pid is told apart; None when there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except FileNotFoundError:
+        return None
+
+
+def _differences(found: Json, wanted: Json) -> str:
+    """`config.learning_rate 2e-05, not 3e-05; ...`: what differs between two identities."""
+    old, new = _flat(found), _flat(wanted)
+    differing = [key for key in sorted(old | new) if old.get(key) != new.get(key)]
+    return "; ".join(f"{key} {old.get(key)}, not {new.get(key)}" for key in differing)
+
+
+def _flat(value: Json, prefix: str = "") -> Json:
+    flat: Json = {}
+    for key, inner in value.items():
+        flat |= _flat(inner, f"{prefix}{key}.") if isinstance(inner, dict) else {f"{prefix}{key}": inner}
+    return flat

@@ -1,0 +1,98 @@
+"""Can a model be made again here, and is what was made the same? No training in here.
+
+run.json of a model, or manifest.json of a published folder  --differences-->  what could change the weights
+two folders  --distance-->  0.0 when their weights are the same bytes
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pipelines.checkpoints.run_folder import RUN, ModelFolder
+from pipelines.stage.errors import UserError
+from pipelines.storage import Tables, TableVersion
+from pipelines.storage.lineage import code, engine
+
+MANIFEST = "manifest.json"
+
+
+class Recorded(NamedTuple):
+    """What a training left behind: run.json, and what a manifest knows beside it."""
+
+    run: dict[str, Any]
+    where: str
+
+    def version(self, tables: Tables, role: str) -> TableVersion | None:
+        """The version the model was trained on, still the same table; None when the model had no such input.
+
+        Raises:
+            UserError: it cannot be read, or the table was made anew.
+        """
+        recorded = self.run[role]
+        if recorded is None:
+            return None
+        version = tables.parse(recorded["version"])
+        if version.identity() != recorded:
+            raise UserError(
+                f"{self.where} was trained on {recorded}, but {tables.uri} now has {version.identity()}: the table was "
+                f"made anew, or files were taken away. Give the root that the model was trained in with --tables"
+            )
+        return version
+
+
+def recorded_run(tables: Tables, model: str) -> Recorded:
+    """The record of a model by its name under the root, or of a published folder.
+
+    Raises:
+        UserError: neither is there.
+    """
+    folder = Path(model)
+    if (folder / MANIFEST).is_file():
+        run = json.loads((folder / MANIFEST).read_text(encoding="utf-8")).get("run")
+        if run is None:
+            raise UserError(f"{folder / MANIFEST} has no training record (`run`); publish the model again")
+        return Recorded(run, str(folder))
+    run = ModelFolder(tables, model.partition("@")[0]).read(RUN) if "/" not in model else None
+    if run is None:
+        raise UserError(
+            f"{model} is neither a trained model under {tables.uri} nor a published folder with {MANIFEST}; "
+            f"`python -m jobs models` lists the models"
+        )
+    return Recorded(run, model)
+
+
+def differences(run: dict[str, Any]) -> Iterator[str]:
+    """What is not as it was and could change the weights, each with the way back."""
+    then, now = run["engine"], engine()
+    for name, version in then.get("libraries", {}).items():
+        if name in ("torch", "transformers", "sentence-transformers", "ray") and now["libraries"].get(name) != version:
+            yield f"{name} was {version}, is {now['libraries'].get(name)}; to go back: pip install {name}=={version}"
+    if then.get("python", now["python"]).split(".")[:2] != now["python"].split(".")[:2]:
+        yield f"Python was {then['python']}, is {now['python']}"
+    for kind in ("machine", "processor"):
+        if then.get(kind, now[kind]) != now[kind]:
+            yield f"the {kind} was {then[kind]!r}, is {now[kind]!r}; run on that kind of machine"
+    if run["code"]["sources_digest"] != code()["sources_digest"]:
+        commit = run["code"].get("commit")
+        back = f"; to go back: git checkout {commit}" if commit else ""
+        yield f"the sources were {run['code']['sources_digest']}, are {code()['sources_digest']}{back}"
+
+
+def distance(ours: Path, theirs: Path) -> float:
+    """Largest absolute difference between the weights of two sentence-transformers folders; 0.0 for equal bytes.
+
+    Raises:
+        UserError: they have not the same weights by name and shape.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    left, right = (sorted(folder.rglob("*.safetensors")) for folder in (ours, theirs))
+    if [path.read_bytes() for path in left] == [path.read_bytes() for path in right]:
+        return 0.0
+    tensors = [{k: v for path in paths for k, v in load_file(path).items()} for paths in (left, right)]
+    if {k: v.shape for k, v in tensors[0].items()} != {k: v.shape for k, v in tensors[1].items()}:
+        raise UserError(f"{ours} and {theirs} have not the same weights by name and shape: these are other models")
+    gaps = [(tensors[0][name].double() - tensors[1][name].double()).abs().max() for name in tensors[0]]
+    return float(torch.stack(gaps).max())

@@ -1,0 +1,1 @@
+"""Finding passages for a query: BM25 over words, exact search over vectors. Serves mining and evaluation."""

@@ -1,0 +1,1 @@
+"""What every stage has: a config, one kind of refusal, a line of progress. Imports nothing else of ours."""

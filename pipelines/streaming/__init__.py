@@ -1,0 +1,1 @@
+"""Rows of a table through actors into a table, each exactly once: plan, stream, commit."""

@@ -1,0 +1,253 @@
+"""Ray Train around the loop: workers, the node's token cache, checkpoints to storage, lines of progress back.
+
+A run goes on by being run again with the same storage: Ray Train finds its last checkpoint there. Workers need no hub
+and no shared disk beside that storage: they read the untrained student from it and tokenise from the tables.
+"""
+
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+import torch
+from pyarrow import fs
+from ray.train.torch import TorchConfig, TorchTrainer
+from ray.util.queue import Empty, Queue
+from sentence_transformers import SentenceTransformer
+
+from pipelines.checkpoints.run_folder import CHECKPOINTS, UNTRAINED, Json
+from pipelines.stage.errors import UserError
+from pipelines.storage import Tables, TableVersion
+from pipelines.storage.fingerprint import fingerprint_of
+from pipelines.storage.lineage import engine
+from pipelines.students.config import DistillConfig
+from pipelines.students.data.token_cache import SUMMARY, TokenCache, build_token_cache
+from pipelines.students.initialise import load_student
+from pipelines.students.training.loop import NonFiniteLoss, train_student
+
+TOLD_EVERY_S = 5.0
+KEPT_CHECKPOINTS = 2
+GROUP_TIMEOUT_S = 3_600
+
+
+def train_on_ray(curated: TableVersion, config: DistillConfig, vectors: TableVersion | None, kept: Tables) -> Any:
+    """Ray Train to the end, or from its last checkpoint to the end.
+
+    Args:
+        kept: what all workers see: the untrained student, put there by the caller, and the checkpoints.
+    Returns:
+        Ray's result: the last checkpoint holds the trained student, `return_value` what rank 0 tells of the run.
+    """
+    filesystem, path = kept.filesystem()
+    use_gpu = _available("GPU") > 0 if config.use_gpu == "auto" else config.use_gpu
+    _tell_if_workers_must_wait(config, use_gpu)
+    with _told_on_stderr() as told:
+        trainer = TorchTrainer(
+            _train_on_one_rank,  # type: ignore[arg-type]  # what it returns is the result's return_value
+            train_loop_config={
+                "tables": curated.tables.uri,
+                "curated": str(curated),
+                "vectors": str(vectors) if vectors else None,
+                "config": config.model_dump(mode="json"),
+                "kept": kept.uri,
+                "told": told,
+                "cache": _cache_name(curated, config, vectors, kept),
+            },
+            torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo", timeout_s=GROUP_TIMEOUT_S),
+            scaling_config=ray.train.ScalingConfig(num_workers=config.num_workers, use_gpu=use_gpu),
+            run_config=ray.train.RunConfig(  # type: ignore[call-arg]  # typed as V1's, which V2 replaces on import
+                name=CHECKPOINTS,
+                storage_path=path,
+                storage_filesystem=filesystem,
+                failure_config=ray.train.FailureConfig(max_failures=config.max_failures),
+                checkpoint_config=ray.train.CheckpointConfig(num_to_keep=KEPT_CHECKPOINTS),
+                worker_runtime_env={"env_vars": _worker_environment(config)},
+            ),
+        )
+        try:
+            # In a thread: fit() waits in compiled code, where a signal would be told when training has ended.
+            return ThreadPoolExecutor(max_workers=1).submit(trainer.fit).result()
+        except ray.train.WorkerGroupError as error:
+            for failure in error.worker_failures.values():
+                if isinstance(failure, UserError | NonFiniteLoss):
+                    raise failure from error
+            raise
+
+
+def _worker_environment(config: DistillConfig) -> dict[str, str]:
+    """What must be set before a worker's first import: threads, determinism, and an allocator that keeps its memory.
+
+    glibc gives freed memory back at once and asks for it again at the next step: keeping it saves up to a quarter.
+    """
+    threads = str(config.threads_per_worker)
+    return {
+        "OMP_NUM_THREADS": threads,
+        "MKL_NUM_THREADS": threads,
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+        "MALLOC_TRIM_THRESHOLD_": str(4 << 30),
+        "MALLOC_MMAP_THRESHOLD_": str(32 << 20),  # the most that glibc accepts
+    }
+
+
+def _tell_if_workers_must_wait(config: DistillConfig, use_gpu: bool) -> None:
+    """An autoscaler may still add nodes, so this is no error; without one the run would wait in silence."""
+    kind = "GPU" if use_gpu else "CPU"
+    if config.num_workers > _available(kind):
+        print(
+            f"distill: {config.num_workers} workers need a {kind} each, the cluster has {_available(kind):g}: waiting "
+            "for more nodes; without an autoscaler, stop and lower distill.num_workers",
+            file=sys.stderr,
+        )
+
+
+def _available(kind: str) -> float:
+    return float(ray.cluster_resources().get(kind, 0))  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _told_on_stderr() -> Iterator[Queue]:
+    """A queue whose lines are printed here as they come, whether or not Ray forwards what workers print."""
+    queue = Queue(actor_options={"num_cpus": 0})
+    stop = threading.Event()
+
+    def print_lines() -> None:
+        while not stop.is_set():
+            try:
+                print(queue.get(timeout=0.5), file=sys.stderr, flush=True)
+            except Empty:
+                continue
+
+    printing = threading.Thread(target=print_lines, daemon=True)
+    printing.start()
+    try:
+        yield queue
+    finally:
+        stop.set()
+        printing.join()
+        queue.shutdown()
+
+
+def _cache_name(curated: TableVersion, config: DistillConfig, vectors: TableVersion | None, kept: Tables) -> str:
+    """The token cache's folder on each node: a killed training's is taken up only for the same data and config."""
+    data = [curated.identity(), vectors.identity() if vectors else None]
+    return f"distill_{fingerprint_of([kept.uri, data, config.model_dump(mode='json')])}"
+
+
+def _train_on_one_rank(settings: Json) -> Json:
+    """What each Ray Train worker runs."""
+    config = DistillConfig.model_validate(settings["config"])
+    context = ray.train.get_context()
+    local = Path(tempfile.gettempdir()) / settings["cache"]
+    student = _fetched_student(Tables(settings["kept"]))
+    cache = _token_cache(local, settings, config, student, is_builder=context.get_local_rank() == 0)
+    _check_vectors_fit(cache, student, config)
+    device = ray.train.torch.get_device()
+    checkpoint = ray.train.get_checkpoint()
+    with tempfile.TemporaryDirectory() as folder, checkpoint.as_directory() if checkpoint else nullcontext() as resumed:
+        summary = train_student(
+            student,
+            cache,
+            config,
+            folder=Path(folder),
+            device=device,
+            resume_from=Path(resumed) if resumed else None,
+            on_checkpoint=_report,
+            on_step=_Teller(settings["told"]),
+        )
+    if context.get_local_rank() == 0:
+        shutil.rmtree(local)  # the last report was a barrier: every rank has read its last texts
+    return {
+        **summary._asdict(),
+        "training_data": cache.summary,
+        "num_workers": context.get_world_size(),
+        "threads_per_worker": config.threads_per_worker,
+        "engine": engine()
+        | _device(device)
+        | {"workers": context.get_world_size(), "threads": torch.get_num_threads()},
+    }
+
+
+def _fetched_student(kept: Tables) -> SentenceTransformer:
+    filesystem, path = kept.filesystem()
+    with tempfile.TemporaryDirectory() as folder:
+        fs.copy_files(f"{path}/{UNTRAINED}", folder, source_filesystem=filesystem)
+        return load_student(folder)
+
+
+def _token_cache(
+    folder: Path, settings: Json, config: DistillConfig, student: SentenceTransformer, is_builder: bool
+) -> TokenCache:
+    """The node's token cache: one worker of the node builds it, the others wait for its summary."""
+    if not is_builder:
+        while not (folder / SUMMARY).exists():  # if the builder fails, Ray ends this worker too
+            time.sleep(0.2)
+        return TokenCache.open(folder)
+    tables = Tables(settings["tables"])
+    vectors = tables.parse(settings["vectors"]) if settings["vectors"] else None
+    return build_token_cache(
+        folder,
+        tables.parse(settings["curated"]),
+        student.tokenizer,
+        max_tokens=config.max_tokens,
+        query_prompt=config.query_prompt,
+        passage_prompt=config.passage_prompt,
+        vectors=vectors,
+        vectors_teacher=config.vectors_teacher,
+    )
+
+
+def _check_vectors_fit(cache: TokenCache, student: SentenceTransformer, config: DistillConfig) -> None:
+    width, needed = cache.summary["vector_width"], student.get_embedding_dimension()
+    if config.vectors and width != needed:
+        raise UserError(
+            f"the teacher's vectors are {width} wide, the student's {needed}: the term distill.vectors needs the same "
+            "width. Set distill.vectors=0, or take a teacher or a distill.source_model of the other's width"
+        )
+
+
+def _report(step: int, folder: Path | None) -> None:
+    """Hand a checkpoint to Ray Train, which copies it to the storage before this returns."""
+    checkpoint = ray.train.Checkpoint.from_directory(str(folder)) if folder else None
+    ray.train.report({"step": step}, checkpoint=checkpoint)
+    if folder:
+        shutil.rmtree(folder)
+
+
+class _Teller:
+    """Lines of progress from rank 0: step, loss, speed, and the time to go at the speed of this run so far."""
+
+    def __init__(self, told: Queue) -> None:
+        self._told = told
+        self._first: tuple[int, float] | None = None
+        self._triplets = 0
+        self._told_at = 0.0
+
+    def __call__(self, line: Json, num_steps: int) -> None:
+        now = time.monotonic()
+        if self._first is None:
+            self._first = (line["step"], now)  # the first step pays for warming up: it is no measure
+            if line["step"]:
+                self._told.put(f"distill: goes on after step {line['step']:,} of {num_steps:,}, the last checkpoint")
+            return
+        self._triplets += line["triplets"]
+        is_last = line["step"] + 1 == num_steps
+        if now - self._told_at >= TOLD_EVERY_S or is_last:
+            self._told_at = now
+            elapsed = now - self._first[1]
+            to_go = elapsed / (line["step"] - self._first[0]) * (num_steps - line["step"] - 1)
+            self._told.put(
+                f"distill: step {line['step'] + 1:,} of {num_steps:,}, loss {line['loss']:.4g}, "
+                f"{self._triplets / elapsed:,.0f} triplets/s, {int(to_go) // 60}:{int(to_go) % 60:02d} min to go"
+            )
+
+
+def _device(device: torch.device) -> Json:
+    return {"device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type}

@@ -1,0 +1,76 @@
+"""What moved between two curations: given versions, expected counts."""
+
+import pytest
+
+from pipelines import curate
+from pipelines.curate import CurateConfig
+from pipelines.curation.rules import CrossEncoderThresholds
+from pipelines.inspection import diff
+from pipelines.stage.errors import UserError
+from pipelines.storage import Tables
+from tests.scored_versions import scored_rows, write_scored, write_triplets
+
+ROWS = [
+    ("q1", "a", 5.0, "b", -5.0),  # kept by both
+    ("q2", "a", 5.0, "b", 2.0),  # kept, then too close
+    ("q3", "a", -5.0, "b", 5.0),  # swapped by both
+    ("q4", "a", -1.0, "b", 2.0),  # swapped, then no positive is found irrelevant: promoted, without a negative left
+]
+LAX = CurateConfig(max_drop_share=1, test_share=0, dev_share=0)
+STRICT = CurateConfig(
+    max_drop_share=1,
+    test_share=0,
+    dev_share=0,
+    cross_encoder=CrossEncoderThresholds(min_teacher_margin=4.0, irrelevant_below=-2.0),
+)
+
+
+@pytest.fixture
+def tables(tmp_path) -> Tables:
+    return Tables.at(str(tmp_path / "tables"))
+
+
+def write(tables: Tables, rows):
+    frame = scored_rows(rows)
+    return write_scored(write_triplets(tables, frame), frame)
+
+
+def test_every_row_is_counted_by_source_and_its_outcome_before_and_after(tables):
+    scored = write(tables, ROWS)
+    before, after = (curate.run(scored, config).version for config in (LAX, STRICT))
+
+    assert diff.diff(before, after).rows() == [
+        ("docs", "corrected:swapped", "corrected:swapped", 1),
+        ("docs", "corrected:swapped", "dropped:no_negative_left", 1),
+        ("docs", "kept", "dropped:margin_too_small", 1),
+        ("docs", "kept", "kept", 1),
+    ]
+
+
+def test_rows_of_only_one_version_are_absent_from_the_other(tables):
+    first = curate.run(write(tables, ROWS[:1]), LAX).version
+    newer = scored_rows(ROWS[2:3])
+    second = curate.run(write_scored(write_triplets(tables, newer), newer), LAX).version
+
+    assert diff.diff(first, second).rows() == [
+        ("docs", "absent", "corrected:swapped", 1),
+        ("docs", "kept", "kept", 1),
+    ]
+
+
+def test_a_version_does_not_differ_from_itself_however_it_is_cut(tables, monkeypatch):
+    curated = curate.run(write(tables, ROWS), STRICT).version
+    whole = diff.diff(curated, curated)
+
+    monkeypatch.setattr(diff, "ROWS_PER_RANGE", 1)
+
+    assert diff.diff(curated, curated).equals(whole)
+    assert (whole["before"] == whole["after"]).all()
+    assert whole["rows"].sum() == len(ROWS)
+
+
+def test_another_table_is_refused(tables):
+    scored = write(tables, ROWS)
+
+    with pytest.raises(UserError, match=r"scored_triplets@1 cannot be compared; expected two versions of curated"):
+        diff.diff(scored, scored)

@@ -1,0 +1,26 @@
+"""One tiny student source and one token cache for all tests of the loop."""
+
+from pathlib import Path
+
+import pytest
+
+from pipelines.storage import Tables
+from pipelines.students.data.token_cache import build_token_cache
+from pipelines.students.initialise import initialise_student
+from tests.tiny import tiny_encoder
+from tests.tiny_training import WIDTH, Setting
+from tests.training_data import write_curated, write_vectors
+
+
+@pytest.fixture(scope="session")
+def setting(tmp_path_factory: pytest.TempPathFactory) -> Setting:
+    folder = tmp_path_factory.mktemp("setting")
+    tables = Tables.at(str(folder / "tables"))
+    curated = write_curated(tables, num_queries=40)
+    source = tiny_encoder(folder / "source", "bert", num_layers=4)
+    student = initialise_student(source, "uniform", 2, dimensions=[WIDTH], max_tokens=64)
+    student.save_pretrained(str(folder / "student"), create_model_card=False)
+    made = Setting(str(folder / "student"), str(folder / "cache"))
+    vectors = write_vectors(tables, curated, WIDTH)
+    build_token_cache(Path(made.cache), curated, student.tokenizer, max_tokens=64, vectors=vectors)
+    return made

@@ -1,0 +1,139 @@
+"""The loop on one rank: it learns, goes on bit-identically after a kill, and leaves complete metrics."""
+
+import json
+
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+
+from pipelines.checkpoints.run_folder import METRICS, MODEL
+from pipelines.students.config import TrainingConfig
+from pipelines.students.data.schedule import learning_rate_at
+from pipelines.students.training.loop import NonFiniteLoss
+from tests.tiny_training import Killed, steps_saved, weights_of
+
+STEPS = 20  # 40 queries with 3 triplets each, 12 triplets a step, 2 epochs
+
+
+@pytest.fixture(scope="module")
+def undisturbed(setting, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    return folder, *setting.train(folder)
+
+
+def test_loss_falls(setting, tmp_path):
+    _, _, lines = setting.train(tmp_path, epochs=8)
+    losses = [line["loss"] for line in lines]
+
+    assert sum(losses[-8:]) < 0.8 * sum(losses[:8])
+
+
+def test_killed_run_goes_on_from_its_checkpoint_to_identical_weights_and_metrics(setting, undisturbed, tmp_path):
+    _, _, student, lines = undisturbed
+    with pytest.raises(Killed):
+        setting.train(tmp_path, kill_at_step=16)
+    assert steps_saved(tmp_path) == [7, 14]
+    assert len((tmp_path / METRICS).read_text().splitlines()) == 17
+
+    summary, resumed, _ = setting.train(tmp_path, resume_from=tmp_path / "step_14")
+
+    assert summary.steps == STEPS
+    assert torch.equal(weights_of(resumed), weights_of(student))
+    metrics = [json.loads(line) for line in (tmp_path / METRICS).read_text().splitlines()]
+    assert [line["loss"] for line in metrics] == [line["loss"] for line in lines]
+
+
+def test_same_seed_gives_identical_weights_and_another_seed_others(setting, undisturbed, tmp_path):
+    weights = weights_of(undisturbed[2])
+
+    assert torch.equal(weights_of(setting.train(tmp_path / "same")[1]), weights)
+    assert not torch.equal(weights_of(setting.train(tmp_path / "other", seed=1)[1]), weights)
+
+
+def test_dropout_repeats_itself_by_seed_and_step_also_after_a_kill(setting, undisturbed, tmp_path):
+    _, once, _ = setting.train(tmp_path / "once", dropout=0.1)
+    assert not torch.equal(weights_of(once), weights_of(undisturbed[2]))
+    with pytest.raises(Killed):
+        setting.train(tmp_path / "killed", dropout=0.1, kill_at_step=9)
+
+    _, resumed, _ = setting.train(tmp_path / "killed", dropout=0.1, resume_from=tmp_path / "killed/step_7")
+
+    assert torch.equal(weights_of(resumed), weights_of(once))
+
+
+def test_every_step_leaves_one_line_of_metrics(undisturbed):
+    folder, summary, _, _ = undisturbed
+    lines = [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
+
+    assert [line["step"] for line in lines] == list(range(STEPS))
+    assert [line["epoch"] for line in lines] == [0] * 10 + [1] * 10
+    assert sum(line["triplets"] for line in lines) == 2 * 120
+    assert summary.steps == STEPS
+    for line in lines:
+        terms = line["margin_mse"] + 0.5 * line["info_nce"] + 0.5 * line["vectors"]
+        assert line["loss"] == pytest.approx(terms, rel=1e-6)
+        assert 0 <= line["padding_share"] < 0.5
+        assert line["grad_norm"] > 0
+        assert line["tokens"] > line["texts"] > 0
+        assert line["triplets_per_s"] > 0
+        assert line["learning_rate"] == learning_rate_at(line["step"], STEPS, TrainingConfig(learning_rate=1e-3))
+
+
+def test_last_checkpoint_holds_a_loadable_student_with_the_trained_weights(undisturbed):
+    folder, _, student, _ = undisturbed
+    saved = SentenceTransformer(str(folder / f"step_{STEPS}" / MODEL), device="cpu")
+
+    assert (saved.encode("the red cat") == student.encode("the red cat")).all()
+
+
+@pytest.mark.parametrize("changes", [{"tokens_per_forward": 100_000}, {"recompute_embeddings": True}])
+def test_how_the_step_is_cut_or_recomputed_does_not_change_what_is_learned(setting, tmp_path, changes):
+    _, expected, _ = setting.train(tmp_path / "a", dtype=torch.float64)
+    _, student, _ = setting.train(tmp_path / "b", dtype=torch.float64, **changes)
+
+    torch.testing.assert_close(weights_of(student), weights_of(expected), rtol=0, atol=1e-9)
+
+
+def test_frozen_token_embeddings_stay_the_source_s_while_all_else_learns(setting, tmp_path):
+    _, student, _ = setting.train(tmp_path, freeze_embeddings=True)
+
+    same = {
+        name: torch.equal(trained, before)
+        for (name, trained), before in zip(student.named_parameters(), setting.student().parameters(), strict=True)
+    }
+    assert [name.split(".")[-2] for name in same if same[name]] == ["word_embeddings"]
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_keeps_float32_weights_and_learns_as_float32_does(setting, undisturbed, tmp_path, precision):
+    _, student, lines = setting.train(tmp_path, precision=precision)
+
+    assert weights_of(student).dtype == torch.float32
+    exact = [line["loss"] for line in undisturbed[3]]
+    assert lines[0]["loss"] == pytest.approx(exact[0], rel=0.01)
+    assert sum(line["loss"] for line in lines) == pytest.approx(sum(exact), rel=0.1)
+
+
+def test_max_steps_ends_early_with_the_learning_rate_decayed_to_that_end(setting, tmp_path):
+    summary, _, lines = setting.train(tmp_path, max_steps=4)
+
+    assert summary.steps == 4
+    assert lines[-1]["learning_rate"] < lines[0]["learning_rate"] / 2
+    assert steps_saved(tmp_path) == [4]
+
+
+def test_loss_that_is_not_finite_stops_and_names_the_step(setting, tmp_path):
+    with pytest.raises(NonFiniteLoss, match=r"loss of step \d+ is nan"):
+        setting.train(tmp_path, learning_rate=1e30, max_grad_norm=1e30)
+
+
+def test_learning_rate_rises_then_falls_linearly_to_zero():
+    config = TrainingConfig(learning_rate=1.0, warmup_share=0.2)
+
+    rates = [learning_rate_at(step, 10, config) for step in range(10)]
+    assert rates == pytest.approx([0.5, 1.0, 1.0, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8])
+
+
+def test_a_config_without_any_term_is_refused():
+    with pytest.raises(ValueError, match="expected at least one above 0"):
+        TrainingConfig(margin_mse=0)
