@@ -35,9 +35,9 @@ def main(
     from jobs.resolve import resolve
     from pipelines import curate
 
-    config = load_recipe(recipe, set_, note).curate
-    scored = resolve(open_tables(tables), "scored_triplets", from_)
-    curated = curate.run(scored, config, teacher=teacher, partial=partial, dry_run=dry_run)
+    resolved = load_recipe(recipe, set_)
+    scored = resolve(open_tables(tables, resolved, note), "scored_triplets", from_)
+    curated = curate.run(scored, resolved.curate, teacher=teacher, partial=partial, dry_run=dry_run)
     if curated.version is None:
         print_frame(curated.counts, as_json)
     else:

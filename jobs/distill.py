@@ -35,8 +35,8 @@ def main(
     from jobs.resolve import newest_vectors, resolve
     from pipelines import distill
 
-    resolved = load_recipe(recipe, set_, note)
-    curated = resolve(open_tables(tables), "curated_triplets", from_)
+    resolved = load_recipe(recipe, set_)
+    curated = resolve(open_tables(tables, resolved, note), "curated_triplets", from_)
     vectors = newest_vectors(curated.tables, resolved)
     version = distill.run(curated, resolved.distill, name=name, vectors=vectors, connect=connect)
     print_versions([version], as_json)

@@ -38,10 +38,10 @@ def main(
     from jobs.recipe import load_recipe
     from pipelines import evaluate
 
-    config = load_recipe(recipe, set_, note).evaluate
-    root = open_tables(tables)
+    resolved = load_recipe(recipe, set_)
+    root = open_tables(tables, resolved, note)
     curated = root.parse(on) if on else None
-    evaluation = evaluate.run(root, model, config, on=curated, beir=beir or ())
+    evaluation = evaluate.run(root, model, resolved.evaluate, on=curated, beir=beir or ())
     if as_json:
         print_frame(evaluation.summary, as_json=True)
         print_versions([evaluation.version], file=sys.stderr)

@@ -34,8 +34,13 @@ def main(
     from jobs.recipe import load_recipe
     from pipelines import ingest
 
-    config = load_recipe(recipe, set_, note).ingest
+    resolved = load_recipe(recipe, set_)
     version = ingest.run(
-        open_tables(tables), input_, config, columns=parse_columns(columns), source=source, licence=licence
+        open_tables(tables, resolved, note),
+        input_,
+        resolved.ingest,
+        columns=parse_columns(columns),
+        source=source,
+        licence=licence,
     )
     print_versions([version], as_json)

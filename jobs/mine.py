@@ -36,11 +36,11 @@ def main(
     from jobs.recipe import load_recipe
     from pipelines import mine
 
-    config = load_recipe(recipe, set_, note).mine
+    resolved = load_recipe(recipe, set_)
     version = mine.run(
-        open_tables(tables),
+        open_tables(tables, resolved, note),
         input_,
-        config,
+        resolved.mine,
         passages=passages,
         columns=parse_columns(columns),
         source=source,

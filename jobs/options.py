@@ -13,6 +13,7 @@ from pipelines.stage.errors import UserError
 if TYPE_CHECKING:
     import polars as pl
 
+    from jobs.recipe import Recipe
     from pipelines.storage import Tables, TableVersion
 
 TablesOption = Annotated[
@@ -37,9 +38,9 @@ MOST_COLUMNS_IN_TABLE = 10
 DEFAULT_RECIPE = "modernbert_small_v2"
 
 
-def open_tables(tables: str | None) -> "Tables":
-    """The root given with --tables or TABLES."""
-    from pipelines.storage import Tables
+def open_tables(tables: str | None, recipe: "Recipe | None" = None, note: str = "") -> "Tables":
+    """The root given with --tables or TABLES; recipe and note go into every commit made there."""
+    from pipelines.storage import Invocation, Tables
 
     if not tables:
         raise UserError(
@@ -50,7 +51,7 @@ def open_tables(tables: str | None) -> "Tables":
             f"tables root {tables} is relative: in a Ray job that is a folder which Ray removes; expected "
             "s3://bucket/prefix, or the absolute path of a folder that all nodes see"
         )
-    return Tables.at(tables)
+    return Tables.at(tables, Invocation(recipe.model_dump(mode="json") if recipe else None, note))
 
 
 def parse_columns(text: str | None) -> dict[str, str]:

@@ -44,7 +44,8 @@ def main(
     from jobs.recipe import load_recipe
     from pipelines import ingest, mine
 
-    root, resolved, named = open_tables(tables), load_recipe(recipe, set_, note), parse_columns(columns)
+    resolved, named = load_recipe(recipe, set_), parse_columns(columns)
+    root = open_tables(tables, resolved, note)
     if mine_negatives:
         triplets = mine.run(root, input_, resolved.mine, columns=named, source=source, licence=licence)
     else:

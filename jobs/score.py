@@ -35,7 +35,7 @@ def main(
     from jobs.resolve import resolve
     from pipelines import score
 
-    config = load_recipe(recipe, set_, note).score
-    triplets = resolve(open_tables(tables), "triplets", from_)
-    versions = score.run(triplets, config, share=share, vectors=vectors, dry_run=dry_run, connect=connect)
+    resolved = load_recipe(recipe, set_)
+    triplets = resolve(open_tables(tables, resolved, note), "triplets", from_)
+    versions = score.run(triplets, resolved.score, share=share, vectors=vectors, dry_run=dry_run, connect=connect)
     print_versions(versions, as_json)
