@@ -61,6 +61,18 @@ def test_no_stage_and_no_part_imports_a_stage(path):
     assert {module for module in stages if module.startswith("pipelines.")} == set()
 
 
+def test_streaming_knows_nothing_of_what_it_streams():
+    """Room for whoever streams next: nothing of ours but schemas, the frame of a stage, storage and ids."""
+    ours = {
+        ".".join(module.split(".")[:2])
+        for path in source_files("pipelines/streaming")
+        for module in imported_modules(path)
+        if module.split(".")[0] in {"pipelines", "jobs"}
+    }
+
+    assert ours <= {f"pipelines.{room}" for room in ("streaming", "stage", "storage", "texts")}
+
+
 @pytest.mark.parametrize(("library", "places"), ONLY_IN.items())
 def test_a_library_is_imported_only_where_it_belongs(library, places):
     users = [path for path in OURS if any(module.split(".")[0] == library for module in imported_modules(path))]

@@ -13,12 +13,9 @@ import pytest
 
 from pipelines import score
 from pipelines.scoring.config import ScoreConfig
-from pipelines.scoring.pairs import ChunkScorer, Share, read_chunk, write_chunk
 from pipelines.stage.config import Config
 from pipelines.stage.errors import UserError
 from pipelines.storage import Lineage, Tables, TableVersion, new_version
-from pipelines.streaming.commits import Job, commit_group
-from pipelines.streaming.pipeline import Operators
 from pipelines.teachers.config import TeacherConfig, load_teacher, name_teacher
 from schemas import ScoredTriplets, Triplets
 from tests.scored_versions import scored_rows
@@ -75,6 +72,10 @@ def assert_each_once(triplets: TableVersion, scored: TableVersion, config: Teach
         assert gap <= 1e-5
 
 
+def connected() -> None:
+    """The fixture has connected."""
+
+
 def unexpected() -> None:
     raise AssertionError("there is nothing to do for a cluster")
 
@@ -83,7 +84,7 @@ def test_a_grown_table_is_scored_once_and_completed_once(ray_cluster, tmp_path, 
     tables = Tables.at(str(tmp_path))
     triplets = append_triplets(tables, 0, 40)
 
-    (scored,) = score.run(triplets, config)
+    (scored,) = score.run(triplets, config, connect=connected)
     assert_each_once(triplets, scored, config)
     assert scored.commit.result.complete.model_dump() == {
         "teacher": name_teacher(config),
@@ -97,7 +98,7 @@ def test_a_grown_table_is_scored_once_and_completed_once(ray_cluster, tmp_path, 
 
     grown = append_triplets(tables, 40, 8)
     assert score.run(grown, config, dry_run=True, connect=unexpected) == []
-    (scored_again,) = score.run(grown, config)
+    (scored_again,) = score.run(grown, config, connect=connected)
     assert_each_once(grown, scored_again, config)
     rows_written = [version.commit.result.rows for version in scored_again.history()]
     assert sum(rows_written) == 96
@@ -106,8 +107,8 @@ def test_a_grown_table_is_scored_once_and_completed_once(ray_cluster, tmp_path, 
 def test_a_share_is_part_of_a_larger_share(ray_cluster, tmp_path, config):
     triplets = append_triplets(Tables.at(str(tmp_path)), 0, 60)
 
-    (small,) = score.run(triplets, config, share=0.3)
-    (whole,) = score.run(triplets, config)
+    (small,) = score.run(triplets, config, share=0.3, connect=connected)
+    (whole,) = score.run(triplets, config, connect=connected)
 
     queries = small.scan().select("query_id").unique().collect()["query_id"]
     assert 5 <= len(queries) <= 31
@@ -128,7 +129,7 @@ def test_a_bi_encoder_gives_cosines_and_each_text_its_vector_once(ray_cluster, t
     )
     assert f"80 rows to score and {num_texts} texts to encode; nothing was done" in capsys.readouterr().err
 
-    scored, vectors = score.run(triplets, config, vectors=True)
+    scored, vectors = score.run(triplets, config, vectors=True, connect=connected)
 
     assert_each_once(triplets, scored, config)
     rows = scored.scan().collect()
@@ -148,7 +149,7 @@ def test_a_teacher_with_two_outputs_is_refused_with_what_to_do(ray_cluster, tmp_
     folder = tiny_cross_encoder(tmp_path / "two", num_labels=2)
 
     with pytest.raises(UserError, match="2 outputs"):
-        score.run(triplets, ScoreConfig(teacher=folder, max_tokens=64))
+        score.run(triplets, ScoreConfig(teacher=folder, max_tokens=64), connect=connected)
     assert triplets.tables.latest("scored_triplets") is None
 
 
@@ -175,52 +176,8 @@ def test_an_engine_that_gives_other_scores_is_found_before_anything_is_scored(ra
     grown = append_triplets(tables, 4, 4)
 
     with pytest.raises(UserError, match=r"scores up to 0\.5\d* away.*abacus"):
-        score.run(grown, config)
+        score.run(grown, config, connect=connected)
     assert tables.latest("scored_triplets") == existing.version
-
-
-def job_of(triplets: TableVersion, config: ScoreConfig) -> Job:
-    read = {"triplets": triplets, "teacher": name_teacher(config), "share": Share(1.0)}
-    operators = Operators(read_chunk, ChunkScorer, ScoredTriplets)
-    return Job(triplets, config, name_teacher(config), operators, read, "query_id", "again")
-
-
-def test_a_chunk_that_another_run_has_overtaken_is_not_committed(ray_cluster, tmp_path, config):
-    triplets = append_triplets(Tables.at(str(tmp_path)), 0, 6)
-    job = job_of(triplets, config)
-    scorer = ChunkScorer(TeacherConfig.part_of(config.model_dump()), job.teacher, 1)
-
-    def written() -> dict[str, object]:
-        chunk = read_chunk({"lower": "000", "upper": "g"}, **job.read)
-        return write_chunk(scorer(chunk), triplets.tables, ScoredTriplets)
-
-    mine, rivals = written(), written()
-    assert commit_group(job, [rivals]) == 12
-    assert commit_group(job, [mine]) == 0
-
-    scored = triplets.tables.latest("scored_triplets")
-    assert_each_once(triplets, scored, config)
-    assert not Path(triplets.tables.path("scored_triplets"), mine["path"]).exists()
-
-
-def test_a_pair_the_teacher_cannot_score_costs_only_its_own_triplets(tmp_path):
-    folder = poison(tiny_cross_encoder(tmp_path / "judge"))
-    config = TeacherConfig(teacher=folder, max_tokens=64)
-    rows = scored_rows([("red sea", "big fish", 0, "old king", 0), ("blue sky", "poison", 0, "cold ice", 0)])
-    tables = Tables.at(str(tmp_path / "tables"))
-    with new_version(tables, Triplets, Lineage("ingest", [], Config())) as writer:
-        writer.write(rows.select(Triplets.polars_schema().keys()))
-    job = job_of(writer.version, ScoreConfig.model_validate(config.model_dump()))
-
-    scored = ChunkScorer(config, job.teacher, 1)(read_chunk({"lower": "000", "upper": "g"}, **job.read))
-    commit_group(job, [write_chunk(scored, tables, ScoredTriplets)])
-
-    told = tables.latest("scored_triplets").scan().select("query", "positive_score", "negative_score", "scoring_error")
-    by_query = {row["query"]: row for row in told.collect().to_dicts()}
-    assert by_query["red sea"]["scoring_error"] is None
-    assert by_query["red sea"]["positive_score"] is not None
-    assert by_query["blue sky"]["scoring_error"].startswith("positive: ")
-    assert (by_query["blue sky"]["positive_score"], by_query["blue sky"]["negative_score"]) == (None, None)
 
 
 def test_a_text_that_cannot_be_encoded_has_no_vector_and_stops_nothing(ray_cluster, tmp_path):
@@ -231,7 +188,7 @@ def test_a_text_that_cannot_be_encoded_has_no_vector_and_stops_nothing(ray_clust
         writer.write(rows.select(Triplets.polars_schema().keys()))
     config = ScoreConfig(teacher=folder, teacher_kind="bi_encoder", max_tokens=64)
 
-    scored, vectors = score.run(writer.version, config, vectors=True)
+    scored, vectors = score.run(writer.version, config, vectors=True, connect=connected)
 
     errors = dict(scored.scan().select("query", "scoring_error").collect().iter_rows())
     assert errors["red sea"] is None
