@@ -72,8 +72,7 @@ def validate(
 def plan(scoring: PairStream, encoding: TextStream | None) -> tuple[Plan, Plan | None]:
     """What is left of both."""
     pairs = Plan.of(scoring)
-    done = pairs.num_total - pairs.num_left
-    _tell(f"{scoring.source}: {pairs.num_total:,} rows, {done:,} of them scored by {scoring.maker}")
+    _tell(f"{scoring.source}: {pairs.num_total:,} rows, {pairs.num_done:,} of them scored by {scoring.maker}")
     return pairs, Plan.of(encoding) if encoding else None
 
 
@@ -88,8 +87,8 @@ def execute(scoring: PairStream, pairs: Plan, texts: Plan | None, connect: Calla
     pairs = drain(pairs)
     if pairs.num_left:
         raise RuntimeError(f"scoring does not advance: {pairs.num_left:,} rows left; to go on: {scoring.command}")
-    versions = [complete(scoring, pairs.num_total, connect), texts.stream.newest() if texts else None]
-    return [version for version in versions if version is not None]
+    completed, vectors = complete(scoring, pairs.num_total, connect), texts.stream.newest() if texts else None
+    return [completed, vectors] if vectors else [completed]
 
 
 def check_engine(scoring: PairStream) -> None:

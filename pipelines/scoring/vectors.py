@@ -16,14 +16,9 @@ def encode_texts(texts: pl.DataFrame, teacher: "BiEncoderTeacher") -> pl.DataFra
     """Rows of teacher_vectors. A text that cannot be encoded gets none; its pairs get their scoring_error."""
     encoded = []
     for kind in TEXT_COLUMNS:
-        of_kind = texts.filter(pl.col("kind") == kind)
-        vectors, tokens_cut, error = teacher.embed(of_kind["text"].to_list(), kind)
-        rows = of_kind.select(
-            "text_id",
-            teacher=pl.lit(teacher.name),
-            kind="kind",
-            vector=pl.Series(vectors).arr.to_list(),
-            tokens_cut=pl.Series(tokens_cut, dtype=pl.Int32),
-        )
-        encoded.append(rows.filter(pl.Series(error, dtype=pl.String).is_null()))
+        rows = texts.filter(pl.col("kind") == kind)
+        vectors, tokens_cut, error = teacher.embed(rows["text"].to_list(), kind)
+        values = {"vector": pl.Series(vectors).arr.to_list(), "tokens_cut": pl.Series(tokens_cut, dtype=pl.Int32)}
+        is_good = pl.Series(error, dtype=pl.String).is_null()
+        encoded.append(rows.with_columns(teacher=pl.lit(teacher.name), **values).filter(is_good))
     return pl.concat(encoded).sort("text_id", "kind").select(TeacherVectors.polars_schema().keys())

@@ -29,8 +29,7 @@ def drain(left: Plan) -> Plan:
 def _pass(left: Plan) -> None:
     """Send what is left through the pipeline once; commit what comes out, in groups."""
     stream = left.stream
-    done = left.num_total - left.num_left
-    progress = Progress(stream.table.table_name(), "rows", done=done, total=left.num_total)
+    progress = Progress(stream.table.table_name(), "rows", done=left.num_done, total=left.num_total)
     waiting: list[Chunk] = []
     committed_at = time.monotonic()
     try:

@@ -23,7 +23,7 @@ CHUNKS_PER_ACTOR = 4
 
 @dataclass(frozen=True)
 class Stream(ABC):
-    """Rows of a version, each once through an actor into `table`. Workers get it whole, by pickle."""
+    """Rows of a version, each once through an actor, whose UserError ends the run, into `table`. It must pickle."""
 
     table: ClassVar[type[Table]]
     id_column: ClassVar[str]  # whose ranges the chunks are
@@ -50,10 +50,7 @@ class Stream(ABC):
 
     @abstractmethod
     def actor(self, threads: int | None) -> Callable[..., pl.DataFrame]:
-        """Called once in each actor, for a GPU or so many threads: what makes the table's rows of (rows, *beside).
-
-        A UserError of either ends the run.
-        """
+        """Called once in each actor, for a GPU or so many threads: what makes the table's rows of (rows, *beside)."""
 
     @abstractmethod
     def record(self, **counts: Any) -> Commit:
@@ -72,10 +69,11 @@ class Stream(ABC):
 
 
 class Plan(NamedTuple):
-    """What is left of a stream."""
+    """What is left of a stream, and how much is done."""
 
     stream: Stream
     buckets: dict[str, int]  # the rows that are left, by ascending bucket
+    num_left: int
     num_total: int
 
     @classmethod
@@ -87,11 +85,11 @@ class Plan(NamedTuple):
             num_total += stream.rows(id_range).select(pl.len()).collect(engine="streaming").item()
             left = stream.left(id_range, newest).group_by(bucket).agg(pl.len()).sort("bucket")
             buckets |= dict(left.collect(engine="streaming").iter_rows())
-        return cls(stream, buckets, num_total)
+        return cls(stream, buckets, sum(buckets.values()), num_total)
 
     @property
-    def num_left(self) -> int:
-        return sum(self.buckets.values())
+    def num_done(self) -> int:
+        return self.num_total - self.num_left
 
     def chunks(self, num_actors: int) -> list[QueryRange]:
         """Ranges of at most `chunk_rows`, smaller when there is little work for many actors."""
