@@ -2,28 +2,30 @@
 
 from typing import Annotated, Any
 
-import typer
+from cyclopts import Parameter
 
-from jobs.options import JsonOption, TablesOption, open_tables
+from jobs.options import JsonOption, RootOptions
 
 
 def main(
-    version: Annotated[str | None, typer.Argument(help="TABLE or TABLE@VERSION; all tables if not given")] = None,
-    downstream: Annotated[bool, typer.Option("--downstream", help="what was made from it, instead")] = False,
-    tables: TablesOption = None,
+    version: Annotated[str | None, Parameter(help="TABLE or TABLE@VERSION; all tables if not given")] = None,
+    /,
+    *,
+    downstream: Annotated[bool, Parameter("--downstream", help="what was made from it, instead")] = False,
+    root: RootOptions = RootOptions(),
     as_json: JsonOption = False,
 ) -> None:
     import json
 
     from pipelines.inspection.graph import downstream_of, every_version, upstream_of
 
-    root = open_tables(tables)
+    tables = root.open()
     if version is None or "@" not in version:
-        entries = every_version(root, version)
+        entries = every_version(tables, version)
     elif downstream:
-        entries = downstream_of(root.parse(version))
+        entries = downstream_of(tables.parse(version))
     else:
-        entries = upstream_of(root.parse(version))
+        entries = upstream_of(tables.parse(version))
     for depth, name, told in entries:
         print(json.dumps({"depth": depth, "version": name, **told}) if as_json else _line(depth, name, told))
 

@@ -12,7 +12,6 @@ import platform
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -22,13 +21,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from pipelines.storage.fingerprint import fingerprint
-from pipelines.storage.tables import TableVersion
+from pipelines.storage.tables import Invocation, TableVersion
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LIBRARIES = ("ray", "torch", "transformers", "sentence-transformers", "polars", "pyarrow", "deltalake", "pandera")
-
-invocation: ContextVar[dict[str, Any] | None] = ContextVar("invocation", default=None)
-"""What the command line knows and every commit records: the whole resolved `recipe` and the user's `note`."""
 
 
 @dataclass(frozen=True)
@@ -41,16 +37,15 @@ class Lineage:
     result: dict[str, Any] = field(default_factory=dict)
     note: str = ""
 
-    def metadata(self, result: dict[str, Any]) -> dict[str, str]:
+    def metadata(self, result: dict[str, Any], invocation: Invocation = Invocation()) -> dict[str, str]:
         """The commit's custom metadata: {"lineage": JSON}."""
-        called = invocation.get() or {}
         lineage = {
             "stage": self.stage,
             "inputs": [version.identity() for version in self.inputs],
             "config": self.config.model_dump(mode="json"),
             "config_fingerprint": fingerprint(self.config),
-            "recipe": called.get("recipe"),
-            "note": self.note or called.get("note", ""),
+            "recipe": invocation.recipe,
+            "note": self.note or invocation.note,
             "code": code(),
             "engine": engine(),
             "user": _user(),

@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,25 +43,34 @@ class QueryRange(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Invocation:
+    """What the command line knows and every commit records: the whole resolved recipe and the user's note."""
+
+    recipe: dict[str, Any] | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class Tables:
     """The root under which all tables and models lie."""
 
     uri: str
+    invocation: Invocation = field(default=Invocation(), compare=False)
 
     @classmethod
-    def at(cls, root: str) -> "Tables":
+    def at(cls, root: str, invocation: Invocation = Invocation()) -> "Tables":
         """A root from what the user typed: made absolute, and refused when it cannot hold tables."""
         if root.startswith("s3://"):
             if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[\w.=/-]*)?", root):
                 raise UserError(f"tables root {root!r} is no bucket URI; expected s3://bucket/prefix")
-            return cls(root.rstrip("/"))
+            return cls(root.rstrip("/"), invocation)
         if "://" in root:
             raise UserError(f"tables root {root!r} has an unknown scheme; expected a folder or s3://bucket/prefix")
         folder = Path(root).expanduser().absolute()
         for parent in (folder, *folder.parents):
             if parent.exists() and not parent.is_dir():
                 raise UserError(f"tables root {folder}: {parent} is a file; expected a folder (existing or new)")
-        return cls(str(folder))
+        return cls(str(folder), invocation)
 
     def path(self, *parts: str) -> str:
         """`uri` joined with parts: `tables.path("models", name)`."""

@@ -172,7 +172,7 @@ class Writer:
         return self._version
 
     def _commit(self, lineage: Lineage, mode: Literal["append", "overwrite"], expected: Any) -> None:
-        metadata = lineage.metadata(self.result)
+        metadata = lineage.metadata(self.result, self._tables.invocation)
         while self._version is None:
             base = expected or self._tables.latest(self._table.table_name()) or ABSENT
             try:

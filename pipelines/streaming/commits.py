@@ -45,7 +45,7 @@ class Job(NamedTuple):
     def metadata(self, **result: Any) -> dict[str, str]:
         """The commit's lineage."""
         told = {"teacher": self.teacher, "engine": scoring_engine(self.config), **result}
-        return Lineage("score", [self.triplets], self.config).metadata(told)
+        return Lineage("score", [self.triplets], self.config).metadata(told, self.triplets.tables.invocation)
 
 
 class Plan(NamedTuple):

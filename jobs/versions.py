@@ -18,7 +18,7 @@ MADE_BY = {
 }
 
 
-def resolve(tables: "Tables", name: str, given: str | None) -> "TableVersion":
+def version_to_read(tables: "Tables", name: str, given: str | None) -> "TableVersion":
     """The version given, or the newest; of scored_triplets the newest that says which triplets version is complete."""
     if given is not None:
         versions = [tables.parse(printed) for printed in given.split("\n")]  # `score --vectors` prints two
