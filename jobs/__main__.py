@@ -46,9 +46,12 @@ class PlainHelp(PlainFormatter):
 
 
 def _explained(entry: "HelpEntry") -> str:
-    notes = {"env var": entry.env_var and ", ".join(entry.env_var), "default": entry.default}
-    told = [f"[{name}: {value}]" for name, value in notes.items() if value]
-    return " ".join([str(entry.description.primary_renderable), *told, *(["[required]"] if entry.required else [])])
+    notes = [
+        f"[env var: {', '.join(entry.env_var)}]" if entry.env_var else "",
+        f"[default: {entry.default}]" if entry.default else "",
+        "[required]" if entry.required else "",
+    ]
+    return " ".join(filter(None, [str(entry.description.primary_renderable), *notes]))
 
 
 app = App(

@@ -23,7 +23,7 @@ def main(
 ) -> None:
     from pipelines import evaluate
 
-    recipe, tables = stage.resolve()
+    recipe, tables = stage.load()
     curated = tables.parse(on) if on else None
     evaluation = evaluate.run(tables, model, recipe.evaluate, on=curated, beir=beir or ())
     if as_json:

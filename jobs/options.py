@@ -66,8 +66,8 @@ class StageOptions(RootOptions):
         str, Parameter("--note", allow_leading_hyphen=True, help="kept in the commit of every version this writes")
     ] = ""
 
-    def resolve(self) -> "tuple[Recipe, Tables]":
-        """The resolved recipe, and the root whose commits record it and the note."""
+    def load(self) -> "tuple[Recipe, Tables]":
+        """The recipe with its overrides, and the root whose commits record it and the note."""
         from jobs.recipe import load_recipe
         from pipelines.storage import Invocation
 

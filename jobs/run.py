@@ -22,7 +22,7 @@ def main(
 ) -> None:
     from pipelines import ingest, mine
 
-    recipe, tables = stage.resolve()
+    recipe, tables = stage.load()
     if mine_negatives:
         triplets = mine.run(tables, intake.input_, recipe.mine, **intake.described())
     else:
