@@ -307,7 +307,7 @@ def test_what_follows_two_hyphens_is_the_jobs_command_as_it_stands():
 def test_what_a_stage_is_told_is_recorded_by_its_own_root_alone(tmp_path):
     recipe, told = StageOptions(
         tables=str(tmp_path), recipe="quickstart", set_=["curate.test_share=0.5"], note="why"
-    ).resolve()
+    ).load()
 
     assert told.invocation == Invocation(recipe.model_dump(mode="json"), "why")
     assert told.invocation.recipe["curate"]["test_share"] == 0.5
