@@ -61,6 +61,19 @@ def test_every_commit_carries_what_the_command_line_knows(tmp_path):
     assert append_one(tables, 2, note="of the stage").commit.note == "of the stage"
 
 
+def test_each_version_has_its_own_commit_also_when_read_long_after(tmp_path):
+    tables = Tables.at(str(tmp_path))
+    for number in range(3):
+        append_one(tables, number, note=f"commit {number}")
+
+    assert [tables.version("triplets", number).commit.note for number in range(3)] == [
+        "commit 0",
+        "commit 1",
+        "commit 2",
+    ]
+    assert [version.commit.note for version in tables.version("triplets", 1).history()] == ["commit 1", "commit 0"]
+
+
 def test_another_programs_compaction_is_looked_through_to_what_it_compacted(tmp_path):
     tables = Tables.at(str(tmp_path))
     append_one(tables, 0)
