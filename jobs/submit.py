@@ -39,7 +39,7 @@ def main(
     variables = _variables(env or [])
     _refuse_secrets(command, variables)
     sources = code()
-    variables["JOBS_GIT_COMMIT"] = f"{sources['commit']}{'-dirty' if sources['is_dirty'] else ''}"
+    variables["JOBS_GIT_COMMIT"] = f"{sources.commit}{'-dirty' if sources.is_dirty else ''}"
     logging.getLogger("ray").setLevel(logging.ERROR)  # it tells every ignored file
     try:
         client = JobSubmissionClient(address)

@@ -33,8 +33,11 @@ def version_to_read(tables: "Tables", name: str, given: str | None) -> "TableVer
         raise UserError(f"there is no table {name} under {tables.uri}; run `python -m jobs {MADE_BY[name]}` first")
     kind = "newest"
     if name == "scored_triplets":
+        from pipelines.storage.commits import ScoringResult
+
         kind = "newest complete one"
-        newest = next((version for version, told in newest.history() if told.get("result", {}).get("complete")), newest)
+        complete = (version for version, result in newest.results(ScoringResult) if result.complete)
+        newest = next(complete, newest)
     print(f"from {newest} (the {kind})", file=sys.stderr)
     return newest
 

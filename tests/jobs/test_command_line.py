@@ -455,7 +455,7 @@ def test_a_note_stands_in_the_commit_and_in_the_history(run, tmp_path):
 
     assert run("ingest", "--input", tmp_path / "rows.jsonl", "--note", "why")[0] == 0
 
-    assert Tables.at(str(tmp_path / "tables")).latest("triplets").metadata()["note"] == "why"
+    assert Tables.at(str(tmp_path / "tables")).latest("triplets").commit.note == "why"
     assert "note: why" in run("history", "triplets@0")[1]
 
 
