@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from pipelines.evaluation.metrics import METRICS, Values, mean_interval, randomisation_p_value
+from pipelines.stage.render import aligned_table
 
 ROLES = ("student", "untrained", "teacher", "bm25")  # in the order of the table; each is compared with those after it
 COLUMNS = ("nDCG@10 [95 % interval]", "MRR@10", "R@100", "vs untrained", "vs teacher", "vs BM25")
@@ -56,7 +57,7 @@ def render(summary: pl.DataFrame, overlap: pl.DataFrame, not_measured: Mapping[s
     for (data_set,), rows in summary.group_by("data_set", maintain_order=True):
         heading = f"{data_set}: {rows['queries'][0]:,} queries"
         of_set = overlap.filter(pl.col("data_set") == data_set).to_dicts()
-        blocks.append("\n".join([heading, *map(_overlap_line, of_set), *_table(rows.to_dicts())]))
+        blocks.append("\n".join([heading, *map(_overlap_line, of_set), _table(rows.to_dicts())]))
     missing = [f"{system}: not measured: {reason}" for system, reason in not_measured.items()]
     return "\n\n".join([*blocks, "\n".join([*missing, FOOTNOTE])])
 
@@ -98,15 +99,14 @@ def _differences(
     return differences
 
 
-def _table(rows: list[Row]) -> list[str]:
-    lines = [["system", "dim", *COLUMNS]]
+def _table(rows: list[Row]) -> str:
+    lines = []
     for row in rows:
         interval = f"{row['nDCG@10']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
         others = [_difference(row[f"minus_{other}"], row[f"p_{other}"]) for other in ROLES[1:]]
         means = [f"{row['RR@10']:.3f}", f"{row['R@100']:.3f}"]
         lines.append([row["system"], str(row["dimension"] or "-"), interval, *means, *others])
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    return ["  " + "  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
+    return aligned_table(["system", "dim", *COLUMNS], lines)
 
 
 def _difference(difference: float | None, p_value: float | None) -> str:

@@ -1,16 +1,17 @@
 """A model card: valid front matter, the measured table, the data behind the model, and how to use it cut or whole.
 
-The text is pipelines/model_card.md, a Jinja template; here are its tables, with every cell escaped.
+The text is model_card.md beside this, a Jinja template; here are its tables.
 """
 
-import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from sentence_transformers import SentenceTransformer
+
+from pipelines.stage.render import markdown_table
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
 SYSTEM = ["data_set", "model_id", "dimension"]
@@ -94,7 +95,7 @@ def measured_table(means: pl.DataFrame, model_id: str) -> str:
         ]
         for row in wide.to_dicts()
     ]
-    return table(["data set", "system", "dimension", "queries", *metrics], rows)
+    return markdown_table(["data set", "system", "dimension", "queries", *metrics], rows)
 
 
 def outcome_table(curation: Iterable[Row]) -> str:
@@ -102,7 +103,9 @@ def outcome_table(curation: Iterable[Row]) -> str:
     frame = pl.DataFrame(list(curation), schema={"outcome": pl.String, "reason": pl.String, "rows": pl.Int64})
     counts = frame.group_by("outcome", "reason").agg(pl.col("rows").sum())
     ordered = counts.sort("outcome", "rows", "reason", descending=[True, True, False]).rows()
-    return table(["outcome", "reason", "triplets"], [(outcome, reason, f"{n:,}") for outcome, reason, n in ordered])
+    return markdown_table(
+        ["outcome", "reason", "triplets"], [(outcome, reason, f"{n:,}") for outcome, reason, n in ordered]
+    )
 
 
 def source_table(manifest: Row) -> str:
@@ -120,21 +123,10 @@ def source_table(manifest: Row) -> str:
         [source, *(f"{counts[source].get(outcome, 0):,}" for outcome in outcomes), licences.get(source, "not stated")]
         for source in sorted(counts)
     ]
-    return table(["source", *outcomes, "licence"], rows)
+    return markdown_table(["source", *outcomes, "licence"], rows)
 
 
 def version_table(versions: Iterable[Row]) -> str:
     """One line per table version behind the model."""
     columns = ["version", "stage", "table_id", "digest"]
-    return table(columns, [[version[column] for column in columns] for version in versions])
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A Markdown table; cells are escaped, so that no text of the data can become markup."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(_cell(value) for value in line)} |" for line in lines)
-
-
-def _cell(value: object) -> str:
-    text = "" if value is None else " ".join(str(value).split())
-    return html.escape(text, quote=False).replace("|", "\\|").replace("`", "\\`")
+    return markdown_table(columns, [[version[column] for column in columns] for version in versions])
