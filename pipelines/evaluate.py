@@ -126,8 +126,13 @@ def _measure_systems(
     values: list[pl.DataFrame] = []
     roles: dict[str, str] = {}
     not_measured: dict[str, str] = {}
-    settings = config.model_dump(include={"compare_with", "rerank_depth", "batch_size"})
-    for system in systems(student, sets, **settings):
+    for system in systems(
+        student,
+        sets,
+        compare_with=config.compare_with,
+        rerank_depth=config.rerank_depth,
+        batch_size=config.batch_size,
+    ):
         if isinstance(system, NotMeasured):
             _tell(f"evaluate: {system.role} is not measured: {system.reason}")
             not_measured[system.role] = system.reason

@@ -55,8 +55,7 @@ def held_out_set(curated: TableVersion, max_queries: int | None, max_passages: i
     judged = _judged(triplets, sampled_ids)
     if judged.is_empty():
         return None
-    relevant = judged.select(pl.col("positive_id").alias("passage_id"), pl.col("positive").alias("passage"))
-    passages, is_sample = _passages(triplets, relevant.unique("passage_id"), max_passages)
+    passages, is_sample = _passages(triplets, _texts_in(judged.lazy(), "positive").collect(), max_passages)
     sample = [f"{len(sampled_ids)}q"] if len(sampled_ids) < len(query_ids) else []
     sample += [f"{len(passages)}p"] if is_sample else []
     qrels: dict[str, dict[str, int]] = {}
@@ -65,7 +64,7 @@ def held_out_set(curated: TableVersion, max_queries: int | None, max_passages: i
     return EvaluationSet(
         name=f"{curated}/test" + (f":{','.join(sample)}" if sample else ""),
         queries=dict(judged.select("query_id", "query").unique().sort("query_id").iter_rows()),
-        corpus=dict(passages.sort("passage_id").iter_rows()),
+        corpus=dict(passages.sort("text_id").iter_rows()),
         qrels=qrels,
     )
 
@@ -131,18 +130,14 @@ def _judged(triplets: TableVersion, query_ids: pl.Series) -> pl.DataFrame:
 
 
 def _passages(triplets: TableVersion, relevant: pl.DataFrame, max_passages: int | None) -> tuple[pl.DataFrame, bool]:
-    """passage_id and passage: the relevant ones and others up to the maximum; and whether some were left out."""
+    """text_id and text: the relevant ones and others up to the maximum; and whether some were left out."""
     others = relevant.clear()
     num_others = max(0, max_passages - len(relevant)) if max_passages else None
     is_sample = False
     for query_range in triplets.query_ranges(ROWS_PER_BLOCK):
         rows = triplets.scan().filter(query_range.contains("query_id"))
-        sides = [
-            rows.select(pl.col(f"{side}_id").alias("passage_id"), pl.col(side).alias("passage"))
-            for side in ("positive", "negative")
-        ]
-        block = pl.concat(sides).unique("passage_id").collect().join(relevant, on="passage_id", how="anti")
-        others = pl.concat([others, block]).unique("passage_id").sort("passage_id")
+        block = _texts_in(rows, "positive", "negative").collect().join(relevant, on="text_id", how="anti")
+        others = pl.concat([others, block]).unique("text_id").sort("text_id")
         is_sample |= num_others is not None and len(others) > num_others
         others = others.head(num_others) if num_others is not None else others
     return pl.concat([relevant, others]), is_sample
@@ -160,9 +155,11 @@ def _training_texts(curated: TableVersion) -> Iterator[pl.DataFrame]:
     """text_id and normalised text of the train split, each distinct within its block."""
     for query_range in curated.query_ranges(ROWS_PER_BLOCK):
         rows = curated.scan().filter(query_range.contains("query_id") & (pl.col("split") == "train"))
-        sides = [
-            rows.select(pl.col(f"{side}_id").alias("text_id"), pl.col(side).alias("text"))
-            for side in ("query", "positive", "negative")
-        ]
-        texts = pl.concat(sides).unique("text_id")
+        texts = _texts_in(rows, "query", "positive", "negative")
         yield texts.select("text_id", normalise(pl.col("text")).alias("normalised")).collect()
+
+
+def _texts_in(rows: pl.LazyFrame, *sides: str) -> pl.LazyFrame:
+    """text_id and text of these sides of triplets, each once."""
+    columns = [rows.select(pl.col(f"{side}_id").alias("text_id"), pl.col(side).alias("text")) for side in sides]
+    return pl.concat(columns).unique("text_id")
