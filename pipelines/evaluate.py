@@ -73,12 +73,7 @@ class Evaluation(NamedTuple):
 
 
 def run(
-    tables: Tables,
-    model: str,
-    config: EvaluateConfig,
-    *,
-    on: TableVersion | None = None,
-    beir: Sequence[str] = (),
+    tables: Tables, model: str, config: EvaluateConfig, *, on: TableVersion | None = None, beir: Sequence[str] = ()
 ) -> Evaluation:
     """Evaluate a model; its rows and those of what it is compared with replace older ones for the same data sets.
 
@@ -97,8 +92,9 @@ def run(
         if len(one.queries) < FEW_QUERIES:
             _tell(f"{one.name} has {len(one.queries)} queries: too few to tell close systems apart; see its intervals")
     rows, roles, not_measured = _measure_systems(student, sets, config)
-    overlap = count_overlap(sets, student.trained_on) if config.count_overlap else _no_overlap()
-    result = {"overlap": overlap.to_dicts(), "not_measured": not_measured, "systems": roles, "sizes": _sizes(sets)}
+    overlap = count_overlap(sets if config.count_overlap else [], student.trained_on)
+    sizes = {one.name: {"queries": len(one.queries), "passages": len(one.corpus)} for one in sets}
+    result = {"overlap": overlap.to_dicts(), "not_measured": not_measured, "systems": roles, "sizes": sizes}
     lineage = Lineage("evaluate", _inputs(student, on), config, result)
     version = replace_rows(tables, Evaluations, rows, on=["model_id", "data_set"], lineage=lineage)
     chances = {"num_permutations": config.num_permutations, "num_resamples": config.num_resamples, "seed": config.seed}
@@ -159,15 +155,6 @@ def _inputs(student: "Student", on: TableVersion | None) -> list[TableVersion]:
     models = student.trained_on.tables.latest("models")
     assert models is not None, "find_student has read it"
     return [models, student.trained_on, *([on] if on and on != student.trained_on else [])]
-
-
-def _sizes(sets: Sequence[EvaluationSet]) -> dict[str, dict[str, int]]:
-    return {one.name: {"queries": len(one.queries), "passages": len(one.corpus)} for one in sets}
-
-
-def _no_overlap() -> pl.DataFrame:
-    counts = dict.fromkeys(["texts", "exact", "near"], pl.Int64())
-    return pl.DataFrame(schema={"data_set": pl.String(), "kind": pl.String(), **counts})
 
 
 def _tell(line: str) -> None:

@@ -38,15 +38,13 @@ def summarise(
     """
     rows: list[Row] = []
     for (data_set,), of_set in values.sort("query_id").group_by("data_set", maintain_order=True):
-        ndcg = _arrays(of_set.filter(pl.col("metric") == METRICS[0]), roles)
-        means = dict(_means(of_set))
-        for role, dimension in ndcg:
-            model_id = next(one for one, its_role in roles.items() if its_role == role)
+        of_systems = _by_system(of_set, roles)
+        ndcg = {system: its_values[METRICS[0]].to_numpy() for system, its_values in of_systems.items()}
+        for (role, dimension), its_values in of_systems.items():
             interval = mean_interval(ndcg[role, dimension], num_resamples=num_resamples, seed=seed)
-            row: Row = {"data_set": data_set, "system": role, "model_id": model_id, "dimension": dimension}
-            row["queries"] = len(ndcg[role, dimension])
-            row |= {metric: means[model_id, dimension, metric] for metric in METRICS}
-            row |= {"low": interval.low, "high": interval.high}
+            row: Row = {"data_set": data_set, "system": role, "dimension": dimension, "queries": len(its_values)}
+            row |= {"model_id": its_values["model_id"][0], "low": interval.low, "high": interval.high}
+            row |= its_values.select(METRICS).mean().row(0, named=True)
             rows.append(row | _differences(ndcg, role, dimension, num_permutations, seed))
     return pl.DataFrame(rows, schema=_schema())
 
@@ -69,18 +67,14 @@ def _schema() -> dict[str, pl.DataType]:
     return {**texts, **counts, **dict.fromkeys([*METRICS, "low", "high", *others], pl.Float64())}
 
 
-def _arrays(ndcg: pl.DataFrame, roles: Mapping[str, str]) -> dict[tuple[str, int], Values]:
-    """(role, dimension) -> one value per query, in the order of the query ids; ordered as the table is."""
-    arrays = {
-        (roles[str(model_id)], int(str(dimension))): rows["value"].to_numpy()
-        for (model_id, dimension), rows in ndcg.group_by("model_id", "dimension", maintain_order=True)
+def _by_system(values: pl.DataFrame, roles: Mapping[str, str]) -> dict[tuple[str, int], pl.DataFrame]:
+    """(role, dimension) -> model_id and a column per metric, in the order of the query ids; ordered as the table is."""
+    wide = values.pivot("metric", index=["model_id", "dimension", "query_id"], values="value", maintain_order=True)
+    of_systems = {
+        (roles[str(model_id)], int(str(dimension))): rows
+        for (model_id, dimension), rows in wide.group_by("model_id", "dimension", maintain_order=True)
     }
-    return dict(sorted(arrays.items(), key=lambda one: (ROLES.index(one[0][0]), -one[0][1])))
-
-
-def _means(values: pl.DataFrame) -> list[tuple[tuple[str, int, str], float]]:
-    means = values.group_by("model_id", "dimension", "metric").agg(pl.col("value").mean())
-    return [((model_id, dimension, metric), mean) for model_id, dimension, metric, mean in means.iter_rows()]
+    return dict(sorted(of_systems.items(), key=lambda one: (ROLES.index(one[0][0]), -one[0][1])))
 
 
 def _differences(

@@ -76,10 +76,8 @@ def count_overlap(sets: Sequence[EvaluationSet], curated: TableVersion) -> pl.Da
         data_set, kind (query, passage), texts, exact (the same text), near (the same but for case, punctuation and
         space; the exact ones included). Any training text counts, whether query, positive or negative.
     """
-    texts = pl.concat([_texts_of(one) for one in sets]).with_columns(
-        exact=pl.lit(False), near=pl.lit(False), normalised=normalise(pl.col("text"))
-    )
-    for block in _training_texts(curated):
+    texts = _texts_of(sets).with_columns(exact=pl.lit(False), near=pl.lit(False), normalised=normalise(pl.col("text")))
+    for block in _training_texts(curated) if sets else ():
         texts = texts.with_columns(
             exact=pl.col("exact") | pl.col("text_id").is_in(block["text_id"].implode()),
             near=pl.col("near") | pl.col("normalised").is_in(block["normalised"].implode()),
@@ -143,12 +141,13 @@ def _passages(triplets: TableVersion, relevant: pl.DataFrame, max_passages: int 
     return pl.concat([relevant, others]), is_sample
 
 
-def _texts_of(evaluation_set: EvaluationSet) -> pl.DataFrame:
-    texts = [("query", text) for text in evaluation_set.queries.values()]
-    texts += [("passage", text) for text in evaluation_set.corpus.values()]
-    frame = pl.DataFrame(texts, {"kind": pl.String, "text": pl.String}, orient="row")
-    ids = pl.Series("text_id", text_ids(frame["text"].to_list()), pl.String)
-    return frame.with_columns(ids, data_set=pl.lit(evaluation_set.name))
+def _texts_of(sets: Sequence[EvaluationSet]) -> pl.DataFrame:
+    kinds = [
+        (one.name, kind, texts) for one in sets for kind, texts in (("query", one.queries), ("passage", one.corpus))
+    ]
+    rows = [(name, kind, text) for name, kind, texts in kinds for text in texts.values()]
+    frame = pl.DataFrame(rows, dict.fromkeys(["data_set", "kind", "text"], pl.String), orient="row")
+    return frame.with_columns(pl.Series("text_id", text_ids(frame["text"].to_list()), pl.String))
 
 
 def _training_texts(curated: TableVersion) -> Iterator[pl.DataFrame]:

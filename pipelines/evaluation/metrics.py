@@ -55,15 +55,12 @@ def mean_interval(values: Values, *, num_resamples: int, seed: int) -> Interval:
     mean = float(values.mean())
     if len(values) == 1:
         return Interval(mean, mean, mean)
+    generator = np.random.default_rng(seed)
     found = stats.bootstrap(
-        (values,),
-        np.mean,
-        n_resamples=num_resamples,
-        batch=_batch(values),
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return Interval(mean, float(found.low), float(found.high))
+        (values,), np.mean, n_resamples=num_resamples, batch=_batch(values), method="percentile", rng=generator
+    )
+    low, high = found.confidence_interval
+    return Interval(mean, float(low), float(high))
 
 
 def randomisation_p_value(left: Values, right: Values, *, num_permutations: int, seed: int) -> float:

@@ -65,9 +65,9 @@ def systems(
     rerank_depth: int,
     batch_size: int,
 ) -> Iterator[System | NotMeasured]:
-    """The student first, then the others as they are asked for: drop one before the next, and one model is in memory.
+    """The student first, then the others, each loaded when it is asked for.
 
-    Its own and that of the student, which stays.
+    Memory: one model beside the student's, if the caller lets go of each system before the next.
     """
     encoder = StudentEncoder(student.model, batch_size)
     yield _dense("student", student.row["model_id"], encoder, _dimensions(student.model))

@@ -4,21 +4,18 @@ import sys
 import time
 from collections.abc import Callable
 
+TOLD_EVERY_S = 5.0
 
-def _print(line: str) -> None:
+
+def _tell_stderr(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
 class Progress:
-    """Counts units of work; tells a line at most every `every_s` seconds.
+    """Counts units of work; tells a line every few seconds, and at the end.
 
     The rate is what was done since the start over the time since then: start-up is not work, and work that an earlier
     run did is not speed. No time to go is told before there is a rate.
-
-    Args:
-        said: how much is done, from the fields stage, unit, done and total.
-        rate_unit: what the rate counts, where that is not the unit of work itself.
-        tell: takes each line.
     """
 
     def __init__(
@@ -28,50 +25,40 @@ class Progress:
         *,
         done: int,
         total: int,
-        every_s: float = 5.0,
         said: str = "{stage}: {done:,} of {total:,} {unit}",
-        rate_unit: str | None = None,
-        tell: Callable[[str], object] = _print,
+        rated_in: str | None = None,  # what the rate counts, where that is not the unit
+        tell: Callable[[str], object] = _tell_stderr,
     ) -> None:
         self.stage, self.unit, self.done, self.total = stage, unit, done, total
-        self._every_s, self._said, self._rate_unit, self._tell = every_s, said, rate_unit or unit, tell
-        self._started: tuple[int, float] | None = None  # units done then, when
-        self._rated = 0  # what the rate counts, since the start
-        self._told_at = 0.0
+        self._said, self._rated_in, self._tell = said, rated_in or unit, tell
+        self._started: tuple[int, float] | None = None  # units done then, and when
+        self._rated, self._told_at = 0, 0.0
 
     def start(self) -> None:
-        """What is done by now was start-up. The first advance starts by itself, after its own units."""
+        """What is done by now was start-up. Without this call it is the first advance."""
         self._started = self.done, time.monotonic()
 
-    def advance(self, units: int, *, rated: int | None = None, note: str = "") -> None:
-        """Add finished work and tell, unless a line was told just now; the end is always told.
-
-        Args:
-            rated: how much of `rate_unit` these units are; else the units themselves.
-            note: stands after what is done, as in `distill: step 7 of 90, loss 0.3, 512 triplets/s`.
-        """
+    def advance(self, units: int, *, rated: int | None = None, suffix: str = "") -> None:
+        """Add finished units, which are `rated` of what the rate counts; `suffix` stands before the rate."""
         self.done += units
         if self._started is None:
             self.start()
         else:
             self._rated += units if rated is None else rated
         now = time.monotonic()
-        if now - self._told_at >= self._every_s or self.done >= self.total:
+        if now - self._told_at >= TOLD_EVERY_S or self.done >= self.total:
             self._told_at = now
-            self._tell(self.told() + (f", {note}" if note else "") + self._rate(now))
+            self._tell(self.told() + suffix + self._rate(now, *(self._started or (self.done, now))))
 
     def told(self) -> str:
         """`score: 38,112,004 of 40,000,000 rows`."""
         return self._said.format(stage=self.stage, unit=self.unit, done=self.done, total=self.total)
 
-    def _rate(self, now: float) -> str:
-        assert self._started is not None, "advance starts"
-        first_done, first_at = self._started
-        elapsed, since = now - first_at, self.done - first_done
-        if since <= 0 or elapsed <= 0:
+    def _rate(self, now: float, first_done: int, first_at: float) -> str:
+        if self.done <= first_done or now <= first_at:
             return ""
-        to_go = (self.total - self.done) * elapsed / since
-        return f", {self._rated / elapsed:,.0f} {self._rate_unit}/s, {_duration(to_go)} to go"
+        to_go = (self.total - self.done) * (now - first_at) / (self.done - first_done)
+        return f", {self._rated / (now - first_at):,.0f} {self._rated_in}/s, {_duration(to_go)} to go"
 
 
 def _duration(seconds: float) -> str:

@@ -39,13 +39,13 @@ def test_hours_to_go(clock, capsys):
     assert capsys.readouterr().err.splitlines()[-1] == "mine: 10 of 8,000 queries, 1 queries/s, 2:13 h to go"
 
 
-def test_steps_are_rated_in_triplets_from_the_start_on_with_a_note(clock):
+def test_steps_are_rated_in_triplets_from_the_start_on_with_a_suffix(clock):
     lines = []
     progress = Progress("distill", "steps", done=1, total=90, said="{stage}: step {done:,} of {total:,}",
-                        rate_unit="triplets", tell=lines.append)  # fmt: skip
+                        rated_in="triplets", tell=lines.append)  # fmt: skip
     progress.start()
     for _ in range(2):
         clock[0] += 4
-        progress.advance(1, rated=64, note=f"loss {0.25:.4g}")
+        progress.advance(1, rated=64, suffix=", loss 0.25")
 
     assert lines == ["distill: step 2 of 90, loss 0.25, 16 triplets/s, 5:52 min to go"]
