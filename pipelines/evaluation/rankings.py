@@ -10,6 +10,7 @@ A system without vectors has the one dimension 0.
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipelines.evaluation.evaluation_sets import EvaluationSet
 from pipelines.evaluation.metrics import DEPTH
@@ -28,28 +29,17 @@ QUERIES_PER_BLOCK = 50
 
 def dense_rankings(encoder: Encoder, evaluation_set: EvaluationSet, dimensions: Sequence[int]) -> Rankings:
     """Each text is encoded once, at full dimension, and cut afterwards. Memory: one block of the corpus's vectors."""
-    query_ids, passage_ids = list(evaluation_set.queries), list(evaluation_set.corpus)
     queries = encoder.encode(list(evaluation_set.queries.values()), "query")
     doing = f"evaluate: {evaluation_set.name}: encoding"
     passages = passage_blocks(encoder, list(evaluation_set.corpus.values()), doing)
     found = search(queries, passages, dimensions, DEPTH)
-    return {
-        dimension: {
-            query_id: [passage_ids[position] for position in best]
-            for query_id, best in zip(query_ids, positions.tolist(), strict=True)
-        }
-        for dimension, positions in found.items()
-    }
+    return {dimension: _named(positions, evaluation_set) for dimension, positions in found.items()}
 
 
 def bm25_ranking(evaluation_set: EvaluationSet) -> Ranking:
     """BM25's best passages of each query."""
-    passage_ids = list(evaluation_set.corpus)
-    best = Bm25Index(list(evaluation_set.corpus.values())).top(list(evaluation_set.queries.values()), DEPTH)
-    return {
-        query_id: [passage_ids[position] for position in positions if position >= 0]
-        for query_id, positions in zip(evaluation_set.queries, best.positions.tolist(), strict=True)
-    }
+    index = Bm25Index(list(evaluation_set.corpus.values()))
+    return _named(index.top(list(evaluation_set.queries.values()), DEPTH).positions, evaluation_set)
 
 
 def reranked(teacher: CrossEncoderTeacher, evaluation_set: EvaluationSet, first_stage: Ranking, depth: int) -> Ranking:
@@ -74,3 +64,12 @@ def reranked(teacher: CrossEncoderTeacher, evaluation_set: EvaluationSet, first_
             ranking[query_id] = sorted(read, key=lambda passage: -score_of[query_id, passage]) + unread
         progress.advance(len(block))
     return ranking
+
+
+def _named(positions: NDArray[np.int64], evaluation_set: EvaluationSet) -> Ranking:
+    """Ids for positions in the set's order, (queries, K); -1 stands where there was no further passage."""
+    passage_ids = list(evaluation_set.corpus)
+    return {
+        query_id: [passage_ids[position] for position in best if position >= 0]
+        for query_id, best in zip(evaluation_set.queries, positions.tolist(), strict=True)
+    }

@@ -3,6 +3,7 @@
 The text is model_card.md beside this, a Jinja template; here are its tables.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -110,18 +111,17 @@ def outcome_table(curation: Iterable[Row]) -> str:
 
 def source_table(manifest: Row) -> str:
     """One line per source: what became of its triplets, and the licences its files were ingested under."""
-    counts: dict[str, dict[str, int]] = {source["source"]: {} for source in manifest["sources"]}
+    counts: Counter[tuple[str, str]] = Counter()
     for row in manifest["curation"]:
-        of_source = counts.setdefault(row["source"], {})
-        of_source[row["outcome"]] = of_source.get(row["outcome"], 0) + row["rows"]
+        counts[row["source"], row["outcome"]] += row["rows"]
     licences = {
         source["source"]: ", ".join(sorted({licence or "not stated" for licence in source["licence"]}))
         for source in manifest["sources"]
     }
     outcomes = ["kept", "corrected", "dropped"]
     rows = [
-        [source, *(f"{counts[source].get(outcome, 0):,}" for outcome in outcomes), licences.get(source, "not stated")]
-        for source in sorted(counts)
+        [source, *(f"{counts[source, outcome]:,}" for outcome in outcomes), licences.get(source, "not stated")]
+        for source in sorted(licences.keys() | {source for source, _ in counts})
     ]
     return markdown_table(["source", *outcomes, "licence"], rows)
 
