@@ -80,19 +80,14 @@ def randomisation_p_value(left: Values, right: Values, *, num_permutations: int,
     found = stats.monte_carlo_test(
         difference,
         rvs=lambda size: difference * (generator.integers(0, 2, size, dtype=np.int8) * 2.0 - 1.0),
-        statistic=_size_of_mean,
+        # rounded: means of the same numbers in another order count as equal
+        statistic=lambda differences, axis: np.abs(differences.mean(axis=axis)).round(12),
         vectorized=True,
         n_resamples=num_permutations,
         batch=_batch(difference),
         alternative="greater",
     )
     return float(found.pvalue)
-
-
-def _size_of_mean(differences: Values, axis: int) -> Values:
-    """Rounded: means of the same numbers in another order count as equal."""
-    sizes: Values = np.abs(differences.mean(axis=axis)).round(12)
-    return sizes
 
 
 def _batch(values: Values) -> int:
