@@ -12,7 +12,7 @@ from pipelines.stage.errors import UserError
 from pipelines.storage import Lineage, Tables, TableVersion, VersionMoved, commit, new_version, replace_rows
 from pipelines.storage.tables import bucket_ranges
 from pipelines.storage.writing import InvalidRows
-from schemas import TABLES, CuratedTriplets, Evaluations, Triplets
+from schemas import CuratedTriplets, Evaluations, Triplets
 from tests.scored_versions import scored_rows
 
 
@@ -218,17 +218,6 @@ def test_a_root_that_is_a_file_is_refused(tmp_path):
 def test_a_root_of_another_form_is_refused(root):
     with pytest.raises(UserError, match="s3://bucket/prefix"):
         Tables.at(root)
-
-
-@pytest.mark.parametrize("name", TABLES)
-def test_every_table_has_a_key_and_statistics_among_its_columns(name):
-    table = TABLES[name]
-    columns = set(table.arrow_schema().names)
-
-    assert table.key_columns()
-    assert set(table.key_columns()) <= columns
-    assert table.statistics_columns()
-    assert set(table.statistics_columns()) <= columns
 
 
 def test_credentials_stay_out_of_the_log(tmp_path, monkeypatch):
