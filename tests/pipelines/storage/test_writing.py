@@ -8,7 +8,8 @@ import pytest
 from deltalake import DeltaTable
 
 from pipelines.stage.config import Config
-from pipelines.storage import Lineage, Tables, TableVersion, VersionMoved, commit, new_version, replace_rows
+from pipelines.storage import Invocation, Lineage, Tables, TableVersion, VersionMoved, commit, new_version, replace_rows
+from pipelines.storage.commits import IngestedFile, IntakeResult
 from pipelines.storage.writing import InvalidRows
 from schemas import CuratedTriplets, Evaluations, Triplets
 from tests.rows import frame_of
@@ -80,11 +81,13 @@ def test_a_curation_with_nothing_left_is_an_empty_version(tables):
 
 
 def test_a_commit_without_rows_is_a_version_of_its_own(append, tables):
+    result = IntakeResult(ingested_files=(IngestedFile(path="a.csv"),))
     version = append(tables, 0, 2)
 
-    completed = commit(tables, Triplets, [], LINEAGE.metadata({"complete": True}), mode="append", expected=version)
+    record = LINEAGE.commit(Invocation(), result)
+    completed = commit(tables, Triplets, [], record, mode="append", expected=version)
 
-    assert completed.metadata()["result"] == {"complete": True}
+    assert completed.commit.result == result
     assert completed.num_rows() == 2
 
 
