@@ -19,7 +19,7 @@ from pipelines.evaluation.metrics import DEPTH
 from pipelines.search.bm25 import Bm25Index
 from pipelines.search.exact import search
 from pipelines.stage.progress import Progress
-from pipelines.teachers.cross_encoder import CrossEncoderTeacher
+from pipelines.teachers.teacher import Teacher
 
 Ranking = dict[str, list[str]]  # query id -> passage ids, best first
 Rankings = dict[int, Ranking]  # dimension -> ranking
@@ -71,7 +71,7 @@ def bm25_ranking(evaluation_set: EvaluationSet) -> Ranking:
     }
 
 
-def reranked(teacher: CrossEncoderTeacher, evaluation_set: EvaluationSet, first_stage: Ranking, depth: int) -> Ranking:
+def reranked(teacher: Teacher, evaluation_set: EvaluationSet, first_stage: Ranking, depth: int) -> Ranking:
     """The best `depth` passages of each query in the teacher's order, the others after them in the first stage's.
 
     A pair that the teacher cannot score comes after those it can.

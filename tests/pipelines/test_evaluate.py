@@ -10,7 +10,7 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 from pipelines import curate, evaluate
-from pipelines.checkpoints.weights import weights_sha256
+from pipelines.checkpoints.name import weights_sha256
 from pipelines.curate import CurateConfig
 from pipelines.evaluate import EvaluateConfig
 from pipelines.stage.errors import UserError

@@ -12,7 +12,7 @@ from huggingface_hub import ModelCard
 from sentence_transformers import SentenceTransformer
 
 from pipelines import publish
-from pipelines.checkpoints.weights import weights_sha256
+from pipelines.checkpoints.name import weights_sha256
 from pipelines.publication.manifest import lock_file
 from pipelines.publication.model_card import table
 from pipelines.stage.config import Config
