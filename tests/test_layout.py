@@ -22,7 +22,7 @@ PACKAGES = {  # package of pipelines/ -> all of ours that it may import; each st
     "texts": "stage",
     "storage": "schemas stage texts",
     "checkpoints": "schemas stage storage",
-    "teachers": "stage checkpoints",
+    "teachers": "stage texts checkpoints",
     "search": "stage storage texts checkpoints teachers",
     "intake": "schemas stage storage texts",
     "mining": "schemas stage storage texts search intake",

@@ -12,7 +12,7 @@ from huggingface_hub import ModelCard
 from sentence_transformers import SentenceTransformer
 
 from pipelines import publish
-from pipelines.checkpoints.weights import weights_sha256
+from pipelines.checkpoints.name import weights_sha256
 from pipelines.publication.manifest import lock_file
 from pipelines.stage.config import Config
 from pipelines.stage.errors import UserError
