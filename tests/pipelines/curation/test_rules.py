@@ -37,6 +37,8 @@ def scored(*rows: Row, query: str = "q", **columns: str) -> pl.DataFrame:
             "source_file": "pairs.jsonl",
             "source_row": range(1, len(rows) + 1),
             "external_id": None,
+            "miner": "bm25",
+            "rank": range(1, len(rows) + 1),
             "teacher": "judge@0123456789ab",
             "positive_score": [row[1] for row in rows],
             "negative_score": [row[3] for row in rows],
