@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from pipelines.curate import CurateConfig, Curation, curate_triplets
-from pipelines.curation.leaks import EvaluationTexts
+from pipelines.curation.evaluation_texts import EvaluationTexts
 from pipelines.curation.rules import CrossEncoderThresholds
 from pipelines.texts.ids import text_id, triplet_id
 from schemas import ScoredTriplets
