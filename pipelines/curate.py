@@ -93,23 +93,21 @@ def curate_triplets(
         in_training: ids of passages that these queries, if held out, may not have as a positive.
     """
     thresholds = config.thresholds(teacher_kind)
-    decided = decide(scored, thresholds, config.corrections, evaluation_texts, in_training).sort(_ORDER)
+    decided = decide(scored, thresholds, config.corrections, evaluation_texts, in_training)
     assert len(decided) == len(scored), f"{len(scored)} rows became {len(decided)}"
     is_kept = pl.col("drop_reason").is_null()
-    dropped = decided.filter(~is_kept).select(*scored.columns, "drop_reason")
+    dropped = decided.filter(~is_kept).select(*scored.columns, "drop_reason").sort(_ORDER)
     return Curation(_as_curated(decided.filter(is_kept)), dropped)
 
 
 def _as_curated(kept: pl.DataFrame) -> pl.DataFrame:
     """The rows that stay, corrected ones in their new form."""
-    is_corrected, corrected = pl.col("correction").is_not_null(), pl.col("corrected").struct
-    rows = kept.with_columns(
-        *(
-            pl.when(is_corrected).then(corrected.field(name)).otherwise(name).alias(name)
-            for name in kept["corrected"].struct.fields
-        ),
-        original_triplet_id=pl.when(is_corrected).then("triplet_id"),
-    ).with_columns(teacher_margin=pl.col("positive_score") - pl.col("negative_score"))
+    is_corrected = pl.col("correction").is_not_null()
+    corrected = kept.filter(is_corrected).with_columns(
+        pl.col("corrected").struct.unnest(), original_triplet_id="triplet_id"
+    )
+    rows = pl.concat([kept.filter(~is_corrected), corrected], how="diagonal")
+    rows = rows.with_columns(teacher_margin=pl.col("positive_score") - pl.col("negative_score"))
     return rows.select(name for name in CuratedTriplets.polars_schema() if name in rows.columns).sort(_ORDER)
 
 

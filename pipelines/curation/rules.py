@@ -107,10 +107,9 @@ def decide(
     corrected = _corrected(judged, thresholds, taken=rows["triplet_id"])
     unusable = rows.filter(pl.col("drop_reason").is_not_null())
     decided = pl.concat([unusable, corrected, uncorrected], how="diagonal")
-    leaves = first_that_fires(positive_in_training=_query_has_positive_in(in_training))
-    return decided.select(*rows.columns, "correction", "corrected").with_columns(
-        drop_reason=pl.coalesce(leaves, "drop_reason")
-    )
+    leaves = first_that_fires(positive_in_training=pl.col("query_id").is_in(_with_positive_in(decided, in_training)))
+    decided = decided.with_columns(drop_reason=pl.coalesce(leaves, "drop_reason"))
+    return decided.select(*rows.columns, "correction", "corrected")
 
 
 def first_that_fires(**rules: pl.Expr | pl.Series) -> pl.Expr:
@@ -238,7 +237,8 @@ def _renamed(side: str, other: str) -> list[pl.Expr]:
     return [pl.col(f"{side}{part}").alias(f"{other}{part}") for part in PASSAGE]
 
 
-def _query_has_positive_in(passages: pl.Series) -> pl.Expr:
-    """Whether a positive of the row's query, as it came or as it was corrected, is one of the passages."""
+def _with_positive_in(decided: pl.DataFrame, passages: pl.Series) -> pl.Series:
+    """The queries of which one positive, as it came or as it was corrected, is one of the passages; imploded."""
     positives = (pl.col("positive_id"), pl.col("corrected").struct.field("positive_id"))
-    return pl.any_horizontal(positive.is_in(passages.implode()) for positive in positives).any().over("query_id")
+    found = pl.any_horizontal(positive.is_in(passages.implode()) for positive in positives)
+    return decided.filter(found)["query_id"].unique().implode()

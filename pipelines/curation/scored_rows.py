@@ -93,11 +93,12 @@ class ScoredRows(NamedTuple):
         """Rows of whole queries of each range, with their split: those of training, or those that are held out."""
         for query_range in ranges:
             in_range = query_range.contains("query_id")
-            wanted = self.triplets.scan().filter(in_range).select("triplet_id")
-            of_triplets = self._scan().filter(in_range).join(wanted, on="triplet_id", how="semi")
-            with_split = of_triplets.join(held_out.lazy(), on="query_id", how="left")
-            split = pl.col("split").fill_null("train")
-            rows = with_split.with_columns(split).filter((split != "train") == is_held_out).collect()
+            wanted = self.triplets.scan().filter(in_range).select("triplet_id").collect()
+            rows = self._scan().filter(in_range).collect().join(wanted, on="triplet_id", how="semi")
+            if is_held_out:
+                rows = rows.join(held_out, on="query_id")
+            else:
+                rows = rows.join(held_out, on="query_id", how="anti").with_columns(split=pl.lit("train"))
             if len(rows):
                 yield rows
 
