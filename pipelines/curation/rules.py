@@ -96,7 +96,9 @@ def decide(
             text_in_evaluation_set=evaluation_texts.stand_in(rows),
         )
     )
+    unusable = rows.filter(pl.col("drop_reason").is_not_null())
     judged = _with_roles(rows.filter(pl.col("drop_reason").is_null()), thresholds, corrections)
+    corrected = _corrected(judged, thresholds, taken=rows["triplet_id"])
     uncorrected = judged.filter(pl.col("correction").is_null()).with_columns(
         drop_reason=first_that_fires(
             teacher_prefers_negative=pl.col("margin") < 0,
@@ -104,8 +106,6 @@ def decide(
             negative_too_relevant=pl.col("negative_is_positive") | pl.col("is_false_negative"),
         )
     )
-    corrected = _corrected(judged, thresholds, taken=rows["triplet_id"])
-    unusable = rows.filter(pl.col("drop_reason").is_not_null())
     decided = pl.concat([unusable, corrected, uncorrected], how="diagonal")
     leaves = first_that_fires(positive_in_training=pl.col("query_id").is_in(_with_positive_in(decided, in_training)))
     decided = decided.with_columns(drop_reason=pl.coalesce(leaves, "drop_reason"))
@@ -114,7 +114,7 @@ def decide(
 
 def first_that_fires(**rules: pl.Expr | pl.Series) -> pl.Expr:
     """The name of the first rule whose condition holds; null if none does."""
-    return pl.coalesce(*(pl.when(condition).then(pl.lit(name)) for name, condition in rules.items()))
+    return pl.coalesce(pl.when(condition).then(pl.lit(name)) for name, condition in rules.items())
 
 
 def _with_roles(rows: pl.DataFrame, thresholds: Thresholds, corrections: Collection[Correction]) -> pl.DataFrame:
@@ -192,7 +192,13 @@ def _corrected(judged: pl.DataFrame, thresholds: Thresholds, taken: pl.Series) -
         .join(_new_negatives(judged, thresholds), on="triplet_id", how="left")
         .sort("correction", "triplet_id", descending=[True, False])
     )
-    form = rows.select("query_id", *_renamed("negative", "positive"), *_renamed("new_negative", "negative"))
+    form = rows.select(
+        "query_id",
+        *_renamed("negative", "positive"),
+        *_renamed("new_negative", "negative"),
+        miner="new_miner",
+        rank="new_rank",
+    )
     ids = zip(*(form[name] for name in ("query_id", "positive_id", "negative_id")), strict=True)
     new_id = pl.Series("triplet_id", [triplet_id(*three) if all(three) else None for three in ids], pl.String)
     rows = rows.with_columns(
@@ -206,14 +212,21 @@ def _corrected(judged: pl.DataFrame, thresholds: Thresholds, taken: pl.Series) -
 
 
 def _new_negatives(judged: pl.DataFrame, thresholds: Thresholds) -> pl.DataFrame:
-    """triplet_id and new_negative* of the rows to be corrected.
+    """triplet_id and new_negative*, new_miner, new_rank of the rows to be corrected.
 
-    A swapped row's is its demoted positive. A promoted row's is the query's best-scored true negative: a demoted
-    positive, or a negative that is a positive nowhere; the row is missing here if there is none.
+    A swapped row's is its demoted positive, which no miner chose. A promoted row's is the query's best-scored true
+    negative: a demoted positive, or a negative that is a positive nowhere; the row is missing here if there is none.
     """
-    is_negative = ~pl.col("is_swapped") & ~pl.col("negative_is_positive")
-    demoted = judged.filter("is_swapped").select("query_id", "triplet_id", *_renamed("positive", "new_negative"))
-    negatives = judged.filter(is_negative).select("query_id", "triplet_id", *_renamed("negative", "new_negative"))
+    demoted = judged.filter("is_swapped").select(
+        "query_id",
+        "triplet_id",
+        *_renamed("positive", "new_negative"),
+        new_miner=pl.lit("given"),
+        new_rank=pl.lit(None, pl.Int32),
+    )
+    negatives = judged.filter(~pl.col("is_swapped") & ~pl.col("negative_is_positive")).select(
+        "query_id", "triplet_id", *_renamed("negative", "new_negative"), new_miner="miner", new_rank="rank"
+    )
     true_negatives = (
         pl.concat([demoted, negatives])
         .sort("new_negative_score", "new_negative_id", "triplet_id", descending=[True, False, False])
