@@ -10,7 +10,7 @@ held-out queries have at all.
 """
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Self
 
 import polars as pl
@@ -23,6 +23,7 @@ from pipelines.curation.scored_rows import ScoredRows
 from pipelines.stage.config import Config
 from pipelines.stage.errors import UserError
 from pipelines.storage import Lineage, TableVersion, new_version
+from pipelines.storage.commits import CurationResult, OutcomeCount
 from pipelines.storage.fingerprint import fingerprint_of
 from pipelines.storage.writing import Writer
 from schemas import CuratedTriplets, DroppedTriplets
@@ -133,17 +134,17 @@ def run(
     curations = _curations(source, config, texts)
     if dry_run:
         return Curated(None, _checked((outcomes.count(*one) for one in curations), config, refuse=False))
-    result = {"teacher": source.teacher, "teacher_kind": source.teacher_kind, "evaluation_sets": texts.data_sets}
     inputs = [scored, source.triplets]
-    curation_id = fingerprint_of([*(one.identity() for one in inputs), config.model_dump(mode="json"), result])
-    lineage = Lineage("curate", inputs, config, {**result, "curation": curation_id})
-    made_by = {"curation": pl.lit(curation_id), "scored_version": pl.lit(str(scored))}
+    result = _result(source, inputs, config, texts)
+    lineage = Lineage("curate", inputs, config)
     with (
         new_version(scored.tables, CuratedTriplets, lineage, mode="overwrite") as curated,
         new_version(scored.tables, DroppedTriplets, lineage, mode="overwrite") as dropped,  # committed first
     ):
+        made_by = {"curation": pl.lit(result.curation), "scored_version": pl.lit(str(scored))}
         counts = _checked(_write(curations, made_by, curated, dropped), config, refuse=True)
-        curated.result["counts"] = dropped.result["counts"] = counts.to_dicts()
+        outcome_counts = tuple(OutcomeCount(**row) for row in counts.to_dicts())
+        curated.result = dropped.result = result.model_copy(update={"counts": outcome_counts})
     newest = scored.tables.latest("dropped_triplets")
     if newest != dropped.version:
         print(
@@ -151,6 +152,16 @@ def run(
             file=sys.stderr,
         )
     return Curated(curated.version, counts)
+
+
+def _result(
+    source: ScoredRows, inputs: Sequence[TableVersion], config: CurateConfig, texts: EvaluationTexts
+) -> CurationResult:
+    """What both commits report, but for the counts. The curation's id is a fingerprint of that, inputs and config."""
+    made_with = {"teacher": source.teacher, "teacher_kind": source.teacher_kind, "evaluation_sets": texts.data_sets}
+    identities = [one.identity() for one in inputs]
+    curation_id = fingerprint_of([*identities, config.model_dump(mode="json"), made_with])
+    return CurationResult(**made_with, curation=curation_id)
 
 
 def _curations(source: ScoredRows, config: CurateConfig, texts: EvaluationTexts) -> Iterator[Curation]:

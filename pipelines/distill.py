@@ -22,6 +22,7 @@ from pipelines.checkpoints.run_folder import METRICS, MODEL, RUN, UNTRAINED, WOR
 from pipelines.checkpoints.weights import weights_sha256
 from pipelines.stage.errors import UserError
 from pipelines.storage import Lineage, Tables, TableVersion, new_version
+from pipelines.storage.commits import TrainingResult
 from pipelines.storage.fingerprint import fingerprint, fingerprint_of
 from pipelines.storage.lineage import code
 from pipelines.students.config import DistillConfig
@@ -102,7 +103,7 @@ def train(
         "vectors": vectors.identity() if vectors else None,
         "config": config.model_dump(mode="json"),
         "parents": [student],
-        "code": code(),
+        "code": code().model_dump(),
         **result.return_value,
     }
     (output / RUN).write_text(json.dumps(finished, indent=1))
@@ -162,8 +163,8 @@ def _row_of(
         "parents": finished["parents"],
     }
     inputs = [curated] if vectors is None else [curated, vectors]
-    result = {"model": model_id, "training_data": finished["training_data"]}
-    lineage = Lineage("distill", inputs, config, result=result)
+    result = TrainingResult(model=model_id, training_data=finished["training_data"])
+    lineage = Lineage("distill", inputs, config, result)
     with new_version(curated.tables, Models, lineage, mode="append") as writer:
         writer.write(pl.DataFrame([row], schema=Models.polars_schema()))
     return writer.version

@@ -1,5 +1,6 @@
 """Evaluating a tiny student from real tables: every system, the rows that are written, and what is refused."""
 
+import gc
 import json
 import shutil
 from pathlib import Path
@@ -13,8 +14,10 @@ from pipelines import curate, evaluate
 from pipelines.checkpoints.weights import weights_sha256
 from pipelines.curate import CurateConfig
 from pipelines.evaluate import EvaluateConfig
+from pipelines.evaluation.systems import NotMeasured, System, find_student, systems
 from pipelines.stage.errors import UserError
 from pipelines.storage import Lineage, Tables, new_version
+from pipelines.storage.commits import ScoringResult
 from pipelines.students.initialise import initialise_student
 from pipelines.teachers.config import TeacherConfig, name_teacher
 from schemas import Models, ScoredTriplets, Triplets
@@ -41,7 +44,7 @@ def make_root(folder: Path, kind: str = "cross_encoder") -> Tables:
     with new_version(tables, ScoredTriplets, Lineage("score", [triplets.version], teacher)) as scored:
         scored.write(rows)
         told = {"teacher": rows["teacher"][0], "teacher_kind": kind, "triplets": str(triplets.version), "share": 1.0}
-        scored.result.update({"teacher": told["teacher"], "complete": told})
+        scored.result = ScoringResult(teacher=told["teacher"], complete=told)
     config = CurateConfig(test_share=0.4, dev_share=0.0, max_drop_share=1.0)
     distilled(tables, str(curate.run(scored.version, config).version), tiny_encoder(folder / "source"))
     return tables
@@ -87,7 +90,7 @@ def test_every_system_is_measured_on_the_test_split_and_on_beir_at_every_dimensi
 
     rows = done.version.scan().collect()
     model_id = cross.latest("models").scan().collect()["model_id"][0]
-    teacher = cross.latest("curated_triplets").metadata()["result"]["teacher"]
+    teacher = cross.latest("curated_triplets").commit.result.teacher
     test, beir = rows["data_set"].unique().sort(descending=True)
     assert (test, beir[:10]) == ("curated_triplets@0/test", "beir/pets@")
     dimensions = [(model_id, 8), (model_id, 32), ("bm25", 0), (teacher, 0)]
@@ -133,11 +136,11 @@ def test_a_second_evaluation_replaces_the_rows_and_gives_the_same(cross, pets):
 
 
 def test_lineage_names_model_table_and_curation_and_keeps_the_overlap(cross):
-    written = evaluate.run(cross, "small", QUICK).version.metadata()
+    written = evaluate.run(cross, "small", QUICK).version.commit
 
-    assert [one["version"] for one in written["inputs"]] == ["models@0", "curated_triplets@0"]
-    assert written["result"]["not_measured"] == {}
-    assert {row["kind"] for row in written["result"]["overlap"]} == {"query", "passage"}
+    assert [one.version for one in written.inputs] == ["models@0", "curated_triplets@0"]
+    assert written.result.not_measured == {}
+    assert {row["kind"] for row in written.result.overlap} == {"query", "passage"}
 
 
 def test_a_bi_encoder_teacher_is_searched_at_every_dimension(tmp_path):
@@ -166,6 +169,33 @@ def test_a_teacher_that_is_gone_is_told_and_left_out(tmp_path, capsys):
     assert "teacher" not in done.summary["system"].to_list()
     assert "teacher: not measured:" in done.text()
     assert "teacher is not measured" in capsys.readouterr().err
+
+
+def test_one_model_beside_the_student_is_in_memory_at_a_time(cross):
+    def num_models() -> int:
+        gc.collect()
+        return sum(type(one) is SentenceTransformer for one in gc.get_objects())
+
+    alive = {}
+    student = find_student(cross, "small")
+    without_others = num_models()
+    for system in systems(student, [], compare_with=("untrained", "teacher"), rerank_depth=10, batch_size=4):
+        alive[system.role] = num_models() - without_others
+        del system
+
+    assert alive == {"student": 0, "untrained": 1, "teacher": 0}  # the teacher is a cross-encoder
+
+
+def test_a_system_that_cannot_be_loaded_comes_as_not_measured_in_its_place(tmp_path):
+    student = find_student(make_root(tmp_path), "small")
+    shutil.rmtree(tmp_path / "source")
+    compare_with = ("bm25", "teacher", "untrained")
+
+    found = list(systems(student, [], compare_with=compare_with, rerank_depth=10, batch_size=4))
+
+    assert [one.role for one in found] == ["student", "untrained", "teacher", "bm25"]
+    assert [type(one) for one in found] == [System, NotMeasured, System, System]
+    assert "source" in found[1].reason
 
 
 def test_another_teacher_in_the_same_place_is_not_taken_for_it(tmp_path):

@@ -169,7 +169,7 @@ def _train_on_one_rank(settings: Json) -> Json:
         "training_data": cache.summary,
         "num_workers": context.get_world_size(),
         "threads_per_worker": config.threads_per_worker,
-        "engine": engine()
+        "engine": engine().model_dump()
         | _device(device)
         | {"workers": context.get_world_size(), "threads": torch.get_num_threads()},
     }

@@ -18,7 +18,7 @@ MADE_BY = {
 }
 
 
-def resolve(tables: "Tables", name: str, given: str | None) -> "TableVersion":
+def version_to_read(tables: "Tables", name: str, given: str | None) -> "TableVersion":
     """The version given, or the newest; of scored_triplets the newest that says which triplets version is complete."""
     if given is not None:
         versions = [tables.parse(printed) for printed in given.split("\n")]  # `score --vectors` prints two
@@ -33,8 +33,11 @@ def resolve(tables: "Tables", name: str, given: str | None) -> "TableVersion":
         raise UserError(f"there is no table {name} under {tables.uri}; run `python -m jobs {MADE_BY[name]}` first")
     kind = "newest"
     if name == "scored_triplets":
+        from pipelines.storage.commits import ScoringResult
+
         kind = "newest complete one"
-        newest = next((version for version, told in newest.history() if told.get("result", {}).get("complete")), newest)
+        complete = (version for version, result in newest.results(ScoringResult) if result.complete)
+        newest = next(complete, newest)
     print(f"from {newest} (the {kind})", file=sys.stderr)
     return newest
 
