@@ -28,6 +28,7 @@ from pipelines.storage.fingerprint import fingerprint_of
 from pipelines.storage.writing import Writer
 from schemas import CuratedTriplets, DroppedTriplets
 
+ROWS_PER_BLOCK = 200_000
 _ORDER = ["query_id", "triplet_id"]
 NO_PASSAGES = pl.Series([], dtype=pl.String)
 NO_TEXTS = EvaluationTexts([], NO_PASSAGES)
@@ -166,7 +167,7 @@ def _result(
 
 def _curations(source: ScoredRows, config: CurateConfig, texts: EvaluationTexts) -> Iterator[Curation]:
     """Training queries first: what they took as a positive decides which held-out queries leave."""
-    ranges = source.ranges()
+    ranges = source.scored.query_ranges(ROWS_PER_BLOCK)
     held_out = source.held_out(config.dev_share, config.test_share)
     in_training = NO_PASSAGES
     for rows in source.blocks(ranges, held_out.queries, is_held_out=False):

@@ -18,7 +18,7 @@ from pipelines.stage.config import Config
 from pipelines.texts.ids import triplet_id
 
 Correction = Literal["swapped", "promoted"]
-PASSAGE = ("", "_id", "_score", "_relevance")  # what follows "positive" or "negative" in a column's name
+PASSAGE = ("", "_id", "_score", "_relevance", "_miner", "_rank")  # of a positive or negative: ends of column names
 
 
 class CrossEncoderThresholds(Config):
@@ -123,6 +123,10 @@ def _with_roles(rows: pl.DataFrame, thresholds: Thresholds, corrections: Collect
         margin=pl.col("positive_score") - pl.col("negative_score"),
         positive_role=pl.col("query_id") + pl.col("positive_id"),  # a passage in its query
         negative_role=pl.col("query_id") + pl.col("negative_id"),
+        positive_miner=pl.lit("given"),  # no miner chose it
+        positive_rank=pl.lit(None, pl.Int32),
+        negative_miner="miner",
+        negative_rank="rank",
         is_false_negative=_is_false_negative(pl.col("positive_score"), pl.col("negative_score"), thresholds),
     ).with_columns(is_agreed=pl.col("margin") >= thresholds.min_teacher_margin)
     rows = rows.with_columns(is_swapped=_swapped(rows, thresholds) & ("swapped" in corrections))
@@ -192,13 +196,8 @@ def _corrected(judged: pl.DataFrame, thresholds: Thresholds, taken: pl.Series) -
         .join(_new_negatives(judged, thresholds), on="triplet_id", how="left")
         .sort("correction", "triplet_id", descending=[True, False])
     )
-    form = rows.select(
-        "query_id",
-        *_renamed("negative", "positive"),
-        *_renamed("new_negative", "negative"),
-        miner="new_miner",
-        rank="new_rank",
-    )
+    form = rows.select("query_id", *_renamed("negative", "positive"), *_renamed("new_negative", "negative"))
+    form = form.drop("positive_miner", "positive_rank").rename({"negative_miner": "miner", "negative_rank": "rank"})
     ids = zip(*(form[name] for name in ("query_id", "positive_id", "negative_id")), strict=True)
     new_id = pl.Series("triplet_id", [triplet_id(*three) if all(three) else None for three in ids], pl.String)
     rows = rows.with_columns(
@@ -212,21 +211,14 @@ def _corrected(judged: pl.DataFrame, thresholds: Thresholds, taken: pl.Series) -
 
 
 def _new_negatives(judged: pl.DataFrame, thresholds: Thresholds) -> pl.DataFrame:
-    """triplet_id and new_negative*, new_miner, new_rank of the rows to be corrected.
+    """triplet_id and new_negative* of the rows to be corrected.
 
-    A swapped row's is its demoted positive, which no miner chose. A promoted row's is the query's best-scored true
-    negative: a demoted positive, or a negative that is a positive nowhere; the row is missing here if there is none.
+    A swapped row's is its demoted positive. A promoted row's is the query's best-scored true negative: a demoted
+    positive, or a negative that is a positive nowhere; the row is missing here if there is none.
     """
-    demoted = judged.filter("is_swapped").select(
-        "query_id",
-        "triplet_id",
-        *_renamed("positive", "new_negative"),
-        new_miner=pl.lit("given"),
-        new_rank=pl.lit(None, pl.Int32),
-    )
-    negatives = judged.filter(~pl.col("is_swapped") & ~pl.col("negative_is_positive")).select(
-        "query_id", "triplet_id", *_renamed("negative", "new_negative"), new_miner="miner", new_rank="rank"
-    )
+    is_negative = ~pl.col("is_swapped") & ~pl.col("negative_is_positive")
+    demoted = judged.filter("is_swapped").select("query_id", "triplet_id", *_renamed("positive", "new_negative"))
+    negatives = judged.filter(is_negative).select("query_id", "triplet_id", *_renamed("negative", "new_negative"))
     true_negatives = (
         pl.concat([demoted, negatives])
         .sort("new_negative_score", "new_negative_id", "triplet_id", descending=[True, False, False])

@@ -14,8 +14,6 @@ from pipelines.storage import QueryRange, TableVersion
 from pipelines.storage.commits import Commit, ScoringResult
 from pipelines.texts.splits import split_of
 
-ROWS_PER_BLOCK = 200_000
-
 
 class HeldOut(NamedTuple):
     """What is kept from training, as far as later passes over the table need it."""
@@ -76,10 +74,6 @@ class ScoredRows(NamedTuple):
                 f"{newest} has {newer:,} newer rows that are not scored; to score them: python -m jobs score (with the "
                 "--recipe that scored the others)"
             )
-
-    def ranges(self) -> list[QueryRange]:
-        """Ascending ranges of queries, of a block's rows each."""
-        return self.scored.query_ranges(ROWS_PER_BLOCK)
 
     def held_out(self, dev_share: float, test_share: float) -> HeldOut:
         """The queries of dev and test. One scan; only their ids and those of their passages are held in memory."""
