@@ -26,6 +26,7 @@ from pipelines.storage import Lineage, TableVersion, new_version
 from pipelines.storage.commits import CurationResult, OutcomeCount
 from pipelines.storage.fingerprint import fingerprint_of
 from pipelines.storage.writing import Writer
+from pipelines.teachers.config import KINDS
 from schemas import CuratedTriplets, DroppedTriplets
 
 ROWS_PER_BLOCK = 200_000
@@ -66,8 +67,7 @@ class CurateConfig(Config):
 
     def thresholds(self, teacher_kind: str) -> Thresholds:
         """The thresholds in that kind of teacher's units."""
-        of_kind: dict[str, Thresholds] = {"cross_encoder": self.cross_encoder, "bi_encoder": self.bi_encoder}
-        return of_kind[teacher_kind]
+        return self.cross_encoder if KINDS[teacher_kind].unit == "logits" else self.bi_encoder
 
 
 class Curation(NamedTuple):

@@ -18,8 +18,8 @@ from typing import Any
 import polars as pl
 from pyarrow import fs
 
-from pipelines.checkpoints.run_folder import METRICS, MODEL, RUN, UNTRAINED, WORK, Json, ModelFolder
-from pipelines.checkpoints.weights import weights_sha256
+from pipelines.checkpoints.name import weights_sha256
+from pipelines.checkpoints.run_folder import METRICS, MODEL, RUN, UNTRAINED, WORK, Json, RunFolder
 from pipelines.stage.errors import UserError
 from pipelines.storage import Lineage, Tables, TableVersion, new_version
 from pipelines.storage.commits import TrainingResult
@@ -47,7 +47,7 @@ def run(
         UserError: the name belongs to another run or is being trained now, or the data cannot serve the config.
     """
     vectors = _needed_vectors(config, vectors)
-    folder = ModelFolder(curated.tables, name)
+    folder = RunFolder(curated.tables, name)
     identity = _identity(curated, config, vectors)
     with folder.lock():
         folder.claim(identity)
@@ -136,7 +136,7 @@ def _identity(curated: TableVersion, config: DistillConfig, vectors: TableVersio
 
 
 def _row_of(
-    folder: ModelFolder,
+    folder: RunFolder,
     finished: Json,
     curated: TableVersion,
     config: DistillConfig,

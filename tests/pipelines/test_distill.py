@@ -14,8 +14,8 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 from pipelines import distill
-from pipelines.checkpoints.run_folder import IDENTITY, LOCK, ModelFolder
-from pipelines.checkpoints.weights import weights_sha256
+from pipelines.checkpoints.name import weights_sha256
+from pipelines.checkpoints.run_folder import IDENTITY, LOCK, RunFolder
 from pipelines.distill import DistillConfig
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables
@@ -119,7 +119,7 @@ def test_finished_model_is_returned_at_once(setting, trained, capsys):
 def test_a_name_whose_run_has_kept_nothing_is_free_for_another(setting, trained, tmp_path):
     _, curated, _, config = setting
     begun, begun_again = {"config": {"seed": 1}}, {"config": {"seed": 2}}
-    folder = ModelFolder(Tables.at(str(tmp_path)), "begun")
+    folder = RunFolder(Tables.at(str(tmp_path)), "begun")
     folder.claim(begun)
     Path(folder.path, "ray", "untrained").mkdir(parents=True)
 
@@ -166,7 +166,7 @@ def test_name_of_another_run_is_refused_with_what_differs(setting, trained):
 
 
 def test_name_that_is_being_trained_is_refused_and_a_dead_trainers_lock_taken_over(setting):
-    folder = ModelFolder(setting[0], "locked")
+    folder = RunFolder(setting[0], "locked")
     with folder.lock(), pytest.raises(UserError, match="being trained by another process"), folder.lock():
         pass
     folder.write(LOCK, {"pid": os.getpid(), "host": socket.gethostname(), "started": "1"})  # this pid, used before
@@ -230,7 +230,7 @@ def test_sigint_to_a_training_is_told_with_code_3_and_it_goes_on(ray_cluster, se
 
     assert training.wait() == 3, err
     assert "interrupted; the same command goes on from the last commit or checkpoint" in err
-    assert ModelFolder(tables, "stopped").read(LOCK) is None
+    assert RunFolder(tables, "stopped").read(LOCK) is None
 
 
 @pytest.mark.slow
