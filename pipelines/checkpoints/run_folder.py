@@ -144,7 +144,7 @@ class RunFolder:
             try:
                 obstore.put(store, LOCK, json.dumps(holder).encode(), mode=mode)
                 return
-            except (AlreadyExistsError, PreconditionError, FileNotFoundError):
+            except (AlreadyExistsError, PreconditionError):
                 found = self._dead_lock(store)
                 # this very lock, as S3 knows it; on a local disk FileLock keeps rivals out
                 mode = "create" if found is None else "overwrite" if is_local else found
@@ -168,7 +168,7 @@ class RunFolder:
                 f"model {self.name} is being trained by process {holder['pid']} on {holder['host']}; wait for it, stop "
                 "it, or choose another --name"
             )
-        return {"e_tag": found.meta["e_tag"], "version": found.meta["version"]}
+        return {"e_tag": found.meta["e_tag"]}
 
     def _is_alive(self, holder: Json) -> bool:
         if holder["host"] == socket.gethostname():

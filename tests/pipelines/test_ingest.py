@@ -22,7 +22,9 @@ def test_a_row_becomes_a_triplet_with_its_ids_and_where_it_came_from(tables, tmp
     ids = [text_id("q"), text_id("p"), text_id("n")]
 
     assert str(version) == "triplets@0"
-    assert rows_of(tables, "triplets") == [(triplet_id(*ids), *ids, "q", "p", "n", "pairs", path, 1, "7")]
+    assert rows_of(tables, "triplets") == [
+        (triplet_id(*ids), *ids, "q", "p", "n", "pairs", path, 1, "7", "given", None)
+    ]
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,7 @@ def test_overwriting_brings_the_column_in_one_commit(older):
     with new_version(older, QuarantinedRows, LINEAGE, mode="overwrite") as writer:
         writer.write(row(2))
 
+    assert str(writer.version) == "quarantined_rows@1"
     assert writer.version.scan().collect()["raw"].to_list() == ["line 2"]
 
 

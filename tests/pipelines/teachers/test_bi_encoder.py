@@ -164,7 +164,7 @@ def test_a_saved_cross_encoder_is_refused(tmp_path):
 def test_weights_that_lack_a_layer_are_refused(own_folder):
     edit_weights(own_folder, lambda weights: weights.pop("encoder.layer.1.output.dense.weight"))
 
-    with pytest.raises(UserError, match=r"lack encoder\.layer\.1\.output\.dense\.weight of BertModel, which would be"):
+    with pytest.raises(UserError, match=r"lack encoder.layer.1.output.dense.weight .*, which would be random"):
         encoder(own_folder, max_tokens=64)
 
 
