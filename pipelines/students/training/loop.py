@@ -28,7 +28,8 @@ from pipelines.students.config import TrainingConfig
 from pipelines.students.data.plan import Ints, StepBatch, padded_tokens, share_texts
 from pipelines.students.data.schedule import Schedule, learning_rate_at
 from pipelines.students.data.token_cache import TokenCache
-from pipelines.students.objective.terms import step_terms
+from pipelines.students.objective.registry import step_loss
+from pipelines.students.objective.step import Step
 
 STATE = "state.pt"
 ADVICE = "the last checkpoint is kept. Lower learning_rate, or use precision float32 or bf16"
@@ -226,10 +227,8 @@ class _Trainer:
         if self.num_ranks > 1:
             dist.all_reduce(everything_TD)  # rows of other ranks are 0 here: the sum is the gathering
         everything_TD.requires_grad_()
-        terms = step_terms(
-            everything_TD, batch, self.cache.arrays["targets"][batch.triplets], self._teacher(batch), self.config
-        )
-        loss = torch.stack([self.config.weights()[term] * value for term, value in terms.items()]).sum()
+        targets = self.cache.arrays["targets"][batch.triplets]
+        loss, terms = step_loss(Step(everything_TD, batch, targets, self._teacher(batch)), self.config)
         values = {term: value.item() for term, value in terms.items()}
         if not math.isfinite(loss.item()):
             raise NonFiniteLoss(
@@ -240,7 +239,7 @@ class _Trainer:
         return values, loss.item(), everything_TD.grad * self.num_ranks
 
     def _teacher(self, batch: StepBatch) -> Tensor | None:
-        if not self.config.vectors:
+        if not self.config.weights_on_teacher_vectors():
             return None
         return torch.as_tensor(self.cache.arrays["vectors"][batch.texts], device=self.device)
 

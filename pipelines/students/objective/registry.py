@@ -1,0 +1,30 @@
+"""The objective of one step: every term that is on, by name, and their weighted sum.
+
+A new term is its fields in config.py, a module like margin_mse.py, and a line in TERMS.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from pipelines.students.objective import info_nce, margin_mse, vectors
+from pipelines.students.objective.config import ObjectiveConfig
+from pipelines.students.objective.step import Step, TermValues
+
+TERMS: dict[str, Callable[[Step, ObjectiveConfig], TermValues]] = {
+    "margin_mse": margin_mse.of_step,
+    "info_nce": info_nce.of_step,
+    "vectors": vectors.of_step,
+}
+
+
+def step_loss(step: Step, config: ObjectiveConfig) -> tuple[Tensor, dict[str, Tensor]]:
+    """The weighted sum of the terms that are on, and the mean of each of them before its weight."""
+    weights = {term: weight for term, weight in config.weights().items() if weight}
+    means = {term: _mean(TERMS[term](step, config)) for term in weights}
+    return torch.stack([weights[term] * mean for term, mean in means.items()]).sum(), means
+
+
+def _mean(term: TermValues) -> Tensor:
+    return term.values.sum() / term.normaliser
