@@ -29,7 +29,8 @@ from pipelines.storage import Tables, TableVersion
 from pipelines.storage.fingerprint import fingerprint_of
 from pipelines.storage.lineage import engine
 from pipelines.students.config import DistillConfig
-from pipelines.students.data.token_cache import SUMMARY, TokenCache, build_token_cache
+from pipelines.students.data.token_cache import SUMMARY, TokenCache
+from pipelines.students.data.tokenise import build_token_cache
 from pipelines.students.initialise import load_student
 from pipelines.students.training.loop import NonFiniteLoss, train_student
 
