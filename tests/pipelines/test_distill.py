@@ -19,8 +19,8 @@ from pipelines.checkpoints.weights import weights_sha256
 from pipelines.distill import DistillConfig
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables
-from pipelines.students.training.loop import NonFiniteLoss
 from pipelines.students.training.on_ray import _cache_name
+from pipelines.students.training.optimizer import NonFiniteLoss
 from tests.tiny import tiny_encoder
 from tests.training_data import write_curated, write_vectors
 
