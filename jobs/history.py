@@ -1,44 +1,55 @@
 """Show what made a version, or what was made from it."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-import typer
+from cyclopts import Parameter
 
-from jobs.options import JsonOption, TablesOption, open_tables
+from jobs.options import JsonOption, RootOptions
+
+if TYPE_CHECKING:
+    from pipelines.storage.commits import Commit
 
 
 def main(
-    version: Annotated[str | None, typer.Argument(help="TABLE or TABLE@VERSION; all tables if not given")] = None,
-    downstream: Annotated[bool, typer.Option("--downstream", help="what was made from it, instead")] = False,
-    tables: TablesOption = None,
+    version: Annotated[str | None, Parameter(help="TABLE or TABLE@VERSION; all tables if not given")] = None,
+    /,
+    *,
+    downstream: Annotated[bool, Parameter("--downstream", help="what was made from it, instead")] = False,
+    root: RootOptions = RootOptions(),
     as_json: JsonOption = False,
 ) -> None:
     import json
 
     from pipelines.inspection.graph import downstream_of, every_version, upstream_of
 
-    root = open_tables(tables)
+    tables = root.open()
     if version is None or "@" not in version:
-        entries = every_version(root, version)
+        entries = every_version(tables, version)
     elif downstream:
-        entries = downstream_of(root.parse(version))
+        entries = downstream_of(tables.parse(version))
     else:
-        entries = upstream_of(root.parse(version))
-    for depth, name, told in entries:
-        print(json.dumps({"depth": depth, "version": name, **told}) if as_json else _line(depth, name, told))
+        entries = upstream_of(tables.parse(version))
+    for depth, made in entries:
+        entry = {"depth": depth, "version": str(made), **made.commit.model_dump(mode="json")}
+        print(json.dumps(entry) if as_json else f"{'  ' * depth}{made!s:<24} {_said(made.commit)}")
 
 
-def _line(depth: int, name: str, told: dict[str, Any]) -> str:
-    inputs = ", ".join(entry["version"] for entry in told.get("inputs", ()))
-    files = ", ".join(entry["path"] for entry in told.get("result", {}).get("ingested_files", ()))
-    code = told.get("code", {})
-    sources = code.get("commit", "")[:12] or code.get("sources_digest", "?")
+def _said(commit: "Commit") -> str:
+    """The commit on one line."""
+    from pipelines.storage.commits import IntakeResult
+
+    if not commit.is_ours:
+        return f"not written by this system: {commit.operation or 'an unknown operation'}"
+    intake = commit.reports(IntakeResult)
+    inputs = ", ".join(one.version for one in commit.inputs)
+    files = ", ".join(file.path for file in intake.ingested_files) if intake else ""
+    sources = commit.code.commit[:12] or commit.code.sources_digest or "?"
     parts = [
-        told.get("stage", "not written by this system"),
+        commit.stage,
         f"from {inputs or files}" if inputs or files else "",
-        f"config {told['config_fingerprint']}" if "config_fingerprint" in told else "",
-        f"code {sources}{' (dirty)' if code.get('is_dirty') else ''}",
-        f"ray job {told['ray_job']}" if told.get("ray_job") else "",
-        f"note: {told['note']}" if told.get("note") else "",
+        f"config {commit.config_fingerprint}",
+        f"code {sources}{' (dirty)' if commit.code.is_dirty else ''}",
+        f"ray job {commit.ray_job}" if commit.ray_job else "",
+        f"note: {commit.note}" if commit.note else "",
     ]
-    return f"{'  ' * depth}{name:<24} " + "; ".join(part for part in parts if part)
+    return "; ".join(part for part in parts if part)

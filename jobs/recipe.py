@@ -17,7 +17,6 @@ from pipelines.mine import MineConfig
 from pipelines.scoring.config import ScoreConfig
 from pipelines.stage.config import Config
 from pipelines.stage.errors import UserError
-from pipelines.storage import invocation
 from pipelines.students.config import DistillConfig
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -34,8 +33,8 @@ class Recipe(Config):
     evaluate: EvaluateConfig = EvaluateConfig()
 
 
-def load_recipe(name_or_path: str, overrides: list[str] | None, note: str = "") -> Recipe:
-    """The resolved recipe; it and the note are recorded with every version that this process writes.
+def load_recipe(name_or_path: str, overrides: list[str] | None) -> Recipe:
+    """The recipe of that name with the overrides applied; says its name on stderr.
 
     Raises:
         UserError: no such recipe, no TOML, or a wrong key or value; with what is allowed.
@@ -52,7 +51,6 @@ def load_recipe(name_or_path: str, overrides: list[str] | None, note: str = "") 
     except ValidationError as error:
         raise UserError(f"recipe {name_or_path}: {'; '.join(map(_told, error.errors()))}") from error
     print(f"recipe {name_or_path}", file=sys.stderr)
-    invocation.set({"recipe": recipe.model_dump(mode="json"), "note": note})
     return recipe
 
 

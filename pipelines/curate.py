@@ -31,6 +31,7 @@ from pipelines.curation.scored_rows import ScoredRows, Shares
 from pipelines.stage.config import Config
 from pipelines.stage.errors import UserError
 from pipelines.storage import Lineage, TableVersion, new_version
+from pipelines.storage.commits import CurationResult, OutcomeCount
 from pipelines.storage.fingerprint import fingerprint_of
 from schemas import CuratedTriplets, DroppedTriplets, Triplets
 
@@ -164,14 +165,14 @@ def run(
     curations = _curations(source, config, evaluation_texts)
     if dry_run:
         return Curated(None, _checked(map(_count, curations), config, refuse=False))
-    result = {
-        "teacher": source.teacher,
-        "teacher_kind": source.teacher_kind,
-        "evaluation_sets": evaluation_texts.data_sets,
-    }
     inputs = [scored, source.triplets]
-    curation_id = fingerprint_of([*(one.identity() for one in inputs), config.model_dump(mode="json"), result])
-    lineage = Lineage("curate", inputs, config, {**result, "curation": curation_id})
+    result = CurationResult(
+        teacher=source.teacher, teacher_kind=source.teacher_kind, evaluation_sets=tuple(evaluation_texts.data_sets)
+    )
+    made_with = result.model_dump(mode="json", include={"teacher", "teacher_kind", "evaluation_sets"})
+    curation_id = fingerprint_of([*(one.identity() for one in inputs), config.model_dump(mode="json"), made_with])
+    result = result.model_copy(update={"curation": curation_id})
+    lineage = Lineage("curate", inputs, config)
     made_by = {"curation": pl.lit(curation_id), "scored_version": pl.lit(str(scored))}
     blocks = []
     with (
@@ -183,7 +184,9 @@ def run(
             dropped.write(curation.dropped.with_columns(**made_by).select(DroppedTriplets.polars_schema().keys()))
             blocks.append(_count(curation))
         counts = _checked(blocks, config, refuse=True)
-        curated.result["counts"] = dropped.result["counts"] = counts.to_dicts()
+        curated.result = dropped.result = result.model_copy(
+            update={"counts": tuple(OutcomeCount(**row) for row in counts.to_dicts())}
+        )
     newest = scored.tables.latest("dropped_triplets")
     if newest != dropped.version:
         print(

@@ -24,6 +24,7 @@ from pipelines.checkpoints.run_folder import IDENTITY, METRICS, MODEL, RUN, UNTR
 from pipelines.checkpoints.weights import weights_sha256
 from pipelines.stage.errors import UserError
 from pipelines.storage import Lineage, Tables, TableVersion, new_version
+from pipelines.storage.commits import TrainingResult
 from pipelines.storage.fingerprint import fingerprint, fingerprint_of
 from pipelines.storage.lineage import code
 from pipelines.students.config import DistillConfig
@@ -99,7 +100,7 @@ def train(
         "weights_sha256": weights_sha256(output / MODEL),
         **_identity(curated, config, vectors),
         "parents": [parent],
-        "code": code(),
+        "code": code().model_dump(),
         **result.return_value,
     }
     (output / RUN).write_text(json.dumps(trained, indent=1))
@@ -140,10 +141,12 @@ def _finished(folder: ModelFolder) -> Json | None:
 def _needed_vectors(config: DistillConfig, vectors: TableVersion | None) -> TableVersion | None:
     """The vectors version if the objective has a term for it."""
     weights = config.weights_on_teacher_vectors()
-    if weights and vectors is None:
-        are_on = " and ".join(f"distill.{term} is {weight}" for term, weight in weights.items())
-        off = " and ".join(f"distill.{term}=0" for term in weights)
-        raise UserError(f"{are_on}, but there are no teacher vectors; run score --vectors first, or set {off}")
+    for term, weight in weights.items():
+        if vectors is None:
+            raise UserError(
+                f"distill.{term} is {weight}, but there are no teacher vectors; run score --vectors first, or set "
+                f"distill.{term}=0"
+            )
     return vectors if weights else None
 
 
@@ -182,8 +185,8 @@ def _row_of(
         "parents": trained["parents"],
     }
     inputs = [curated] if vectors is None else [curated, vectors]
-    result = {"model": model_id, "training_data": trained["training_data"]}
-    lineage = Lineage("distill", inputs, config, result=result)
+    result = TrainingResult(model=model_id, training_data=trained["training_data"])
+    lineage = Lineage("distill", inputs, config, result)
     with new_version(curated.tables, Models, lineage, mode="append") as writer:
         writer.write(pl.DataFrame([row], schema=Models.polars_schema()))
     return writer.version

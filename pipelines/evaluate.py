@@ -20,6 +20,7 @@ from pipelines.evaluation.metrics import DEPTH, per_query
 from pipelines.stage.config import Config
 from pipelines.stage.errors import UserError
 from pipelines.storage import Lineage, Tables, TableVersion, replace_rows
+from pipelines.storage.commits import EvaluationResult
 from schemas import Evaluations
 
 if TYPE_CHECKING:
@@ -113,7 +114,9 @@ def run(
         roles[system.model_id] = system.role
         values += [_measure(system, evaluation_set) for evaluation_set in sets]
     overlap = count_overlap(sets, student.trained_on) if config.count_overlap else _no_overlap()
-    result = {"overlap": overlap.to_dicts(), "not_measured": not_measured, "systems": roles, "sizes": _sizes(sets)}
+    result = EvaluationResult(
+        systems=roles, not_measured=not_measured, sizes=_sizes(sets), overlap=tuple(overlap.to_dicts())
+    )
     lineage = Lineage("evaluate", _inputs(student, on), config, result)
     rows = pl.concat(values)
     version = replace_rows(tables, Evaluations, rows, on=["model_id", "data_set"], lineage=lineage)

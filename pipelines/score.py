@@ -18,6 +18,7 @@ from pipelines.scoring.pairs import ChunkScorer, Share, pairs_of, read_chunk, un
 from pipelines.scoring.vectors import TextEncoder, read_texts, unencoded
 from pipelines.stage.errors import UserError
 from pipelines.storage import QueryRange, TableVersion, VersionMoved, commit
+from pipelines.storage.commits import Completion, ScoringResult
 from pipelines.streaming.commits import Job, Plan, work_off
 from pipelines.streaming.pipeline import Operators, rescore, scoring_engine
 from pipelines.teachers.config import name_teacher
@@ -121,20 +122,20 @@ def check_engine(job: Job, config: ScoreConfig) -> None:
     scored = job.tables.latest("scored_triplets")
     if scored is None or not config.engine_check_pairs:
         return
-    results = [told["result"] for _, told in scored.history() if told.get("result", {}).get("teacher") == job.teacher]
+    engines = [result.engine for _, result in scored.results(ScoringResult) if result.teacher == job.teacher]
     this = scoring_engine(config)
-    if not results or any(result.get("engine") == this for result in results):
+    if not engines or this in engines:
         return
     of_teacher = (pl.col("teacher") == job.teacher) & pl.col("scoring_error").is_null()
     existing = scored.scan().filter(of_teacher).head(config.engine_check_pairs).collect()
     again = rescore(existing, config, job.teacher)
     pairs = pairs_of(existing).join(pairs_of(again), on=["query_id", "passage_id"], suffix="_again")
     difference = pairs.select((pl.col("score") - pl.col("score_again")).abs().max()).item()
-    before = json.dumps(results[0].get("engine"))
+    before, now = (json.dumps(one.model_dump()) for one in (engines[0], this))
     if difference is None or not difference <= config.engine_tolerance:
         raise UserError(
             f"{job.teacher} on this engine gives scores up to {difference} away from those in {scored}, the tolerance "
-            f"is {config.engine_tolerance} (then {before}, now {json.dumps(this)}); score on the old engine, "
+            f"is {config.engine_tolerance} (then {before}, now {now}); score on the old engine, "
             f"allow it with --set score.engine_tolerance=..., or score into another root"
         )
     _tell(f"new engine: {len(pairs):,} pairs scored again, largest difference {difference:.2g}: goes on")
@@ -142,25 +143,26 @@ def check_engine(job: Job, config: ScoreConfig) -> None:
 
 def complete(job: Job, share: float, num_rows: int) -> TableVersion:
     """The version whose commit says that all rows of the triplets version are scored; made now unless it is there."""
-    told = {
-        "teacher": job.teacher,
-        "teacher_kind": job.config.teacher_kind,
-        "triplets": str(job.triplets),
-        "triplets_table_id": job.triplets.identity()["table_id"],
-        "share": share,
-        "rows": num_rows,
-    }
+    complete = Completion(
+        teacher=job.teacher,
+        teacher_kind=job.config.teacher_kind,
+        triplets=str(job.triplets),
+        triplets_table_id=job.triplets.identity()["table_id"],
+        share=share,
+        rows=num_rows,
+    )
     while True:
         base = job.tables.latest("scored_triplets")
         if base is None:
             raise UserError(f"a share of {share} of {job.triplets} has no rows; nothing to score")
-        for version, metadata in base.history():
-            if metadata.get("result", {}).get("complete") == told:
+        for version, result in base.results(ScoringResult):
+            if result.complete == complete:
                 _tell(f"{version}: all {num_rows:,} rows were scored by {job.teacher} already")
                 return version
         job.connect()  # the commit names the engine
         try:
-            version = commit(job.tables, ScoredTriplets, [], job.metadata(complete=told), mode="append", expected=base)
+            record = job.commit(complete=complete)
+            version = commit(job.tables, ScoredTriplets, [], record, mode="append", expected=base)
         except VersionMoved:
             continue
         _tell(f"{version}: all {num_rows:,} rows of {job.triplets} are scored by {job.teacher}")

@@ -43,6 +43,11 @@ class Table(pa.DataFrameModel):
         return list(cls.to_schema().unique or [])
 
     @classmethod
+    def nullable_columns(cls) -> list[str]:
+        """The columns that may be null, as those are that an older version lacks."""
+        return [name for name, column in cls.to_schema().columns.items() if column.nullable]
+
+    @classmethod
     def statistics_columns(cls) -> list[str]:
         """The columns whose minimum, maximum and null count are written per file."""
         metadata = cls.__config__.metadata if cls.__config__ else None

@@ -6,6 +6,7 @@ import polars as pl
 
 from pipelines.stage.config import Config
 from pipelines.storage import Lineage, Tables, TableVersion, new_version
+from pipelines.storage.commits import Completion, ScoringResult
 from pipelines.texts.ids import text_id, triplet_id
 from schemas import ScoredTriplets, Triplets
 
@@ -60,10 +61,10 @@ def write_scored(
     teacher, lineage = rows["teacher"][0], Lineage("score", [triplets], ScoringConfig())
     with new_version(triplets.tables, ScoredTriplets, lineage) as scored:
         scored.write(rows)
-        scored.result["teacher"] = teacher
+        scored.result = ScoringResult(teacher=teacher)
     if not is_complete:
         return scored.version
     with new_version(triplets.tables, ScoredTriplets, lineage) as completed:
         told = {"teacher": teacher, "teacher_kind": "cross_encoder", "triplets": str(triplets), "share": share}
-        completed.result.update({"teacher": teacher, "complete": {**told, "rows": len(rows)}})
+        completed.result = ScoringResult(teacher=teacher, complete=Completion(**told, rows=len(rows)))
     return completed.version

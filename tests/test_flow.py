@@ -69,12 +69,12 @@ def test_the_loss_falls_and_every_system_is_measured(flow):
 def test_lineage_closes_from_the_evaluation_to_the_file_and_back(flow):
     tables, evaluation = flow
 
-    made_from = {name: told["stage"] for _, name, told in upstream_of(evaluation.version)}
+    made_from = {str(version): version.commit.stage for _, version in upstream_of(evaluation.version)}
     assert {"models@0": "distill", "curated_triplets@0": "curate", "triplets@0": "ingest"}.items() <= made_from.items()
-    (file,) = tables.parse("triplets@0").metadata()["result"]["ingested_files"]
-    assert Path(file["path"]).name == "corpus.jsonl"
-    assert file["triplets"] == NUM_QUERIES
-    made = {name for _, name, _ in downstream_of(tables.parse("triplets@0"))}
+    (file,) = tables.parse("triplets@0").commit.result.ingested_files
+    assert Path(file.path).name == "corpus.jsonl"
+    assert file.triplets == NUM_QUERIES
+    made = {str(version) for _, version in downstream_of(tables.parse("triplets@0"))}
     assert {"curated_triplets@0", "models@0", "evaluations@0"} <= made
 
 

@@ -5,12 +5,13 @@ What is complete stands in the commits of the scoring runs: `ScoredRows.find` re
 
 import sys
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
 import polars as pl
 
 from pipelines.stage.errors import UserError
 from pipelines.storage import TableVersion
+from pipelines.storage.commits import Commit, ScoringResult
 from pipelines.texts.splits import split_of
 
 ROWS_PER_BLOCK = 200_000
@@ -34,11 +35,11 @@ class ScoredRows(NamedTuple):
     @classmethod
     def find(cls, scored: TableVersion, teacher: str | None = None) -> "ScoredRows":
         """The newest completed scoring up to this version, by the given teacher or any; else one under way."""
-        runs = [run for _, run in scored.history() if run.get("stage") == "score" and "teacher" in run["result"]]
+        runs = [version.commit for version, _ in scored.results(ScoringResult)]
         if not runs:
             raise UserError(f"{scored} was not written by a scoring run; expected one: python -m jobs score")
-        teachers = sorted({run["result"]["teacher"] for run in runs})
-        of_teacher = [run for run in runs if teacher in (None, run["result"]["teacher"])]
+        teachers = sorted({_scoring(run).teacher for run in runs})
+        of_teacher = [run for run in runs if teacher in (None, _scoring(run).teacher)]
         if not of_teacher:
             raise UserError(f"{scored} has no scores by {teacher!r}; it has scores by {', '.join(teachers)}")
         found = cls._of(scored, _newest_complete(of_teacher) or of_teacher[0])
@@ -48,11 +49,12 @@ class ScoredRows(NamedTuple):
         return found
 
     @classmethod
-    def _of(cls, scored: TableVersion, run: dict[str, Any]) -> "ScoredRows":
-        complete = run["result"].get("complete", {})
-        triplets = scored.tables.parse(complete.get("triplets", run["inputs"][0]["version"]))
-        kind = complete.get("teacher_kind", run["config"].get("teacher_kind"))
-        return cls(scored, triplets, run["result"]["teacher"], kind, complete.get("share"))
+    def _of(cls, scored: TableVersion, run: Commit) -> "ScoredRows":
+        result = _scoring(run)
+        complete = result.complete
+        triplets = scored.tables.parse(complete.triplets if complete else run.inputs[0].version)
+        kind = complete.teacher_kind if complete else run.config["teacher_kind"]
+        return cls(scored, triplets, result.teacher, kind, complete.share if complete else None)
 
     def check_complete(self, *, partial: bool) -> None:
         """Refuse scores of a part of the triplets unless `partial`; tell what else the scores do not cover."""
@@ -103,11 +105,15 @@ class ScoredRows(NamedTuple):
         return int(rows.select(pl.len()).collect(engine="streaming").item())
 
 
-def _newest_complete(runs: list[dict[str, Any]]) -> dict[str, Any] | None:
+def _newest_complete(runs: list[Commit]) -> Commit | None:
     """Of the newest completed triplets version the completion with the largest share; None if nothing is complete."""
-    completed = [run for run in runs if "complete" in run["result"]]
-    of_newest = [run for run in completed if run["inputs"] == completed[0]["inputs"]]
-    return max(of_newest, key=lambda run: float(run["result"]["complete"]["share"]), default=None)
+    completed = [(run, complete.share) for run in runs if (complete := _scoring(run).complete)]
+    of_newest = [(run, share) for run, share in completed if run.inputs == completed[0][0].inputs]
+    return max(of_newest, key=lambda one: one[1])[0] if of_newest else None
+
+
+def _scoring(run: Commit) -> ScoringResult:
+    return cast(ScoringResult, run.result)
 
 
 def _split(shares: Shares) -> pl.Expr:

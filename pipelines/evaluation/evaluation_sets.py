@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from pipelines.curation.versions import dropped_by
 from pipelines.intake.beir import read_beir
 from pipelines.stage.errors import UserError
 from pipelines.storage import TableVersion
@@ -92,7 +93,8 @@ def count_overlap(sets: Sequence[EvaluationSet], curated: TableVersion) -> pl.Da
 
 def input_of(version: TableVersion, table: str) -> TableVersion:
     """The version of a table that this version was made from, as its commit says."""
-    found = [one["version"] for one in version.metadata().get("inputs", []) if one["version"].startswith(f"{table}@")]
+    inputs = version.written().commit.inputs
+    found = [one.version for one in inputs if one.version.startswith(f"{table}@")]
     if not found:
         raise UserError(f"{version} does not say which {table} it was made from; expected a version that curate wrote")
     return version.tables.parse(found[0])
@@ -100,9 +102,7 @@ def input_of(version: TableVersion, table: str) -> TableVersion:
 
 def _test_query_ids(curated: TableVersion) -> pl.Series:
     """Scored queries of the test split, kept or dropped by a rule, less those that would leak; sorted."""
-    written = curated.metadata()
-    dropped = _dropped_by(curated, written["result"]["curation"])
-    config = written["config"]
+    dropped, config = dropped_by(curated), curated.written().commit.config
     is_test = split_of(pl.col("query"), config["dev_share"], config["test_share"]) == "test"
     kept = curated.scan().filter(pl.col("split") == "test").select("query_id").unique().collect()
     if dropped is None:
@@ -112,15 +112,6 @@ def _test_query_ids(curated: TableVersion) -> pl.Series:
     return (
         pl.concat([kept, lost.select("query_id")]).unique().join(leaking, on="query_id", how="anti")["query_id"].sort()
     )
-
-
-def _dropped_by(curated: TableVersion, curation: str) -> TableVersion | None:
-    """The dropped_triplets of the same curation; None where it wrote none."""
-    newest = curated.tables.latest("dropped_triplets")
-    for version, written in newest.history() if newest else ():
-        if written.get("result", {}).get("curation") == curation:
-            return version
-    return None
 
 
 def _judged(triplets: TableVersion, query_ids: pl.Series) -> pl.DataFrame:

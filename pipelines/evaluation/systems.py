@@ -18,6 +18,7 @@ from sentence_transformers import SentenceTransformer
 from pipelines.checkpoints.run_folder import MODEL
 from pipelines.checkpoints.trained import row_of_weights, rows_of_model
 from pipelines.checkpoints.weights import weights_sha256
+from pipelines.curation.versions import curation_of
 from pipelines.evaluation.evaluation_sets import EvaluationSet, input_of
 from pipelines.evaluation.rankings import (
     NO_VECTORS,
@@ -31,6 +32,7 @@ from pipelines.evaluation.rankings import (
 )
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables, TableVersion
+from pipelines.storage.commits import ScoringResult
 from pipelines.students.initialise import initialise_student
 from pipelines.teachers import resolve
 from pipelines.teachers.bi_encoder import BiEncoderTeacher
@@ -126,10 +128,10 @@ def _untrained(student: Student) -> SentenceTransformer:
 
 def _teacher(student: Student, bm25: dict[str, Ranking], rerank_depth: int) -> System:
     """The teacher whose scores the student was trained on, as its scoring run configured it."""
-    name = student.trained_on.metadata()["result"]["teacher"]
+    name = curation_of(student.trained_on).teacher
     scored = input_of(student.trained_on, "scored_triplets")
-    runs = [run for _, run in scored.history() if run.get("result", {}).get("teacher") == name]
-    teacher = load_teacher(TeacherConfig.part_of(runs[0]["config"]))
+    runs = [version.commit for version, result in scored.results(ScoringResult) if result.teacher == name]
+    teacher = load_teacher(TeacherConfig.part_of(runs[0].config))
     if teacher.name != name:
         raise UserError(f"the model there is now {teacher.name}, {student.trained_on} was made with {name}")
     if isinstance(teacher, CrossEncoderTeacher):

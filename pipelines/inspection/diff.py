@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import polars as pl
 
 from pipelines.curation.outcomes import dropped_outcome, kept_outcome
+from pipelines.curation.versions import dropped_by
 from pipelines.stage.errors import UserError
 from pipelines.storage import QueryRange, TableVersion
 from pipelines.storage.tables import bucket_ranges
@@ -47,12 +48,10 @@ def _with_dropped(curated: TableVersion) -> tuple[TableVersion, TableVersion]:
     """A curated version and the dropped_triplets version of the same curation."""
     if curated.name != "curated_triplets":
         raise UserError(f"{curated} cannot be compared; expected two versions of curated_triplets")
-    curation = curated.metadata().get("result", {}).get("curation")
-    newest = curated.tables.latest("dropped_triplets")
-    for dropped, metadata in newest.history() if newest else ():
-        if curation and metadata.get("result", {}).get("curation") == curation:
-            return curated, dropped
-    raise UserError(f"{curated} has no dropped_triplets of the same curation {curation}: what it dropped is not known")
+    dropped = dropped_by(curated)
+    if dropped is None:
+        raise UserError(f"{curated} has no dropped_triplets of the same curation: what it dropped is not known")
+    return curated, dropped
 
 
 def _ranges(versions: list[TableVersion]) -> Iterator[QueryRange]:

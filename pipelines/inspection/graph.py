@@ -1,13 +1,12 @@
 """The versions of a root as a graph: what made a version, and what was made from it, from the commits alone."""
 
 from collections.abc import Iterator
-from typing import Any
 
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables, TableVersion
 
-Entry = tuple[int, str, dict[str, Any]]
-"""Depth in the graph, the version, and what its commit says."""
+Entry = tuple[int, TableVersion]
+"""Depth in the graph, and the version; what its commit says is `version.commit`."""
 
 
 def every_version(tables: Tables, name: str | None = None) -> Iterator[Entry]:
@@ -19,36 +18,35 @@ def every_version(tables: Tables, name: str | None = None) -> Iterator[Entry]:
             raise UserError(
                 f"there is no table {table} under {tables.uri}; found {', '.join(tables.names()) or 'none'}"
             )
-        for version, told in newest.history():
-            yield 0, str(version), told
+        yield from ((0, version) for version in newest.history())
 
 
 def upstream_of(version: TableVersion, depth: int = 0) -> Iterator[Entry]:
     """The version, then its inputs, and theirs."""
-    told = version.metadata()
-    yield depth, str(version), told
-    for name in made_from(str(version), told):
+    yield depth, version
+    for name in made_from(version):
         yield from upstream_of(version.tables.parse(name), depth + 1)
 
 
-def made_from(version: str, told: dict[str, Any]) -> list[str]:
-    """The versions a version came from: its inputs, and of triplets, which are added to, the version before."""
-    name, _, number = version.partition("@")
-    before = [f"{name}@{int(number) - 1}"] if name == "triplets" and int(number) else []
-    return [*(entry["version"] for entry in told.get("inputs", ())), *before]
+def made_from(version: TableVersion) -> list[str]:
+    """The versions a version came from: its inputs, and the one before where it was added to or rearranged."""
+    commit = version.commit
+    is_on_top = version.name == "triplets" or not commit.is_ours or commit.keeps_rows
+    before = [f"{version.name}@{version.version - 1}"] if is_on_top and version.version else []
+    return [*(entry.version for entry in commit.inputs), *before]
 
 
 def downstream_of(version: TableVersion) -> Iterator[Entry]:
     """The version, then what was made from it, and from that; a version made from two of these stands twice."""
-    children: dict[str, list[tuple[str, dict[str, Any]]]] = {}
-    for _, name, told in every_version(version.tables):
-        for parent in made_from(name, told):
-            children.setdefault(parent, []).append((name, told))
+    children: dict[str, list[TableVersion]] = {}
+    for _, made in every_version(version.tables):
+        for parent in made_from(made):
+            children.setdefault(parent, []).append(made)
 
     def below(name: str, depth: int) -> Iterator[Entry]:
-        for made, told in sorted(children.get(name, ()), key=lambda child: child[0]):
-            yield depth, made, told
-            yield from below(made, depth + 1)
+        for made in sorted(children.get(name, ()), key=str):
+            yield depth, made
+            yield from below(str(made), depth + 1)
 
-    yield 0, str(version), version.metadata()
+    yield 0, version
     yield from below(str(version), 1)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from pipelines.checkpoints.run_folder import RUN, ModelFolder
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables, TableVersion
+from pipelines.storage.commits import Code, Engine
 from pipelines.storage.lineage import code, engine
 
 MANIFEST = "manifest.json"
@@ -64,19 +65,22 @@ def recorded_run(tables: Tables, model: str) -> Recorded:
 
 def differences(run: dict[str, Any]) -> Iterator[str]:
     """What is not as it was and could change the weights, each with the way back."""
-    then, now = run["engine"], engine()
-    for name, version in then.get("libraries", {}).items():
-        if name in ("torch", "transformers", "sentence-transformers", "ray") and now["libraries"].get(name) != version:
-            yield f"{name} was {version}, is {now['libraries'].get(name)}; to go back: pip install {name}=={version}"
-    if then.get("python", now["python"]).split(".")[:2] != now["python"].split(".")[:2]:
-        yield f"Python was {then['python']}, is {now['python']}"
-    for kind in ("machine", "processor"):
-        if then.get(kind, now[kind]) != now[kind]:
-            yield f"the {kind} was {then[kind]!r}, is {now[kind]!r}; run on that kind of machine"
-    if run["code"]["sources_digest"] != code()["sources_digest"]:
-        commit = run["code"].get("commit")
-        back = f"; to go back: git checkout {commit}" if commit else ""
-        yield f"the sources were {run['code']['sources_digest']}, are {code()['sources_digest']}{back}"
+    then, now = Engine.model_validate(run["engine"]), engine()
+    for name, version in then.libraries.items():
+        if name in ("torch", "transformers", "sentence-transformers", "ray") and now.libraries.get(name) != version:
+            yield f"{name} was {version}, is {now.libraries.get(name)}; to go back: pip install {name}=={version}"
+    if then.python.split(".")[:2] != now.python.split(".")[:2]:
+        yield f"Python was {then.python}, is {now.python}"
+    for kind, was, now_is in (
+        ("machine", then.machine, now.machine),
+        ("processor", then.processor, now.processor),
+    ):
+        if was != now_is:
+            yield f"the {kind} was {was!r}, is {now_is!r}; run on that kind of machine"
+    sources = Code.model_validate(run["code"])
+    if sources.sources_digest != code().sources_digest:
+        back = f"; to go back: git checkout {sources.commit}" if sources.commit else ""
+        yield f"the sources were {sources.sources_digest}, are {code().sources_digest}{back}"
 
 
 def distance(ours: Path, theirs: Path) -> float:

@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import chain
-from typing import Any
 
 import polars as pl
 
@@ -21,6 +20,7 @@ from pipelines.intake.spill import Spill
 from pipelines.stage.config import Config
 from pipelines.stage.errors import UserError
 from pipelines.storage import Lineage, Tables, TableVersion, VersionMoved, new_version
+from pipelines.storage.commits import IngestedFile, IntakeResult, Record
 from schemas import IngestedFiles, QuarantinedRows, Table, Triplets
 
 NewRows = Callable[[TableVersion | None], Iterator[pl.DataFrame]]
@@ -67,8 +67,8 @@ def append_triplets(tables: Tables, spill: Spill, files: list[FileCounts], linea
             file.triplets = found[position]
             file.duplicates = spill.triplets_per_file[position] - found[position]
 
-    def counts() -> dict[str, Any]:
-        return {"ingested_files": [asdict(file) for file in files]}
+    def counts() -> IntakeResult:
+        return IntakeResult(ingested_files=tuple(IngestedFile(**asdict(file)) for file in files))
 
     _append(tables, QuarantinedRows, new_quarantined, lineage)
     triplets = _append(tables, Triplets, new_triplets, lineage, counts)
@@ -82,11 +82,9 @@ def append_triplets(tables: Tables, spill: Spill, files: list[FileCounts], linea
 def record_missing_files(tables: Tables, config: Config) -> None:
     """Complete ingested_files after a run that ended between its last two commits."""
     triplets = tables.latest("triplets")
-    for version, metadata in triplets.history() if triplets is not None else ():
-        counts = metadata.get("result", {}).get("ingested_files")
-        if counts is None:
-            continue  # a commit of another kind
-        missing = _absent_files(_frame_of([FileCounts(**file) for file in counts]), tables.latest("ingested_files"))
+    for version, intake in triplets.results(IntakeResult) if triplets is not None else ():
+        counts = [FileCounts(**file.model_dump()) for file in intake.ingested_files]
+        missing = _absent_files(_frame_of(counts), tables.latest("ingested_files"))
         if missing.is_empty():
             return
         files = [FileCounts(**row) for row in missing.to_dicts()]
@@ -95,7 +93,7 @@ def record_missing_files(tables: Tables, config: Config) -> None:
 
 
 def _append(
-    tables: Tables, table: type[Table], new_rows: NewRows, lineage: Lineage, result: Callable[[], dict[str, Any]] = dict
+    tables: Tables, table: type[Table], new_rows: NewRows, lineage: Lineage, result: Callable[[], Record] = Record
 ) -> TableVersion | None:
     """Commit the new rows, if there are any, on top of the version they were compared with; else that version."""
     while True:
@@ -108,7 +106,7 @@ def _append(
             with new_version(tables, table, lineage, mode="append", expected=base or "absent") as version:
                 for block in chain([first], blocks):
                     version.write(block)
-                version.result.update(result())
+                version.result = result()
             return version.version
         except VersionMoved:
             print(f"{base or table.table_name()} has moved on meanwhile: comparing with the newer one", file=sys.stderr)

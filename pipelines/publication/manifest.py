@@ -12,13 +12,15 @@ from typing import Any
 
 import polars as pl
 
+from pipelines.curation.versions import dropped_by
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables, TableVersion
+from pipelines.storage.commits import Input
 from schemas import IngestedFiles
 
 FORMAT = "retrieval-model-manifest/1"
 LOCK_FILE = Path(__file__).parents[2] / "infra" / "requirements.lock"
-COMMIT_FIELDS = ("stage", "inputs", "config", "config_fingerprint", "recipe", "note", "code", "engine")
+COMMIT_FIELDS = {"stage", "operation", "inputs", "config", "config_fingerprint", "recipe", "note", "code", "engine"}
 
 Row = dict[str, Any]
 
@@ -54,19 +56,22 @@ def lineage_of(versions: list[TableVersion]) -> list[Row]:
         UserError: an input is not the same data any more as when it was read.
     """
     found: dict[str, Row] = {}
-    waiting: list[tuple[TableVersion, Row, str]] = [(version, version.identity(), "") for version in versions]
+    waiting = [(version, Input(**version.identity()), "") for version in versions]
     while waiting:
         version, identity, reader = waiting.pop(0)
-        if version.identity() != identity:
+        if version.identity() != identity.model_dump():
             raise UserError(
-                f"{version} is {version.identity()} today, but {reader} was made from {identity}: the table was made "
-                "anew. Publish from the root that the model was trained in, or train again"
+                f"{version} is {version.identity()} today, but {reader} was made from {identity.model_dump()}: the "
+                "table was made anew. Publish from the root that the model was trained in, or train again"
             )
         if str(version) in found:
             continue
-        commit = version.metadata()
-        found[str(version)] = {**identity, **{field: commit.get(field) for field in COMMIT_FIELDS}}
-        waiting += [(version.tables.parse(item["version"]), item, str(version)) for item in commit.get("inputs", [])]
+        commit = version.commit
+        found[str(version)] = {**identity.model_dump(), **commit.model_dump(mode="json", include=COMMIT_FIELDS)}
+        inputs = commit.inputs
+        if commit.keeps_rows:  # another program's compaction: what it compacted is the input
+            inputs = (Input(**TableVersion(version.tables, version.name, version.version - 1).identity()),)
+        waiting += [(version.tables.parse(item.version), item, str(version)) for item in inputs]
     return list(found.values())
 
 
@@ -83,16 +88,6 @@ def curation_counts(curated: TableVersion) -> pl.DataFrame:
         frames.append(dropped.scan().select("source", outcome=pl.lit("dropped"), reason="drop_reason"))
     order = ["source", "outcome", "reason"]
     return pl.concat(frames).group_by(order).agg(rows=pl.len()).sort(order, nulls_last=True).collect(engine="streaming")
-
-
-def dropped_by(curated: TableVersion) -> TableVersion | None:
-    """The dropped_triplets version of the same curation: the one with the same inputs and config."""
-    commit = curated.metadata()
-    newest = curated.tables.latest("dropped_triplets")
-    for version, other in newest.history() if newest is not None else ():
-        if (other.get("inputs"), other.get("config")) == (commit.get("inputs"), commit.get("config")):
-            return version
-    return None
 
 
 def files_by_source(version: TableVersion) -> pl.DataFrame:

@@ -1,18 +1,18 @@
 """Versioned tables: the only package that knows Delta and where tables lie."""
 
-from pipelines.storage.lineage import Lineage, invocation
-from pipelines.storage.tables import QueryRange, Tables, TableVersion
+from pipelines.storage.lineage import Lineage
+from pipelines.storage.tables import Invocation, QueryRange, Tables, TableVersion
 from pipelines.storage.writing import DataFile, VersionMoved, commit, new_version, replace_rows, write_file
 
 __all__ = [
     "DataFile",
+    "Invocation",
     "Lineage",
     "QueryRange",
     "TableVersion",
     "Tables",
     "VersionMoved",
     "commit",
-    "invocation",
     "new_version",
     "replace_rows",
     "write_file",

@@ -1,8 +1,4 @@
-"""What a commit says about itself: inputs, config, code, engine, who and which Ray job.
-
-`Lineage` is what a stage states; `Lineage.metadata()` adds what can be found out. It goes into the commit's
-custom metadata as one JSON text under the key `lineage`.
-"""
+"""Where a commit's record comes from: what a stage states (`Lineage`) and what can be found out about this process."""
 
 import getpass
 import hashlib
@@ -12,23 +8,19 @@ import platform
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel
 
+from pipelines.storage.commits import NO_RESULT, Code, Commit, Engine, Record
 from pipelines.storage.fingerprint import fingerprint
-from pipelines.storage.tables import TableVersion
+from pipelines.storage.tables import Invocation, TableVersion
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LIBRARIES = ("ray", "torch", "transformers", "sentence-transformers", "polars", "pyarrow", "deltalake", "pandera")
-
-invocation: ContextVar[dict[str, Any] | None] = ContextVar("invocation", default=None)
-"""What the command line knows and every commit records: the whole resolved `recipe` and the user's `note`."""
 
 
 @dataclass(frozen=True)
@@ -38,30 +30,28 @@ class Lineage:
     stage: str
     inputs: Sequence[TableVersion]
     config: BaseModel
-    result: dict[str, Any] = field(default_factory=dict)
+    result: Record = NO_RESULT
     note: str = ""
 
-    def metadata(self, result: dict[str, Any]) -> dict[str, str]:
-        """The commit's custom metadata: {"lineage": JSON}."""
-        called = invocation.get() or {}
-        lineage = {
-            "stage": self.stage,
-            "inputs": [version.identity() for version in self.inputs],
-            "config": self.config.model_dump(mode="json"),
-            "config_fingerprint": fingerprint(self.config),
-            "recipe": called.get("recipe"),
-            "note": self.note or called.get("note", ""),
-            "code": code(),
-            "engine": engine(),
-            "user": _user(),
-            "ray_job": _ray_job(),
-            "result": {**self.result, **result},
-        }
-        return {"lineage": json.dumps(lineage, ensure_ascii=False)}
+    def commit(self, invocation: Invocation, result: Record | None = None) -> Commit:
+        """The record; `result` is what came out, where that is known only at the end."""
+        return Commit(
+            stage=self.stage,
+            inputs=tuple(version.identity() for version in self.inputs),
+            config=self.config.model_dump(mode="json"),
+            config_fingerprint=fingerprint(self.config),
+            recipe=invocation.recipe,
+            note=self.note or invocation.note,
+            code=code(),
+            engine=engine(),
+            user=_user(),
+            ray_job=_ray_job(),
+            result=self.result if result is None else result,
+        )
 
 
 @cache
-def code() -> dict[str, Any]:
+def code() -> Code:
     """Which sources ran: git commit and whether dirty, and always a digest of the sources themselves.
 
     Without git (Ray's uploaded working directory leaves `.git` out) the commit is the one that `submit` stamped.
@@ -71,7 +61,7 @@ def code() -> dict[str, Any]:
     if (REPOSITORY / ".git").exists():
         commit = _git("rev-parse", "HEAD")
         is_dirty = bool(_git("status", "--porcelain", "--untracked-files=no"))
-    return {"commit": commit, "is_dirty": is_dirty, "sources_digest": sources_digest()}
+    return Code(commit=commit, is_dirty=is_dirty, sources_digest=sources_digest())
 
 
 @cache
@@ -87,15 +77,15 @@ def sources_digest() -> str:
 
 
 @cache
-def engine() -> dict[str, Any]:
+def engine() -> Engine:
     """Library versions, Python and machine kind: what could change a float."""
-    return {
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "system": sys.platform,
-        "processor": _processor(),
-        "libraries": {name: _version(name) for name in LIBRARIES},
-    }
+    return Engine(
+        python=platform.python_version(),
+        machine=platform.machine(),
+        system=sys.platform,
+        processor=_processor(),
+        libraries={name: _version(name) for name in LIBRARIES},
+    )
 
 
 def _version(name: str) -> str:

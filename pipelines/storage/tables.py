@@ -9,7 +9,9 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +22,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from pyarrow import fs
 
 from pipelines.stage.errors import UserError
+from pipelines.storage.commits import Commit, Result
 from schemas import TABLES
 
 NUM_BUCKETS = 4096
@@ -42,26 +45,37 @@ class QueryRange(NamedTuple):
         return (pl.col(column) >= pl.lit(self.lower)) & (pl.col(column) < pl.lit(self.upper))
 
 
+class Invocation(NamedTuple):
+    """What the command line knows of a command, for every commit that the command makes."""
+
+    recipe: dict[str, Any] | None = None  # resolved, whole
+    note: str = ""
+
+
+NO_COMMAND = Invocation()
+
+
 @dataclass(frozen=True)
 class Tables:
     """The root under which all tables and models lie."""
 
     uri: str
+    invocation: Invocation = field(default=NO_COMMAND, compare=False)
 
     @classmethod
-    def at(cls, root: str) -> "Tables":
+    def at(cls, root: str, invocation: Invocation = NO_COMMAND) -> "Tables":
         """A root from what the user typed: made absolute, and refused when it cannot hold tables."""
         if root.startswith("s3://"):
             if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[\w.=/-]*)?", root):
                 raise UserError(f"tables root {root!r} is no bucket URI; expected s3://bucket/prefix")
-            return cls(root.rstrip("/"))
+            return cls(root.rstrip("/"), invocation)
         if "://" in root:
             raise UserError(f"tables root {root!r} has an unknown scheme; expected a folder or s3://bucket/prefix")
         folder = Path(root).expanduser().absolute()
         for parent in (folder, *folder.parents):
             if parent.exists() and not parent.is_dir():
                 raise UserError(f"tables root {folder}: {parent} is a file; expected a folder (existing or new)")
-        return cls(str(folder))
+        return cls(str(folder), invocation)
 
     def path(self, *parts: str) -> str:
         """`uri` joined with parts: `tables.path("models", name)`."""
@@ -158,9 +172,17 @@ class TableVersion:
             raise UserError(f"{self} cannot be read: {error}") from error
 
     def scan(self) -> pl.LazyFrame:
-        """The rows of exactly this version, lazily."""
+        """The rows of exactly this version, lazily, with all columns of today's schema: null where it is older."""
         options = self.tables.storage_options or None
-        return pl.scan_delta(self.tables.path(self.name), version=self.version, storage_options=options)
+        rows = pl.scan_delta(self.tables.path(self.name), version=self.version, storage_options=options)
+        schema, found = TABLES[self.name].polars_schema(), rows.collect_schema().names()
+        if schema.keys() <= set(found):
+            return rows
+        lacking = set(schema) - set(found) - set(TABLES[self.name].nullable_columns())
+        if lacking:
+            raise UserError(f"{self} has no column {', '.join(sorted(lacking))}; expected {', '.join(schema)}")
+        added = [pl.lit(None, dtype).alias(name) for name, dtype in schema.items() if name not in found]
+        return rows.with_columns(added).select(*schema, *(name for name in found if name not in schema))
 
     def columns(self) -> list[str]:
         """The columns' names."""
@@ -189,18 +211,54 @@ class TableVersion:
         for query_range in self.query_ranges(max_rows):
             yield self.read_range(query_range)
 
-    def metadata(self) -> dict[str, Any]:
-        """What the commit that made this version says: stage, inputs, config, code, engine, result, ..."""
-        for commit in self.tables.delta(self.name).history():
-            if commit["version"] == self.version:
-                lineage: dict[str, Any] = json.loads(commit.get("lineage", "{}"))
-                return lineage
-        raise UserError(f"{self} has no commit in the table's log; was the log cleaned by another program?")
+    @cached_property
+    def commit(self) -> Commit:
+        """What the commit that made this version says."""
+        if self._logged is None:
+            raise UserError(f"{self} has no commit in the table's log; was the log cleaned by another program?")
+        return self._logged
 
-    def history(self) -> Iterator[tuple["TableVersion", dict[str, Any]]]:
-        """This version and its predecessors, newest first, each with its commit's metadata."""
-        for commit in self.delta.history():
-            yield TableVersion(self.tables, self.name, commit["version"]), json.loads(commit.get("lineage", "{}"))
+    @cached_property
+    def _logged(self) -> Commit | None:
+        """The commit as its log entry tells; None where the log does not reach back so far.
+
+        Not by DeltaTable.history: at an older version, and while others commit, that gives entries the numbers of
+        other versions (deltalake 1.6.6).
+        """
+        filesystem, root = self.tables.filesystem()
+        try:
+            with filesystem.open_input_file(f"{root}/{self.name}/_delta_log/{self.version:020}.json") as entry:
+                actions = [json.loads(line) for line in entry.read().splitlines() if b'"commitInfo"' in line]
+        except FileNotFoundError:
+            return None
+        return Commit.of_log(next((action["commitInfo"] for action in actions if "commitInfo" in action), {}))
+
+    def history(self) -> "Iterator[TableVersion]":
+        """This version and its predecessors, newest first, as far back as the log reaches."""
+        versions = (TableVersion(self.tables, self.name, number) for number in range(self.version, -1, -1))
+        return takewhile(lambda version: version._logged is not None, versions)
+
+    def results(self, kind: type[Result]) -> "Iterator[tuple[TableVersion, Result]]":
+        """Of this version and its predecessors, newest first, those whose stage reports this kind of result."""
+        for version in self.history():
+            if (result := version.commit.reports(kind)) is not None:
+                yield version, result
+
+    def written(self) -> "TableVersion":
+        """This version, or the one whose rows it holds in other files: someone else's compaction is looked through.
+
+        Raises:
+            UserError: another program changed rows.
+        """
+        for version in self.history():
+            if not version.commit.keeps_rows:
+                break
+        if not version.commit.is_ours:
+            raise UserError(
+                f"{version} was made by another program ({version.commit.operation}), expected a version that this "
+                f"system wrote: name one with --from; `python -m jobs history {self.name}` lists them"
+            )
+        return version
 
     def identity(self) -> dict[str, str]:
         """Version, Delta table id and a digest of the version's files: a root made anew is not the same data."""

@@ -13,21 +13,24 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import pandera.errors
 import polars as pl
 import pyarrow.parquet as pq
-from deltalake import CommitProperties, Schema
+from deltalake import CommitProperties, DeltaTable, Schema, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 from pyarrow import fs
 
+from pipelines.storage.commits import ColumnsAdded, Commit, Record
 from pipelines.storage.lineage import Lineage
 from pipelines.storage.tables import Tables, TableVersion
 from schemas import Table
 
 ABSENT: Literal["absent"] = "absent"
+Expected = TableVersion | Literal["absent"]
+"""The version that rows were made against."""
 
 
 class VersionMoved(RuntimeError):
@@ -94,26 +97,49 @@ def commit(
     tables: Tables,
     table: type[Table],
     files: Sequence[DataFile],
-    metadata: dict[str, str],
+    record: Commit,
     *,
     mode: Literal["append", "overwrite"],
-    expected: "TableVersion | Literal['absent']",
+    expected: Expected,
 ) -> TableVersion:
-    """Make the files part of exactly the version after `expected` (version 0 when absent), or raise VersionMoved."""
+    """Make the files part of the next version after `expected` (version 0 when absent), or raise VersionMoved.
+
+    Where the table is older than a column of the schema, a version before that adds the column.
+    """
     now_ms = int(time.time() * 1000)
     actions: list[AddAction | RemoveAction] = [
         AddAction(file.path, file.size_bytes, {}, now_ms, True, file.statistics) for file in files
     ]
-    properties = CommitProperties(custom_metadata=metadata, max_commit_retries=0)
     schema = Schema.from_arrow(table.arrow_schema())
     if isinstance(expected, str):
-        return _create(tables, table, actions, schema, properties)
-    handle = expected.tables.delta(expected.name, expected.version)
+        return _create(tables, table, actions, schema, _properties(record))
     try:
-        handle.create_write_transaction(actions, mode, schema, commit_properties=properties)
+        handle = _widened(expected.tables.delta(expected.name, expected.version), schema, record)
+        base = handle.version()
+        handle.create_write_transaction(actions, mode, schema, commit_properties=_properties(record))
     except CommitFailedError as error:
         raise VersionMoved(f"{expected} is not the newest version any more") from error
-    return TableVersion(tables, expected.name, expected.version + 1)
+    return TableVersion(tables, expected.name, base + 1)
+
+
+def _properties(record: Commit) -> CommitProperties:
+    """Compare-and-set: no attempt on top of another's commit."""
+    return CommitProperties(custom_metadata=record.custom_metadata(), max_commit_retries=0)
+
+
+def _widened(handle: DeltaTable, schema: Schema, record: Commit) -> DeltaTable:
+    """The table with all columns of the schema: those that an older one lacks are added by a commit of their own.
+
+    Without it delta-rs would append the rows and leave their new columns out, silently.
+    """
+    there = {field.name for field in handle.schema().fields}
+    lacking = [field for field in schema.fields if field.name not in there]
+    if not lacking:
+        return handle
+    added = ColumnsAdded(columns=tuple(field.name for field in lacking))
+    record = record.model_copy(update={"stage": "add columns", "inputs": (), "result": added})
+    handle.alter.add_columns(lacking, commit_properties=_properties(record))
+    return handle
 
 
 def _create(
@@ -155,7 +181,7 @@ class Writer:
 
     def __init__(self, tables: Tables, table: type[Table]) -> None:
         self.files: list[DataFile] = []
-        self.result: dict[str, Any] = {}
+        self.result: Record | None = None  # what came out, if that is known only at the end
         self._tables, self._table = tables, table
         self._version: TableVersion | None = None
 
@@ -171,12 +197,12 @@ class Writer:
         assert self._version is not None, "read `version` after the with block"
         return self._version
 
-    def _commit(self, lineage: Lineage, mode: Literal["append", "overwrite"], expected: Any) -> None:
-        metadata = lineage.metadata(self.result)
+    def _commit(self, lineage: Lineage, mode: Literal["append", "overwrite"], expected: Expected | None) -> None:
+        record = lineage.commit(self._tables.invocation, self.result)
         while self._version is None:
             base = expected or self._tables.latest(self._table.table_name()) or ABSENT
             try:
-                self._version = commit(self._tables, self._table, self.files, metadata, mode=mode, expected=base)
+                self._version = commit(self._tables, self._table, self.files, record, mode=mode, expected=base)
             except VersionMoved:
                 if expected is not None:
                     raise
@@ -201,7 +227,7 @@ def new_version(
     lineage: Lineage,
     *,
     mode: Literal["append", "overwrite"] = "append",
-    expected: "TableVersion | Literal['absent'] | None" = None,
+    expected: Expected | None = None,
 ) -> Iterator[Writer]:
     """One new version from the blocks written inside the with; an exception inside commits nothing.
 
@@ -226,19 +252,30 @@ def new_version(
 def replace_rows(
     tables: Tables, table: type[Table], frame: pl.DataFrame, on: Sequence[str], lineage: Lineage
 ) -> TableVersion:
-    """Add rows and take out, in the same commit, the older rows whose `on` values occur among them.
-
-    For small tables: the whole table is read and written.
-    """
-    while True:
-        base = tables.latest(table.table_name())
-        rows = frame
-        if base is not None:
-            rows = pl.concat([base.scan().collect().join(frame, on=list(on), how="anti"), frame])
-        rows = rows.sort(table.key_columns())
+    """Add rows and take out, in the same commit, the older rows whose `on` values occur among them."""
+    rows = frame.select(table.polars_schema().keys()).sort(table.key_columns())
+    if tables.latest(table.table_name()) is None:
         try:
-            with new_version(tables, table, lineage, mode="overwrite", expected=base or ABSENT) as writer:
+            with new_version(tables, table, lineage, expected=ABSENT) as writer:
                 writer.write(rows)
+            return writer.version
         except VersionMoved:
-            continue
-        return writer.version
+            pass  # another run made the table meanwhile
+    groups = rows.select(on).unique().sort(on).iter_rows()
+    same = (
+        " AND ".join(f"{name} = {_sql_text(value)}" for name, value in zip(on, group, strict=True)) for group in groups
+    )
+    predicate = " OR ".join(f"({condition})" for condition in same)
+    arrow = validate(table, rows).to_arrow().cast(table.arrow_schema())
+    record = lineage.commit(tables.invocation)
+    while True:
+        try:
+            handle = _widened(tables.delta(table.table_name()), Schema.from_arrow(table.arrow_schema()), record)
+            write_deltalake(handle, arrow, mode="overwrite", predicate=predicate, commit_properties=_properties(record))
+        except CommitFailedError:
+            continue  # another commit was faster
+        return TableVersion(tables, table.table_name(), handle.version())
+
+
+def _sql_text(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

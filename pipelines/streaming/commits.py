@@ -14,6 +14,7 @@ from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.pairs import Row
 from pipelines.stage.progress import Progress
 from pipelines.storage import DataFile, Lineage, QueryRange, Tables, TableVersion, VersionMoved, commit
+from pipelines.storage.commits import Commit, ScoringResult
 from pipelines.storage.tables import bucket_ranges
 from pipelines.storage.writing import ABSENT, remove_files
 from pipelines.streaming.pipeline import Operators, num_actors, scoring_engine, stream
@@ -42,10 +43,10 @@ class Job(NamedTuple):
     def table_name(self) -> str:
         return self.operators.table.table_name()
 
-    def metadata(self, **result: Any) -> dict[str, str]:
-        """The commit's lineage."""
-        told = {"teacher": self.teacher, "engine": scoring_engine(self.config), **result}
-        return Lineage("score", [self.triplets], self.config).metadata(told)
+    def commit(self, **result: Any) -> Commit:
+        """The commit's record."""
+        scoring = ScoringResult(teacher=self.teacher, engine=scoring_engine(self.config), **result)
+        return Lineage("score", [self.triplets], self.config).commit(self.tables.invocation, scoring)
 
 
 class Plan(NamedTuple):
@@ -109,7 +110,7 @@ def commit_group(job: Job, rows: list[Row]) -> int:
             files = [_data_file(row) for row in fresh]
             told = {"rows": sum(file.num_rows for file in files), "errors": sum(row["num_errors"] for row in fresh)}
             try:
-                commit(job.tables, table, files, job.metadata(**told), mode="append", expected=base or ABSENT)
+                commit(job.tables, table, files, job.commit(**told), mode="append", expected=base or ABSENT)
             except VersionMoved:
                 continue
         remove_files(job.tables, table, [_data_file(row) for row in overtaken])

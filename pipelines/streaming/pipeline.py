@@ -17,6 +17,7 @@ from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.pairs import ChunkScorer, Row, TeacherActor, no_pairs, pack, unpack, write_chunk
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables
+from pipelines.storage.commits import ScoringEngine
 from pipelines.storage.lineage import engine
 from pipelines.teachers.config import TeacherConfig
 from schemas import Table, Triplets
@@ -41,13 +42,13 @@ def num_actors(config: ScoreConfig) -> int:
     return max(1, min(int(room), config.max_actors or int(room)))
 
 
-def scoring_engine(config: ScoreConfig) -> dict[str, Any]:
+def scoring_engine(config: ScoreConfig) -> ScoringEngine:
     """What computes the scores: library versions and the kind of device. Another engine moves the last bits."""
     accelerators = sorted(name for name in _resources() if name.startswith("accelerator_type:"))
     this = engine()
-    device = ",".join(accelerators) or "GPU" if has_gpu(config) else f"{this['machine']} {this['processor']}"
-    libraries = {name: this["libraries"][name] for name in ("torch", "transformers", "sentence-transformers")}
-    return {"device": device, "libraries": libraries}
+    device = ",".join(accelerators) or "GPU" if has_gpu(config) else f"{this.machine} {this.processor}"
+    libraries = {name: this.libraries[name] for name in ("torch", "transformers", "sentence-transformers")}
+    return ScoringEngine(device=device, libraries=libraries)
 
 
 class Operators(NamedTuple):

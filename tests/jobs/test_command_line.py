@@ -15,14 +15,14 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from jobs.__main__ import app, main, one_option_each
+from jobs.__main__ import COMMANDS, app, main
 from jobs.cluster import ResultsAlone
-from pipelines.storage import Tables
+from jobs.options import RootOptions, StageOptions
+from pipelines.storage import Invocation, Tables
 from tests.scored_versions import scored_rows, write_scored, write_triplets
 from tests.tiny import tiny_cross_encoder
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = sorted(command.name or "" for command in app.registered_commands)
 GOOD = {"query": "what is a cat", "positive": "a small animal", "negative": "a big city"}
 
 
@@ -285,6 +285,35 @@ def test_wrong_usage_is_told_by_the_parser_with_code_2(run, arguments):
     assert "Error" in err
 
 
+def test_no_command_at_all_shows_the_help_on_stderr_with_code_2(run):
+    code, out, err = run()
+
+    assert (code, out) == (2, "")
+    assert err == run("--help")[1]
+
+
+def test_of_an_option_given_twice_the_last_counts_and_a_note_may_begin_with_a_hyphen():
+    _, called, _ = app.parse_args(["score", "--tables", "a", "--tables", "b", "--note", "-why", "--set=x", "--set=y"])
+
+    assert called.arguments["stage"] == StageOptions(tables="b", note="-why", set_=["x", "y"])
+
+
+def test_what_follows_two_hyphens_is_the_jobs_command_as_it_stands():
+    _, called, _ = app.parse_args(["submit", "--address", "http://a", "--", *"ingest --input a b --help".split()])
+
+    assert called.arguments["command"] == ["ingest", "--input", "a", "b", "--help"]
+
+
+def test_what_a_stage_is_told_is_recorded_by_its_own_root_alone(tmp_path):
+    recipe, told = StageOptions(
+        tables=str(tmp_path), recipe="quickstart", set_=["curate.test_share=0.5"], note="why"
+    ).load()
+
+    assert told.invocation == Invocation(recipe.model_dump(mode="json"), "why")
+    assert told.invocation.recipe["curate"]["test_share"] == 0.5
+    assert RootOptions(tables=str(tmp_path)).open().invocation == Invocation()
+
+
 def ingested(run, tmp_path, count=12):
     (tmp_path / "rows.jsonl").write_bytes(lines(*good_rows(count)))
     code, out, _ = run("ingest", "--input", tmp_path / "rows.jsonl")
@@ -426,7 +455,7 @@ def test_a_note_stands_in_the_commit_and_in_the_history(run, tmp_path):
 
     assert run("ingest", "--input", tmp_path / "rows.jsonl", "--note", "why")[0] == 0
 
-    assert Tables.at(str(tmp_path / "tables")).latest("triplets").metadata()["note"] == "why"
+    assert Tables.at(str(tmp_path / "tables")).latest("triplets").commit.note == "why"
     assert "note: why" in run("history", "triplets@0")[1]
 
 
@@ -454,7 +483,9 @@ def test_several_inputs_follow_one_option_as_a_shell_expands_them(run, tmp_path)
         {"source": "a"},
         {"source": "b"},
     ]
-    assert one_option_each(["run", "--beir", "x", "y", "--name", "n"]) == ["run", *"--beir x --beir y --name n".split()]
+    _, called, _ = app.parse_args("run --beir x y --name n --input a b --input c".split())
+    assert (called.arguments["beir"], called.arguments["name"]) == (["x", "y"], "n")
+    assert called.arguments["intake"].input_ == ["a", "b", "c"]
 
 
 def test_a_row_of_many_columns_is_shown_one_value_a_line(run, tmp_path):
@@ -508,7 +539,8 @@ def test_the_help_has_one_line_for_every_module_with_a_main(run):
 
     listed = re.findall(r"^  ([a-z]+)  +\S", out.partition("Commands:")[2], re.MULTILINE)
     assert code == 0
-    assert sorted(listed) == sorted(with_main) == COMMANDS
+    assert listed == list(COMMANDS)
+    assert sorted(listed) == sorted(with_main)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -516,9 +548,11 @@ def test_each_commands_help_names_its_options_and_what_they_mean(run, command):
     code, out, _ = run(command, "--help")
 
     assert code == 0
-    declared = re.findall(r'"(--[a-z-]+)"', (ROOT / "jobs" / f"{command}.py").read_text())
-    for option in declared:
-        assert re.search(rf"  {option}\b.*\S", out), option
+    declared = [argument for argument in app[command].assemble_argument_collection() if argument.show]
+    assert declared
+    for argument in declared:
+        name = argument.name if argument.name.startswith("--") else argument.name.upper()
+        assert re.search(rf"^  {name}\b.*  {re.escape(argument.parameter.help)}", out, re.MULTILINE), name
 
 
 def test_what_ray_prints_from_its_threads_stays_off_stdout(monkeypatch, capsys):

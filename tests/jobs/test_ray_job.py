@@ -50,9 +50,9 @@ def test_ray_job_submit_scores_each_triplet_once_and_says_which_job_did(cluster,
     scored = pl.scan_delta(tables.path("scored_triplets")).collect()
     assert sorted(scored["triplet_id"]) == sorted(triplets.scan().collect()["triplet_id"])
     assert scored["positive_score"].null_count() == scored["scoring_error"].n_unique() - 1 == 0
-    told = tables.latest("scored_triplets").metadata()
-    assert told["ray_job"] == "scores"
-    assert told["code"] == {"commit": "", "is_dirty": None, "sources_digest": sources_digest()}
+    told = tables.latest("scored_triplets").commit
+    assert told.ray_job == "scores"
+    assert told.code.model_dump() == {"commit": "", "is_dirty": None, "sources_digest": sources_digest()}
 
 
 def test_submit_prints_the_version_alone_and_stamps_the_commit(cluster, submitted, tmp_path):
@@ -62,9 +62,9 @@ def test_submit_prints_the_version_alone_and_stamps_the_commit(cluster, submitte
 
     assert (exit_code, out) == (0, "triplets@0\n"), err
     assert "1 rows: 1 accepted" in err
-    told = Tables.at(str(tmp_path / "tables")).latest("triplets").metadata()
-    assert told["ray_job"] in err
-    assert told["code"] == code()
+    told = Tables.at(str(tmp_path / "tables")).latest("triplets").commit
+    assert told.ray_job in err
+    assert told.code == code()
     uploaded = [path for path in (cluster.folder / "session_latest").glob("runtime_resources/working_dir_files/*/*")]
     assert {"jobs", "pipelines", "schemas", "README.md"} <= {path.name for path in uploaded}
     assert {path.name for path in uploaded} & {".git", ".venv", "quickstart", "shared"} == set()

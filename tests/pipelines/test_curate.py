@@ -60,7 +60,7 @@ def test_kept_corrected_and_dropped_rows_add_up_to_the_scored_ones_by_source(tab
         ("wiki", "corrected", "swapped", 20),
     ]
     assert done.version.scan().collect().height == 240
-    assert done.version.metadata()["result"]["counts"] == done.counts.to_dicts()
+    assert [one.model_dump() for one in done.version.commit.result.counts] == done.counts.to_dicts()
 
 
 def test_dropped_is_committed_with_the_same_curation_and_both_name_what_they_come_from(tables):
@@ -70,10 +70,10 @@ def test_dropped_is_committed_with_the_same_curation_and_both_name_what_they_com
     dropped = tables.latest("dropped_triplets")
 
     kept_row, dropped_row = (version.scan().collect().row(0, named=True) for version in (curated, dropped))
-    assert kept_row["curation"] == dropped_row["curation"] == curated.metadata()["result"]["curation"]
+    assert kept_row["curation"] == dropped_row["curation"] == curated.commit.result.curation
     assert kept_row["scored_version"] == dropped_row["scored_version"] == str(scored)
-    assert [one["version"] for one in curated.metadata()["inputs"]] == [str(scored), "triplets@0"]
-    assert dropped.metadata()["result"]["curation"] == kept_row["curation"]
+    assert [one.version for one in curated.commit.inputs] == [str(scored), "triplets@0"]
+    assert dropped.commit.result.curation == kept_row["curation"]
 
 
 def test_the_same_input_and_config_give_the_same_rows_whatever_the_block_size(tables, monkeypatch):
@@ -257,7 +257,7 @@ def test_texts_of_the_named_beir_folders_leave_training(tables, tmp_path):
     done = curate.run(write(tables, rows_of(rows)), CurateConfig(evaluation_sets=[str(folder)], max_drop_share=1))
 
     assert done.counts.rows() == [("docs", "kept", "", 1), ("docs", "dropped", "text_in_evaluation_set", 2)]
-    assert done.version.metadata()["result"]["evaluation_sets"][0].startswith("beir/tiny_set@")
+    assert done.version.commit.result.evaluation_sets[0].startswith("beir/tiny_set@")
 
 
 def test_shares_that_leave_nothing_to_train_on_are_refused():

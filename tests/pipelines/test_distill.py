@@ -98,7 +98,7 @@ def test_models_row_names_weights_data_config_and_source(setting, trained):
     assert DistillConfig.model_validate_json(row["recipe"]) == config
     assert row["steps"] == 4
     assert [parent.partition("@")[0] for parent in row["parents"]] == ["source"]
-    assert trained.metadata()["inputs"] == [curated.identity(), vectors.identity()]
+    assert [one.model_dump() for one in trained.commit.inputs] == [curated.identity(), vectors.identity()]
 
 
 def test_run_file_tells_what_the_training_saw_and_ran_on(setting, trained):

@@ -15,6 +15,7 @@ from pipelines.curate import CurateConfig
 from pipelines.evaluate import EvaluateConfig
 from pipelines.stage.errors import UserError
 from pipelines.storage import Lineage, Tables, new_version
+from pipelines.storage.commits import ScoringResult
 from pipelines.students.initialise import initialise_student
 from pipelines.teachers.config import TeacherConfig, name_teacher
 from schemas import Models, ScoredTriplets, Triplets
@@ -41,7 +42,7 @@ def make_root(folder: Path, kind: str = "cross_encoder") -> Tables:
     with new_version(tables, ScoredTriplets, Lineage("score", [triplets.version], teacher)) as scored:
         scored.write(rows)
         told = {"teacher": rows["teacher"][0], "teacher_kind": kind, "triplets": str(triplets.version), "share": 1.0}
-        scored.result.update({"teacher": told["teacher"], "complete": told})
+        scored.result = ScoringResult(teacher=told["teacher"], complete=told)
     config = CurateConfig(test_share=0.4, dev_share=0.0, max_drop_share=1.0)
     distilled(tables, str(curate.run(scored.version, config).version), tiny_encoder(folder / "source"))
     return tables
@@ -87,7 +88,7 @@ def test_every_system_is_measured_on_the_test_split_and_on_beir_at_every_dimensi
 
     rows = done.version.scan().collect()
     model_id = cross.latest("models").scan().collect()["model_id"][0]
-    teacher = cross.latest("curated_triplets").metadata()["result"]["teacher"]
+    teacher = cross.latest("curated_triplets").commit.result.teacher
     test, beir = rows["data_set"].unique().sort(descending=True)
     assert (test, beir[:10]) == ("curated_triplets@0/test", "beir/pets@")
     dimensions = [(model_id, 8), (model_id, 32), ("bm25", 0), (teacher, 0)]
@@ -133,11 +134,11 @@ def test_a_second_evaluation_replaces_the_rows_and_gives_the_same(cross, pets):
 
 
 def test_lineage_names_model_table_and_curation_and_keeps_the_overlap(cross):
-    written = evaluate.run(cross, "small", QUICK).version.metadata()
+    written = evaluate.run(cross, "small", QUICK).version.commit
 
-    assert [one["version"] for one in written["inputs"]] == ["models@0", "curated_triplets@0"]
-    assert written["result"]["not_measured"] == {}
-    assert {row["kind"] for row in written["result"]["overlap"]} == {"query", "passage"}
+    assert [one.version for one in written.inputs] == ["models@0", "curated_triplets@0"]
+    assert written.result.not_measured == {}
+    assert {row["kind"] for row in written.result.overlap} == {"query", "passage"}
 
 
 def test_a_bi_encoder_teacher_is_searched_at_every_dimension(tmp_path):

@@ -14,6 +14,7 @@ from pipelines.ingest import IngestConfig
 from pipelines.intake import append_triplets, spill
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables
+from pipelines.storage.commits import IntakeResult
 from pipelines.texts.ids import text_id, triplet_id
 
 
@@ -302,9 +303,9 @@ def test_two_ingests_at_once_add_no_triplet_twice(tables, tmp_path, monkeypatch,
 def test_the_commit_carries_the_counts_of_its_files(tables, tmp_path):
     path = write(tmp_path, row())
     version = run(tables, path, licence="CC-BY-4.0")
-    metadata = version.metadata()
+    commit = version.commit
 
-    assert metadata["stage"] == "ingest"
-    assert [(file["path"], file["licence"], file["triplets"]) for file in metadata["result"]["ingested_files"]] == [
+    assert commit.stage == "ingest"
+    assert [(file.path, file.licence, file.triplets) for file in commit.reports(IntakeResult).ingested_files] == [
         (path, "CC-BY-4.0", 1)
     ]

@@ -18,6 +18,7 @@ from pipelines.publication.model_card import table
 from pipelines.stage.config import Config
 from pipelines.stage.errors import UserError
 from pipelines.storage import Lineage, Tables, TableVersion, new_version
+from pipelines.storage.commits import NO_RESULT, CurationResult
 from pipelines.students.initialise import initialise_student
 from schemas import (
     CuratedTriplets,
@@ -39,11 +40,13 @@ class CurateSettings(Config):
     strictness: int
 
 
-def write(tables: Tables, schema: type[Table], rows: list[dict], stage: str, inputs=(), config=None) -> TableVersion:
+def write(
+    tables: Tables, schema: type[Table], rows: list[dict], stage: str, inputs=(), config=None, result=NO_RESULT
+) -> TableVersion:
     """One whole new version; columns of the table that a row lacks are null."""
     columns = schema.polars_schema()
     frame = pl.DataFrame([{name: row.get(name) for name in columns} for row in rows], schema=columns)
-    with new_version(tables, schema, Lineage(stage, inputs, config or Config()), mode="overwrite") as writer:
+    with new_version(tables, schema, Lineage(stage, inputs, config or Config(), result), mode="overwrite") as writer:
         writer.write(frame)
     return writer.version
 
@@ -70,16 +73,16 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Tables:
     scored = write(tables, ScoredTriplets, rows, "score", [triplets])
     curations = []
     for strictness in (1, 2):
-        config = CurateSettings(strictness=strictness)
+        config, curation = CurateSettings(strictness=strictness), CurationResult(curation=f"{strictness:012}")
         dropped = [row | {"drop_reason": "margin_too_small"} for row in rows[:strictness]]
         dropped += [row | {"drop_reason": "teacher_prefers_negative"} for row in rows[-2:]]
-        write(tables, DroppedTriplets, dropped, "curate", [scored], config)
+        write(tables, DroppedTriplets, dropped, "curate", [scored], config, curation)
         kept = [
             *rows[strictness:5],
             *(row | {"correction": "swapped", "original_triplet_id": "f" * 32} for row in rows[5:-2]),
         ]
         kept[0] = kept[0] | {"split": "test"}
-        curations.append(write(tables, CuratedTriplets, kept, "curate", [scored], config))
+        curations.append(write(tables, CuratedTriplets, kept, "curate", [scored], config, curation))
     train(tables, curations[0], str(root))
     return tables
 

@@ -85,7 +85,7 @@ def test_a_grown_table_is_scored_once_and_completed_once(ray_cluster, tmp_path, 
 
     (scored,) = score.run(triplets, config)
     assert_each_once(triplets, scored, config)
-    assert scored.metadata()["result"]["complete"] == {
+    assert scored.commit.result.complete.model_dump() == {
         "teacher": name_teacher(config),
         "teacher_kind": "cross_encoder",
         "triplets": "triplets@0",
@@ -99,7 +99,7 @@ def test_a_grown_table_is_scored_once_and_completed_once(ray_cluster, tmp_path, 
     assert score.run(grown, config, dry_run=True, connect=unexpected) == []
     (scored_again,) = score.run(grown, config)
     assert_each_once(grown, scored_again, config)
-    rows_written = [told["result"].get("rows", 0) for _, told in scored_again.history()]
+    rows_written = [version.commit.result.rows for version in scored_again.history()]
     assert sum(rows_written) == 96
 
 
@@ -111,7 +111,7 @@ def test_a_share_is_part_of_a_larger_share(ray_cluster, tmp_path, config):
 
     queries = small.scan().select("query_id").unique().collect()["query_id"]
     assert 5 <= len(queries) <= 31
-    assert small.metadata()["result"]["complete"]["share"] == 0.3
+    assert small.commit.result.complete.share == 0.3
     assert_each_once(triplets, whole, config)
 
 

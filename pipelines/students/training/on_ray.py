@@ -171,7 +171,7 @@ def _train_on_one_rank(settings: Json) -> Json:
         "training_data": cache.summary,
         "num_workers": context.get_world_size(),
         "threads_per_worker": config.threads_per_worker,
-        "engine": engine()
+        "engine": engine().model_dump()
         | _device(device)
         | {"workers": context.get_world_size(), "threads": torch.get_num_threads()},
     }
@@ -208,13 +208,12 @@ def _token_cache(
 
 def _check_vectors_fit(cache: TokenCache, student: SentenceTransformer, config: DistillConfig) -> None:
     width, needed = cache.summary["vector_width"], student.get_embedding_dimension()
-    terms = [f"distill.{term}" for term in config.weights_on_teacher_vectors()]
-    if terms and width != needed:
-        raise UserError(
-            f"the teacher's vectors are {width} wide, the student's {needed}: the term {' and '.join(terms)} needs the "
-            f"same width. Set {' and '.join(f'{term}=0' for term in terms)}, or take a teacher or a "
-            "distill.source_model of the other's width"
-        )
+    for term in config.weights_on_teacher_vectors():
+        if width != needed:
+            raise UserError(
+                f"the teacher's vectors are {width} wide, the student's {needed}: the term distill.{term} needs the "
+                f"same width. Set distill.{term}=0, or take a teacher or a distill.source_model of the other's width"
+            )
 
 
 def _report(step: int, folder: Path | None) -> None:

@@ -16,7 +16,7 @@ from pipelines.storage.lineage import code, engine
 from schemas import Triplets
 from tests.scored_versions import scored_rows
 
-RUN = {"engine": engine(), "code": code(), "vectors": None}
+RUN = {"engine": engine().model_dump(), "code": code().model_dump(), "vectors": None}
 
 
 def write_table(root: Path) -> Tables:

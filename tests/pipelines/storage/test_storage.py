@@ -9,7 +9,17 @@ from deltalake import DeltaTable
 
 from pipelines.stage.config import Config
 from pipelines.stage.errors import UserError
-from pipelines.storage import Lineage, Tables, TableVersion, VersionMoved, commit, new_version, replace_rows
+from pipelines.storage import (
+    Invocation,
+    Lineage,
+    Tables,
+    TableVersion,
+    VersionMoved,
+    commit,
+    new_version,
+    replace_rows,
+)
+from pipelines.storage.commits import IngestedFile, IntakeResult
 from pipelines.storage.tables import bucket_ranges
 from pipelines.storage.writing import InvalidRows
 from schemas import TABLES, CuratedTriplets, Evaluations, Triplets
@@ -137,18 +147,14 @@ def test_a_commit_says_where_it_came_from(tables):
     first = append(tables, 0, 1)
     with new_version(tables, Triplets, Lineage("mine", [first], Settings(size=3), note="why")) as writer:
         writer.write(triplets(1, 1))
-        writer.result["counts"] = {"rows": 1}
+        writer.result = IntakeResult(ingested_files=(IngestedFile(path="a.csv", rows=1),))
 
-    told = writer.version.metadata()
-    assert told["inputs"] == [first.identity()]
-    assert (told["stage"], told["config"], told["note"], told["result"]) == (
-        "mine",
-        {"size": 3},
-        "why",
-        {"counts": {"rows": 1}},
-    )
-    assert told["engine"]["libraries"]["deltalake"]
-    assert told["code"]["sources_digest"]
+    commit = writer.version.commit
+    assert [one.model_dump() for one in commit.inputs] == [first.identity()]
+    assert (commit.stage, commit.config, commit.note) == ("mine", {"size": 3}, "why")
+    assert commit.reports(IntakeResult) == writer.result
+    assert commit.engine.libraries["deltalake"]
+    assert commit.code.sources_digest
 
 
 def test_a_root_made_anew_is_another_table(tmp_path):
@@ -162,11 +168,13 @@ def test_a_root_made_anew_is_another_table(tmp_path):
 
 
 def test_a_commit_without_rows_is_a_version_of_its_own(tables):
+    result = IntakeResult(ingested_files=(IngestedFile(path="a.csv"),))
     version = append(tables, 0, 2)
 
-    completed = commit(tables, Triplets, [], LINEAGE.metadata({"complete": True}), mode="append", expected=version)
+    record = LINEAGE.commit(Invocation(), result)
+    completed = commit(tables, Triplets, [], record, mode="append", expected=version)
 
-    assert completed.metadata()["result"] == {"complete": True}
+    assert completed.commit.result == result
     assert completed.num_rows() == 2
 
 

@@ -1,0 +1,206 @@
+"""What a commit says about the version it made, typed: stage, inputs, config, code, engine, and the stage's result.
+
+A `Commit` is read through `TableVersion.commit` alone. Every field has a default, so older commits load; what a newer
+one says besides is passed over. A commit without our record is someone else's (Spark's OPTIMIZE, a repair by
+delta-rs): its stage is "", its `operation` says what it did.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, SerializeAsAny, ValidationError, ValidationInfo, field_validator
+
+LINEAGE = "lineage"
+"""The key of the commit's custom metadata under which the record stands as one JSON text."""
+
+KEEP_ROWS = {"OPTIMIZE", "REORG", "VACUUM START", "VACUUM END", "COMPUTE STATS", "CLUSTER BY", "UPGRADE PROTOCOL"}
+KEEP_ROWS |= {"SET TBLPROPERTIES", "UNSET TBLPROPERTIES", "ADD COLUMN", "ADD COLUMNS", "ADD FEATURE"}
+"""Delta operations after which a version holds the rows of the one before."""
+
+
+class Record(BaseModel):
+    """Frozen; unknown fields are those of a newer commit."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Input(Record):
+    """A version that was read: see TableVersion.identity."""
+
+    version: str = ""
+    table_id: str = ""
+    digest: str = ""
+
+
+class Code(Record):
+    """Which sources ran."""
+
+    commit: str = ""
+    is_dirty: bool | None = None
+    sources_digest: str = ""
+
+
+class Engine(Record):
+    """What could change a float: library versions, Python and the kind of machine."""
+
+    python: str = ""
+    machine: str = ""
+    system: str = ""
+    processor: str = ""
+    libraries: dict[str, str] = {}
+
+
+class IngestedFile(Record):
+    """A row of ingested_files."""
+
+    path: str = ""
+    sha256: str = ""
+    source: str = ""
+    licence: str | None = None
+    columns: str = ""
+    rows: int = 0
+    quarantined: int = 0
+    triplets: int = 0
+    duplicates: int = 0
+
+
+class IntakeResult(Record):
+    """Of ingest and mine, in the triplets table: the files that the rows came from."""
+
+    ingested_files: tuple[IngestedFile, ...] = ()
+
+
+class ScoringEngine(Record):
+    """What computed scores: the kind of device and the libraries that compute on it."""
+
+    device: str = ""
+    libraries: dict[str, str] = {}
+
+
+class Completion(Record):
+    """That a teacher has scored all rows of a share of a triplets version's queries."""
+
+    teacher: str = ""  # name@12hex
+    teacher_kind: str = ""
+    triplets: str = ""
+    triplets_table_id: str = ""
+    share: float = 1.0
+    rows: int = 0
+
+
+class ScoringResult(Record):
+    """Of score: a group of chunks, or the completion."""
+
+    teacher: str = ""
+    engine: ScoringEngine = ScoringEngine()
+    rows: int = 0
+    errors: int = 0
+    complete: Completion | None = None
+
+
+class OutcomeCount(Record):
+    """Rows of a source with one outcome: kept, corrected or dropped, and the correction or reason."""
+
+    source: str = ""
+    outcome: str = ""
+    reason: str = ""
+    rows: int = 0
+
+
+class CurationResult(Record):
+    """Of curate, equal in dropped_triplets and curated_triplets."""
+
+    curation: str = ""  # 12 hex digits over inputs, config and teacher
+    teacher: str = ""
+    teacher_kind: str = ""
+    evaluation_sets: tuple[str, ...] = ()
+    counts: tuple[OutcomeCount, ...] = ()
+
+
+class TrainingResult(Record):
+    """Of distill."""
+
+    model: str = ""
+    training_data: dict[str, Any] = {}
+
+
+class EvaluationResult(Record):
+    """Of evaluate."""
+
+    systems: dict[str, str] = {}  # model_id -> student, untrained, teacher or bm25
+    not_measured: dict[str, str] = {}  # system -> why
+    sizes: dict[str, dict[str, int]] = {}  # data set -> queries, passages
+    overlap: tuple[dict[str, Any], ...] = ()
+
+
+class ColumnsAdded(Record):
+    """Of a commit that widens an older table before rows are added to it."""
+
+    columns: tuple[str, ...] = ()
+
+
+RESULTS: dict[str, type[Record]] = {
+    "ingest": IntakeResult,
+    "mine": IntakeResult,
+    "score": ScoringResult,
+    "curate": CurationResult,
+    "distill": TrainingResult,
+    "evaluate": EvaluationResult,
+    "add columns": ColumnsAdded,
+}
+"""Stage -> what its commits report."""
+
+NO_RESULT = Record()
+
+Result = TypeVar("Result", bound=Record)
+
+
+class Commit(Record):
+    """One commit's record."""
+
+    stage: str = ""  # "": not written by this system
+    operation: str = ""  # Delta's own name for it, from the log
+    inputs: tuple[Input, ...] = ()
+    config: dict[str, Any] = {}
+    config_fingerprint: str = ""
+    recipe: dict[str, Any] | None = None
+    note: str = ""
+    code: Code = Code()
+    engine: Engine = Engine()
+    user: str = ""
+    ray_job: str = ""
+    result: SerializeAsAny[Record] = NO_RESULT
+
+    @field_validator("result", mode="before")
+    @classmethod
+    def _as_its_stage_reports(cls, value: Any, info: ValidationInfo) -> Any:
+        return (
+            RESULTS.get(info.data.get("stage", ""), Record).model_validate(value) if isinstance(value, dict) else value
+        )
+
+    @classmethod
+    def of_log(cls, entry: Mapping[str, Any]) -> "Commit":
+        """From an entry of a Delta table's history; a record that is not ours is as good as none."""
+        operation = str(entry.get("operation", ""))
+        try:
+            return cls.model_validate({**json.loads(entry.get(LINEAGE, "{}")), "operation": operation})
+        except (ValueError, TypeError, ValidationError):
+            return cls(operation=operation)
+
+    def custom_metadata(self) -> dict[str, str]:
+        """As it is written."""
+        return {LINEAGE: json.dumps(self.model_dump(mode="json", exclude={"operation"}), ensure_ascii=False)}
+
+    def reports(self, kind: type[Result]) -> Result | None:
+        """The result if it is of this kind."""
+        return self.result if isinstance(self.result, kind) else None
+
+    @property
+    def is_ours(self) -> bool:
+        return bool(self.stage)
+
+    @property
+    def keeps_rows(self) -> bool:
+        """Whether the version holds the rows of the one before it, arranged otherwise."""
+        return self.stage == "add columns" or (not self.is_ours and self.operation in KEEP_ROWS)

@@ -1,0 +1,60 @@
+"""The models with their figures; SQL itself is asked through the command line in tests/jobs/test_command_line.py."""
+
+import polars as pl
+import pytest
+
+from pipelines.inspection.queries import leaderboard
+from pipelines.stage.config import Config
+from pipelines.storage import Lineage, Tables, new_version
+from schemas import Evaluations, Models
+
+
+@pytest.fixture
+def tables(tmp_path):
+    """Two models: `a` with figures at two dimensions, `b` without any."""
+    root = Tables.at(str(tmp_path / "tables"))
+    described = {
+        "uri": "",
+        "curated_version": "curated_triplets@1",
+        "vectors_version": None,
+        "recipe": "{}",
+        "code": "{}",
+    }
+    described |= {"config_fingerprint": "0" * 12, "engine": "{}", "seconds": 2.0, "steps": 9, "parents": []}
+    rows = [
+        described | {"model_id": f"{name}@{'0' * 12}", "name": name, "weights_sha256": "0" * 64} for name in ("b", "a")
+    ]
+    with new_version(root, Models, Lineage("distill", [], Config())) as models:
+        models.write(pl.DataFrame(rows, schema=Models.polars_schema()))
+    return root
+
+
+def evaluated(tables, *rows):
+    values = [(f"a@{'0' * 12}", "pets", *row) for row in rows]
+    with new_version(tables, Evaluations, Lineage("evaluate", [], Config())) as evaluations:
+        evaluations.write(pl.DataFrame(values, schema=Evaluations.polars_schema(), orient="row"))
+
+
+def test_each_model_has_its_mean_ndcg_per_dimension_widest_first_and_none_is_left_out(tables):
+    evaluated(
+        tables,
+        ("q1", 8, "nDCG@10", 0.25),
+        ("q2", 8, "nDCG@10", 0.5),
+        ("q1", 32, "nDCG@10", 1.0),
+        ("q1", 32, "R@100", 0.0),
+    )
+
+    shown = leaderboard(tables).select("model_id", "data_set", "dimension", "nDCG@10").rows()
+
+    assert shown == [
+        (f"a@{'0' * 12}", "pets", 32, 1.0),
+        (f"a@{'0' * 12}", "pets", 8, 0.375),
+        (f"b@{'0' * 12}", None, None, None),
+    ]
+
+
+def test_before_any_evaluation_the_models_stand_alone(tables):
+    shown = leaderboard(tables)
+
+    assert sorted(shown["model_id"]) == [f"a@{'0' * 12}", f"b@{'0' * 12}"]
+    assert "nDCG@10" not in shown.columns
