@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 JsonOption = Annotated[bool, Parameter("--json", help="print the result as JSON")]
 BeirOption = Annotated[list[str] | None, Parameter("--beir", consume_multiple=1, help="BEIR folders to evaluate on")]
-MOST_COLUMNS_IN_TABLE = 10
 
 
 @Parameter(name="*")
@@ -112,27 +111,7 @@ def print_versions(versions: "list[TableVersion]", as_json: bool = False, file: 
 
 def print_frame(frame: "pl.DataFrame", as_json: bool = False, file: TextIO | None = None) -> None:
     """All rows of a frame as a plain table, one value a line where it has many columns, or as JSON rows."""
-    import polars as pl
+    from pipelines.stage.render import frame_lines
 
-    if as_json:
-        print(frame.write_json(), file=file)
-        return
-    if frame.width > MOST_COLUMNS_IN_TABLE:
-        for number, row in enumerate(frame.iter_rows(named=True), 1):
-            print(f"-- row {number}", file=file)
-            for name, value in row.items():
-                text = " ".join(str(value).split())
-                print(f"{name:<24} {text if len(text) <= 120 else text[:119] + '…'}", file=file)
-        return
-    with pl.Config(
-        tbl_rows=-1,
-        tbl_cols=-1,
-        tbl_width_chars=200,
-        fmt_str_lengths=80,
-        fmt_table_cell_list_len=-1,
-        tbl_hide_dataframe_shape=True,
-        tbl_hide_column_data_types=True,
-        tbl_formatting="ASCII_MARKDOWN",
-        thousands_separator=",",
-    ):
-        print(frame, file=file)
+    for line in [frame.write_json()] if as_json else frame_lines(frame):
+        print(line, file=file)

@@ -100,8 +100,7 @@ def _is_publication(filesystem: fs.FileSystem, path: str) -> bool:
     if filesystem.get_file_info(path).type != fs.FileType.File:
         return False
     with filesystem.open_input_file(path) as file:
-        content = file.read()
-    return f'"format": "{FORMAT}"'.encode() in content[:200]
+        return f'"format": "{FORMAT}"'.encode() in file.read(200)
 
 
 def _upload(folder: Path, target: Tables) -> str:

@@ -1,5 +1,6 @@
 """Evaluating a tiny student from real tables: every system, the rows that are written, and what is refused."""
 
+import gc
 import json
 import shutil
 from pathlib import Path
@@ -13,6 +14,7 @@ from pipelines import curate, evaluate
 from pipelines.checkpoints.weights import weights_sha256
 from pipelines.curate import CurateConfig
 from pipelines.evaluate import EvaluateConfig
+from pipelines.evaluation.systems import NotMeasured, System, find_student, systems
 from pipelines.stage.errors import UserError
 from pipelines.storage import Lineage, Tables, new_version
 from pipelines.storage.commits import ScoringResult
@@ -167,6 +169,33 @@ def test_a_teacher_that_is_gone_is_told_and_left_out(tmp_path, capsys):
     assert "teacher" not in done.summary["system"].to_list()
     assert "teacher: not measured:" in done.text()
     assert "teacher is not measured" in capsys.readouterr().err
+
+
+def test_one_model_beside_the_student_is_in_memory_at_a_time(cross):
+    def num_models() -> int:
+        gc.collect()
+        return sum(type(one) is SentenceTransformer for one in gc.get_objects())
+
+    alive = {}
+    student = find_student(cross, "small")
+    without_others = num_models()
+    for system in systems(student, [], compare_with=("untrained", "teacher"), rerank_depth=10, batch_size=4):
+        alive[system.role] = num_models() - without_others
+        del system
+
+    assert alive == {"student": 0, "untrained": 1, "teacher": 0}  # the teacher is a cross-encoder
+
+
+def test_a_system_that_cannot_be_loaded_comes_as_not_measured_in_its_place(tmp_path):
+    student = find_student(make_root(tmp_path), "small")
+    shutil.rmtree(tmp_path / "source")
+    compare_with = ("bm25", "teacher", "untrained")
+
+    found = list(systems(student, [], compare_with=compare_with, rerank_depth=10, batch_size=4))
+
+    assert [one.role for one in found] == ["student", "untrained", "teacher", "bm25"]
+    assert [type(one) for one in found] == [System, NotMeasured, System, System]
+    assert "source" in found[1].reason
 
 
 def test_another_teacher_in_the_same_place_is_not_taken_for_it(tmp_path):

@@ -14,7 +14,6 @@ from sentence_transformers import SentenceTransformer
 from pipelines import publish
 from pipelines.checkpoints.weights import weights_sha256
 from pipelines.publication.manifest import lock_file
-from pipelines.publication.model_card import table
 from pipelines.stage.config import Config
 from pipelines.stage.errors import UserError
 from pipelines.storage import Lineage, Tables, TableVersion, new_version
@@ -297,7 +296,3 @@ def test_manifest_carries_the_lock_file_as_it_is(tmp_path):
         "text": "polars==2.1.0\n",
     }
     assert lock_file(tmp_path / "none") is None
-
-
-def test_no_text_of_the_data_becomes_markup_in_a_table():
-    assert table(["source"], [["<img src=x>|`a`\nb"]]).splitlines()[-1] == "| &lt;img src=x&gt;\\|\\`a\\` b |"
