@@ -49,10 +49,10 @@ def build_token_cache(
     """
     if not (folder / SUMMARY).exists():
         folder.mkdir(parents=True, exist_ok=True)
-        tokenise = _Tokeniser(tokenizer, max_tokens, {"query": query_prompt, "passage": passage_prompt})
+        prompts = {"query": query_prompt, "passage": passage_prompt}
         with ExitStack() as stack:
             files = {name: stack.enter_context((folder / name).open("wb")) for name in ARRAYS}
-            builder = _Builder(files, tokenise)
+            builder = _Builder(files, tokenizer, max_tokens, prompts)
             for rows in _training_rows(curated):
                 builder.add(rows)
         if not builder.summary["triplets"]:
@@ -70,27 +70,19 @@ def _training_rows(curated: TableVersion) -> Iterator[pl.DataFrame]:
             yield rows
 
 
-class _Tokeniser:
-    """Texts to token ids, each cut at `max_tokens`, its kind's prompt before it."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_tokens: int, prompts: dict[str, str]) -> None:
-        self._tokenizer, self._max_tokens, self._prompts = tokenizer, max_tokens, prompts
-
-    def __call__(self, texts: pl.DataFrame) -> tuple[list[list[int]], int]:
-        """Token ids of each row's `text`, and how many of them were cut."""
-        prompted = [self._prompts[kind] + text for kind, text in texts.select("kind", "text").iter_rows()]
-        encodings = self._tokenizer(prompted, truncation=True, max_length=self._max_tokens).encodings
-        assert encodings is not None, "transformers 5 has fast tokenizers only"
-        return [encoding.ids for encoding in encodings], sum(bool(encoding.overflowing) for encoding in encodings)
-
-
 class _Builder:
     """Appends the rows of whole queries to the cache's files; `texts` numbers all texts so far."""
 
-    def __init__(self, files: Mapping[str, BinaryIO], tokenise: _Tokeniser) -> None:
+    def __init__(
+        self,
+        files: Mapping[str, BinaryIO],
+        tokenizer: PreTrainedTokenizerBase,
+        max_tokens: int,
+        prompts: Mapping[str, str],
+    ) -> None:
+        self._files, self._tokenizer, self._max_tokens, self._prompts = files, tokenizer, max_tokens, prompts
         self.texts = pl.DataFrame(schema={"kind": KIND, "text_id": pl.UInt128, "number": pl.UInt32})
         self.summary = {"groups": 0, "triplets": 0, "texts": 0, "tokens": 0, "texts_cut": 0}
-        self._files, self._tokenise = files, tokenise
 
     def add(self, rows: pl.DataFrame) -> None:
         """Write the groups of these rows, and the tokens of the texts that no earlier row had."""
@@ -115,13 +107,16 @@ class _Builder:
         return of_mentions["number"], new
 
     def _write_tokens(self, texts: pl.DataFrame) -> None:
-        token_ids, num_cut = self._tokenise(texts)
-        lengths = [len(ids) for ids in token_ids]
-        self._write("token_ids", np.concatenate(token_ids))
+        """The token ids of each text, its kind's prompt before it."""
+        prompted = [self._prompts[kind] + text for kind, text in texts.select("kind", "text").iter_rows()]
+        encodings = self._tokenizer(prompted, truncation=True, max_length=self._max_tokens).encodings
+        assert encodings is not None, "transformers 5 has fast tokenizers only"
+        lengths = [len(encoding.ids) for encoding in encodings]
+        self._write("token_ids", np.concatenate([encoding.ids for encoding in encodings]))
         self._write("text_tokens", np.array(lengths))
         self.summary["texts"] += len(lengths)
         self.summary["tokens"] += sum(lengths)
-        self.summary["texts_cut"] += num_cut
+        self.summary["texts_cut"] += sum(bool(encoding.overflowing) for encoding in encodings)
 
     def _write(self, name: str, values: Array) -> None:
         self._files[name].write(np.ascontiguousarray(values, dtype=ARRAYS[name]).tobytes())

@@ -4,19 +4,13 @@ A term is a class here, whose first field is its weight and has the term's name;
 computes it; and its line in registry.py.
 """
 
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from pipelines.stage.config import Config
 
-
-@dataclass(frozen=True)
-class TermWeight:
-    """Marks a field as a term's weight, and says what the term needs beside the triplets and their scores."""
-
-    needs_teacher_vectors: bool = False
+WEIGHT, LEARNS_FROM_VECTORS = "a term's weight", "of a term that learns from the teacher's vectors"  # marks of fields
 
 
 class TermConfig(Config):
@@ -29,7 +23,7 @@ class TermConfig(Config):
 class MarginMseConfig(TermConfig):
     """Of margin_mse.py."""
 
-    margin_mse: Annotated[float, TermWeight()] = Field(1.0, ge=0)
+    margin_mse: Annotated[float, WEIGHT] = Field(1.0, ge=0)
     """Weight of MarginMSE, the mean over the step's triplets; 0 is off."""
     margin_target: Literal["relevance_margin", "score_margin"] = "relevance_margin"
     """The teacher's margin between positive and negative: of its relevances (-1..1), or of its raw scores."""
@@ -41,7 +35,7 @@ class MarginMseConfig(TermConfig):
 class InfoNceConfig(TermConfig):
     """Of info_nce.py."""
 
-    info_nce: Annotated[float, TermWeight()] = Field(0.0, ge=0)
+    info_nce: Annotated[float, WEIGHT] = Field(0.0, ge=0)
     """Weight of InfoNCE, the mean over the step's queries, against every passage of the step on all ranks; 0 is off."""
     temperature: float = Field(0.05, gt=0)
     """InfoNCE divides cosines by it."""
@@ -50,7 +44,7 @@ class InfoNceConfig(TermConfig):
 class VectorsConfig(TermConfig):
     """Of vectors.py."""
 
-    vectors: Annotated[float, TermWeight(needs_teacher_vectors=True)] = Field(0.0, ge=0)
+    vectors: Annotated[float, WEIGHT, LEARNS_FROM_VECTORS] = Field(0.0, ge=0)
     """Weight of the regression to a bi-encoder teacher's vectors, the mean over the step's texts; 0 is off."""
     vectors_distance: Literal["l2", "cosine"] = "l2"
     """Squared L2 distance of unit vectors, or 1 - cosine, which is half of it."""
@@ -68,21 +62,10 @@ class ObjectiveConfig(VectorsConfig, InfoNceConfig, MarginMseConfig):
             raise ValueError(f"the weights of {', '.join(self.weights())} are all 0, expected at least one above 0")
         return self
 
-    def weights(self) -> dict[str, float]:
-        """Each term's weight, those that are off included."""
-        return {term: getattr(self, term) for term in _terms(type(self))}
+    def weights(self, mark: str = WEIGHT) -> dict[str, float]:
+        """The weight of each term whose field is so marked, those that are off included."""
+        return {name: getattr(self, name) for name, field in type(self).model_fields.items() if mark in field.metadata}
 
     def weights_on_teacher_vectors(self) -> dict[str, float]:
         """The weights of the terms that are on and learn from the teacher's vectors."""
-        needing = {term for term, mark in _terms(type(self)).items() if mark.needs_teacher_vectors}
-        return {term: weight for term, weight in self.weights().items() if weight and term in needing}
-
-
-def _terms(config: type[ObjectiveConfig]) -> dict[str, TermWeight]:
-    """The terms by name, with what their weights' fields say of them."""
-    return {
-        name: mark
-        for name, field in config.model_fields.items()
-        for mark in field.metadata
-        if isinstance(mark, TermWeight)
-    }
+        return {term: weight for term, weight in self.weights(LEARNS_FROM_VECTORS).items() if weight}

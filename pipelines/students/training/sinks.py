@@ -6,14 +6,12 @@ and its line in the list of sinks in on_ray.py.
 
 import json
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from pipelines.checkpoints.run_folder import METRICS
-
-PRINT_EVERY_S = 5.0
+from pipelines.stage.progress import Progress
 
 Line = dict[str, Any]
 """What a step says of itself: step, epoch, loss, each term, learning_rate, grad_norm, sizes, triplets_per_s."""
@@ -60,28 +58,18 @@ class ProgressLines(Sink):
     """Lines for the user: step, loss, speed, and the time to go at the speed of this run so far."""
 
     def __init__(self, print_line: Callable[[str], object]) -> None:
-        self._print_line = print_line
-        self._first: tuple[int, float] | None = None
-        self._triplets = 0
-        self._printed_at = 0.0
+        self._print_line, self._is_warm = print_line, False
 
     def start(self, step: int, num_steps: int, resume_from: Path | None) -> None:
-        self._num_steps = num_steps
         if 0 < step < num_steps:
             self._print_line(f"distill: goes on after step {step:,} of {num_steps:,}, the last checkpoint")
+        said = "{stage}: step {done:,} of {total:,}"
+        self._progress = Progress("distill", "steps", done=step + 1, total=num_steps, said=said, rated_in="triplets",
+                                  tell=self._print_line)  # fmt: skip
 
     def step(self, line: Line) -> None:
-        now = time.monotonic()
-        if self._first is None:
-            self._first = (line["step"], now)  # the first step pays for warming up: it is no measure
-            return
-        self._triplets += line["triplets"]
-        num_left = self._num_steps - line["step"] - 1
-        if now - self._printed_at >= PRINT_EVERY_S or not num_left:
-            self._printed_at = now
-            elapsed = now - self._first[1]
-            to_go = int(elapsed / (line["step"] - self._first[0]) * num_left)
-            self._print_line(
-                f"distill: step {line['step'] + 1:,} of {self._num_steps:,}, loss {line['loss']:.4g}, "
-                f"{self._triplets / elapsed:,.0f} triplets/s, {to_go // 60}:{to_go % 60:02d} min to go"
-            )
+        if self._is_warm:
+            self._progress.advance(1, rated=line["triplets"], suffix=f", loss {line['loss']:.4g}")
+        else:
+            self._progress.start()  # the first step pays for warming up: it is no measure
+            self._is_warm = True
