@@ -11,11 +11,11 @@ from torch import Tensor
 
 from pipelines.students.objective.config import InfoNceConfig
 from pipelines.students.objective.matryoshka import cosine_matrices, rows_at
-from pipelines.students.objective.step import Step, TermValues
+from pipelines.students.objective.step import Step
 
 
-def of_step(step: Step, config: InfoNceConfig) -> TermValues:
-    """One value per query of the step, against all passages of the step, divided by the step's queries."""
+def of_step(step: Step, config: InfoNceConfig) -> Tensor:
+    """The mean over the step's queries, each against all passages of the step, summed over dimensions."""
     batch = step.batch
     queries, query_of = np.unique(batch.query, return_inverse=True)
     passages, passage_of = np.unique(np.concatenate([batch.positive, batch.negative]), return_inverse=True)
@@ -28,7 +28,7 @@ def of_step(step: Step, config: InfoNceConfig) -> TermValues:
         dimensions=config.dimensions,
         temperature=config.temperature,
     )
-    return TermValues(values_KQ, len(queries))
+    return values_KQ.sum() / len(queries)
 
 
 def info_nce(

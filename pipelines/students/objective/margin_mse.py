@@ -11,11 +11,11 @@ from torch import Tensor
 from pipelines.students.data.token_cache import TARGETS
 from pipelines.students.objective.config import MarginMseConfig
 from pipelines.students.objective.matryoshka import cosines_at
-from pipelines.students.objective.step import Step, TermValues
+from pipelines.students.objective.step import Step
 
 
-def of_step(step: Step, config: MarginMseConfig) -> TermValues:
-    """One value per triplet, divided by the step's triplets."""
+def of_step(step: Step, config: MarginMseConfig) -> Tensor:
+    """The mean over the step's triplets, summed over dimensions."""
     kind = config.margin_target.removesuffix("_margin")
     positive, negative = (step.targets[:, TARGETS.index(f"{side}_{kind}")] for side in ("positive", "negative"))
     values_KB = margin_mse(
@@ -27,7 +27,7 @@ def of_step(step: Step, config: MarginMseConfig) -> TermValues:
         dimensions=config.dimensions,
         scale=config.margin_scale,
     )
-    return TermValues(values_KB, len(step.batch.triplets))
+    return values_KB.sum() / len(step.batch.triplets)
 
 
 def margin_mse(

@@ -1,6 +1,7 @@
 """The objective of one step: every term that is on, by name, and their weighted sum.
 
-A new term is its fields in config.py, a module like margin_mse.py, and a line in TERMS.
+A new term is its fields in config.py, a module like margin_mse.py, and a line in TERMS. A term's value is a mean over
+the whole step, by a count that is the same for any number of ranks: its own, of triplets, queries or texts.
 """
 
 from collections.abc import Callable
@@ -10,9 +11,9 @@ from torch import Tensor
 
 from pipelines.students.objective import info_nce, margin_mse, vectors
 from pipelines.students.objective.config import ObjectiveConfig
-from pipelines.students.objective.step import Step, TermValues
+from pipelines.students.objective.step import Step
 
-TERMS: dict[str, Callable[[Step, ObjectiveConfig], TermValues]] = {
+TERMS: dict[str, Callable[[Step, ObjectiveConfig], Tensor]] = {
     "margin_mse": margin_mse.of_step,
     "info_nce": info_nce.of_step,
     "vectors": vectors.of_step,
@@ -20,11 +21,7 @@ TERMS: dict[str, Callable[[Step, ObjectiveConfig], TermValues]] = {
 
 
 def step_loss(step: Step, config: ObjectiveConfig) -> tuple[Tensor, dict[str, Tensor]]:
-    """The weighted sum of the terms that are on, and the mean of each of them before its weight."""
+    """The weighted sum of the terms that are on, and each of them before its weight."""
     weights = {term: weight for term, weight in config.weights().items() if weight}
-    means = {term: _mean(TERMS[term](step, config)) for term in weights}
-    return torch.stack([weights[term] * mean for term, mean in means.items()]).sum(), means
-
-
-def _mean(term: TermValues) -> Tensor:
-    return term.values.sum() / term.normaliser
+    terms = {term: TERMS[term](step, config) for term in weights}
+    return torch.stack([weights[term] * value for term, value in terms.items()]).sum(), terms

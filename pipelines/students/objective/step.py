@@ -1,4 +1,4 @@
-"""What a loss term is given of one training step, and what it gives back.
+"""What a loss term is given of one training step.
 
 The embeddings are those of all unique texts of the step, of every rank: each rank computes the whole step's loss, so a
 term's mean is over the step's pairs, queries or texts whatever the number of ranks.
@@ -28,10 +28,3 @@ class Step(NamedTuple):
     def on_device(self, rows: Ints) -> Tensor:
         """Some rows of `batch.texts`, where the embeddings are."""
         return torch.as_tensor(rows, device=self.embeddings_TD.device)
-
-
-class TermValues(NamedTuple):
-    """What a term says of a step: its mean is the values' sum over dimensions and columns, divided by `normaliser`."""
-
-    values: Tensor  # (K, pairs or queries or texts)
-    normaliser: int  # how many pairs, queries or texts the whole step has, on all ranks

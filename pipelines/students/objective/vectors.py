@@ -10,16 +10,16 @@ from torch import Tensor
 
 from pipelines.students.objective.config import VectorsConfig
 from pipelines.students.objective.matryoshka import cosines_of_rows
-from pipelines.students.objective.step import Step, TermValues
+from pipelines.students.objective.step import Step
 
 
-def of_step(step: Step, config: VectorsConfig) -> TermValues:
-    """One value per text, query or passage, divided by the step's texts."""
+def of_step(step: Step, config: VectorsConfig) -> Tensor:
+    """The mean over the step's texts, queries and passages, summed over dimensions."""
     assert step.teacher_TD is not None, "the term `vectors` needs the teacher's vectors in the token cache"
     values_KT = vector_regression(
         step.embeddings_TD, step.teacher_TD, dimensions=config.dimensions, distance=config.vectors_distance
     )
-    return TermValues(values_KT, len(step.batch.texts))
+    return values_KT.sum() / len(step.batch.texts)
 
 
 def vector_regression(

@@ -72,7 +72,7 @@ def train_student(
         sinks: what hears of every step; those of rank 0 are told.
     """
     with reproducible(config.threads_per_worker, device):
-        trainer = _Trainer(student, cache, config, folder, device, sinks)
+        trainer = _Trainer(RankEncoder(student, cache, config, device), cache, config, folder, sinks)
         trainer.start(resume_from)
         try:
             trainer.run(on_checkpoint)
@@ -103,20 +103,13 @@ class _Trainer:
     """The state of one rank: student, optimizer, step."""
 
     def __init__(
-        self,
-        student: SentenceTransformer,
-        cache: TokenCache,
-        config: TrainingConfig,
-        folder: Path,
-        device: torch.device,
-        sinks: Sequence[Sink],
+        self, encoder: RankEncoder, cache: TokenCache, config: TrainingConfig, folder: Path, sinks: Sequence[Sink]
     ) -> None:
-        self.config, self.cache, self.folder, self.device = config, cache, folder, device
-        self.step, self.seconds = 0, 0.0
-        self.encoder = RankEncoder(student, cache, config, device)
-        self.optimizer = Optimizer(self.encoder.module, config, device, is_fp16=self.encoder.dtype == torch.float16)
+        self.encoder, self.cache, self.config, self.folder = encoder, cache, config, folder
+        self.sinks = sinks if encoder.rank == 0 else []
+        self.device, self.step, self.seconds = encoder.device, 0, 0.0
+        self.optimizer = Optimizer(encoder.module, config, encoder.device, is_fp16=encoder.dtype == torch.float16)
         self.schedule = Schedule(cache, config)
-        self.sinks = sinks if self.encoder.rank == 0 else []
 
     def start(self, resume_from: Path | None) -> None:
         """From the beginning or from a checkpoint."""
@@ -201,8 +194,8 @@ class _Trainer:
         if self.config.weights_on_teacher_vectors():
             teacher_TD = torch.as_tensor(arrays["vectors"][batch.texts], device=self.device)
         step = Step(embeddings_TD, batch, arrays["targets"][batch.triplets], teacher_TD)
-        loss, means = step_loss(step, self.config)
-        terms = {term: mean.item() for term, mean in means.items()}
+        loss, values = step_loss(step, self.config)
+        terms = {term: value.item() for term, value in values.items()}
         if not math.isfinite(loss.item()):
             raise NonFiniteLoss(
                 f"the loss of step {self.step} is {loss.item()} (terms: {terms}), expected a finite number; {ADVICE}"
