@@ -33,6 +33,7 @@ from pipelines.stage.errors import UserError
 from pipelines.storage import Lineage, TableVersion, new_version
 from pipelines.storage.commits import CurationResult, OutcomeCount
 from pipelines.storage.fingerprint import fingerprint_of
+from pipelines.teachers.config import KINDS
 from schemas import CuratedTriplets, DroppedTriplets, Triplets
 
 _ORDER = ["query_id", "triplet_id"]
@@ -70,7 +71,7 @@ class CurateConfig(Config):
 
     def thresholds(self, teacher_kind: str) -> Thresholds:
         """The thresholds in that kind of teacher's units."""
-        return {"cross_encoder": self.cross_encoder, "bi_encoder": self.bi_encoder}[teacher_kind]
+        return self.cross_encoder if KINDS[teacher_kind].unit == "logits" else self.bi_encoder
 
 
 class Curation(NamedTuple):

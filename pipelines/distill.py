@@ -20,8 +20,8 @@ import polars as pl
 from pyarrow import fs
 from pydantic import ValidationError
 
-from pipelines.checkpoints.run_folder import IDENTITY, METRICS, MODEL, RUN, UNTRAINED, WORK, Json, ModelFolder
-from pipelines.checkpoints.weights import weights_sha256
+from pipelines.checkpoints.name import weights_sha256
+from pipelines.checkpoints.run_folder import IDENTITY, METRICS, MODEL, RUN, UNTRAINED, WORK, Json, RunFolder
 from pipelines.stage.errors import UserError
 from pipelines.storage import Lineage, Tables, TableVersion, new_version
 from pipelines.storage.commits import TrainingResult
@@ -49,7 +49,7 @@ def run(
         UserError: the name belongs to another run or is being trained now, or the data cannot serve the config.
     """
     vectors = _needed_vectors(config, vectors)
-    folder = ModelFolder(curated.tables, name)
+    folder = RunFolder(curated.tables, name)
     identity = _identity(curated, config, vectors)
     with folder.lock():
         _update_record(folder)
@@ -116,7 +116,7 @@ def _identity(curated: TableVersion, config: DistillConfig, vectors: TableVersio
     }
 
 
-def _update_record(folder: ModelFolder) -> None:
+def _update_record(folder: RunFolder) -> None:
     """Write the identity that is recorded here as today's code would, for claim() to compare like with like.
 
     A field that has since got a default, or another spelling that DistillConfig still reads, makes no other run.
@@ -129,7 +129,7 @@ def _update_record(folder: ModelFolder) -> None:
                 folder.write(IDENTITY, recorded | {"config": meant})
 
 
-def _finished(folder: ModelFolder) -> Json | None:
+def _finished(folder: RunFolder) -> Json | None:
     """The run.json of a model that is here whole."""
     trained = folder.read(RUN)
     if trained is not None and not folder.holds(MODEL):
@@ -158,7 +158,7 @@ def _check_trainable(curated: TableVersion) -> None:
 
 
 def _row_of(
-    folder: ModelFolder,
+    folder: RunFolder,
     trained: Json,
     curated: TableVersion,
     config: DistillConfig,

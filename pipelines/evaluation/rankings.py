@@ -18,7 +18,7 @@ from pipelines.search.bm25 import Bm25Index
 from pipelines.search.encoders import Encoder, passage_blocks
 from pipelines.search.exact import search
 from pipelines.stage.progress import Progress
-from pipelines.teachers.cross_encoder import CrossEncoderTeacher
+from pipelines.teachers.teacher import Teacher
 
 Ranking = dict[str, list[str]]  # query id -> passage ids, best first
 Rankings = dict[int, Ranking]  # dimension -> ranking
@@ -42,7 +42,7 @@ def bm25_ranking(evaluation_set: EvaluationSet) -> Ranking:
     return _named(index.top(list(evaluation_set.queries.values()), DEPTH).positions, evaluation_set)
 
 
-def reranked(teacher: CrossEncoderTeacher, evaluation_set: EvaluationSet, first_stage: Ranking, depth: int) -> Ranking:
+def reranked(teacher: Teacher, evaluation_set: EvaluationSet, first_stage: Ranking, depth: int) -> Ranking:
     """The best `depth` passages of each query in the teacher's order, the others after them in the first stage's.
 
     A pair that the teacher cannot score comes after those it can.

@@ -6,14 +6,14 @@ recipe + picked layers -> the untrained student
 
 import json
 from collections.abc import Callable, Collection, Iterator, Sequence
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from sentence_transformers import SentenceTransformer
 
+from pipelines.checkpoints.find import find
+from pipelines.checkpoints.models_table import row_of_weights, rows_of_model
+from pipelines.checkpoints.name import weights_sha256
 from pipelines.checkpoints.run_folder import MODEL
-from pipelines.checkpoints.trained import row_of_weights, rows_of_model
-from pipelines.checkpoints.weights import weights_sha256
 from pipelines.curation.versions import curation_of
 from pipelines.evaluation.evaluation_sets import EvaluationSet, input_of
 from pipelines.evaluation.rankings import NO_VECTORS, Ranking, Rankings, bm25_ranking, dense_rankings, reranked
@@ -22,9 +22,8 @@ from pipelines.stage.errors import UserError
 from pipelines.storage import Tables, TableVersion
 from pipelines.storage.commits import ScoringResult
 from pipelines.students.initialise import initialise_student
-from pipelines.teachers import resolve
+from pipelines.teachers.bi_encoder import BiEncoderTeacher
 from pipelines.teachers.config import TeacherConfig, load_teacher
-from pipelines.teachers.cross_encoder import CrossEncoderTeacher
 
 Role = Literal["student", "untrained", "teacher", "bm25"]
 
@@ -53,9 +52,9 @@ class Student(NamedTuple):
 def find_student(tables: Tables, model: str) -> Student:
     """The model's folder and the row of the models table that describes exactly its weights."""
     rows = rows_of_model(tables, model)
-    folder = resolve(tables.path("models", rows["name"][0], MODEL))
-    row = row_of_weights(rows, weights_sha256(Path(folder)))
-    loaded = SentenceTransformer(folder, local_files_only=True)
+    folder = find(tables.path("models", rows["name"][0], MODEL))
+    row = row_of_weights(rows, weights_sha256(folder))
+    loaded = SentenceTransformer(str(folder), local_files_only=True)
     return Student(row, loaded, tables.parse(row["curated_version"]))
 
 
@@ -126,7 +125,7 @@ def _teacher(student: Student, bm25: dict[str, Ranking], rerank_depth: int) -> S
     teacher = load_teacher(TeacherConfig.part_of(runs[0].config))
     if teacher.name != name:
         raise UserError(f"the model there is now {teacher.name}, {student.trained_on} was made with {name}")
-    if isinstance(teacher, CrossEncoderTeacher):
+    if not isinstance(teacher, BiEncoderTeacher):
         return System("teacher", name, lambda one: {NO_VECTORS: reranked(teacher, one, bm25[one.name], rerank_depth)})
     width = teacher.dimension
     encoder = StoredVectors(teacher, student.trained_on.tables.latest("teacher_vectors"))

@@ -27,6 +27,7 @@ from pydantic import Field
 
 from pipelines.stage.config import Config
 from pipelines.stage.errors import UserError
+from pipelines.texts.encodable import has_lone_surrogate
 
 KNOWN_NAMES = {
     "query": ("query", "anchor"),
@@ -207,17 +208,6 @@ def text_problem(text: Any, max_text_chars: int) -> str | None:
     if len(text) > max_text_chars:
         return "too_long"
     return "has_lone_surrogate" if has_lone_surrogate(text) else None
-
-
-def has_lone_surrogate(text: str) -> bool:
-    """Whether a text has half a surrogate pair, which no UTF-8 file or table can hold."""
-    if text.isascii():
-        return False
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return True
-    return False
 
 
 def _label(role: str, column: str | None, value: Mapping[str, Any], reasons: list[str]) -> str | None:

@@ -23,7 +23,7 @@ from pipelines.teachers.config import TeacherConfig, load_teacher
 from schemas import ScoredTriplets, Table
 
 if TYPE_CHECKING:
-    from pipelines.teachers.config import Teacher
+    from pipelines.teachers.teacher import Teacher
 
 Row = dict[str, Any]
 

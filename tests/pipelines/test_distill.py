@@ -14,8 +14,8 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 from pipelines import distill
-from pipelines.checkpoints.run_folder import IDENTITY, LOCK, ModelFolder
-from pipelines.checkpoints.weights import weights_sha256
+from pipelines.checkpoints.name import weights_sha256
+from pipelines.checkpoints.run_folder import IDENTITY, LOCK, RunFolder
 from pipelines.distill import DistillConfig
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables
@@ -124,7 +124,7 @@ def test_a_model_begun_before_a_field_had_its_default_is_the_same_run(setting, t
     _, curated, vectors, config = setting
     shutil.copytree(setting[0].uri, tmp_path / "tables")
     tables = Tables.at(str(tmp_path / "tables"))
-    folder = ModelFolder(tables, "small")
+    folder = RunFolder(tables, "small")
     recorded = folder.read(IDENTITY)
     del recorded["config"]["freeze_embeddings"]
     folder.write(IDENTITY, recorded)
@@ -142,7 +142,7 @@ def test_a_model_begun_with_fields_of_another_version_is_refused_with_the_differ
     _, curated, vectors, config = setting
     shutil.copytree(setting[0].uri, tmp_path / "tables")
     tables = Tables.at(str(tmp_path / "tables"))
-    folder = ModelFolder(tables, "small")
+    folder = RunFolder(tables, "small")
     recorded = folder.read(IDENTITY)
     folder.write(IDENTITY, recorded | {"config": recorded["config"] | {"spread_out": 0.1}})
 
@@ -159,7 +159,7 @@ def test_a_model_begun_with_fields_of_another_version_is_refused_with_the_differ
 def test_a_name_whose_run_has_kept_nothing_is_free_for_another(setting, trained, tmp_path):
     _, curated, _, config = setting
     begun, begun_again = {"config": {"seed": 1}}, {"config": {"seed": 2}}
-    folder = ModelFolder(Tables.at(str(tmp_path)), "begun")
+    folder = RunFolder(Tables.at(str(tmp_path)), "begun")
     folder.claim(begun)
     Path(folder.path, "ray", "untrained").mkdir(parents=True)
 
@@ -208,7 +208,7 @@ def test_name_of_another_run_is_refused_with_what_differs(setting, trained):
 
 
 def test_name_that_is_being_trained_is_refused_and_a_dead_trainers_lock_taken_over(setting):
-    folder = ModelFolder(setting[0], "locked")
+    folder = RunFolder(setting[0], "locked")
     with folder.lock(), pytest.raises(UserError, match="being trained by another process"), folder.lock():
         pass
     folder.write(LOCK, {"pid": os.getpid(), "host": socket.gethostname(), "started": "1"})  # this pid, used before
@@ -272,7 +272,7 @@ def test_sigint_to_a_training_is_told_with_code_3_and_it_goes_on(ray_cluster, se
 
     assert training.wait() == 3, err
     assert "interrupted; the same command goes on from the last commit or checkpoint" in err
-    assert ModelFolder(tables, "stopped").read(LOCK) is None
+    assert RunFolder(tables, "stopped").read(LOCK) is None
 
 
 @pytest.mark.slow

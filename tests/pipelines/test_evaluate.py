@@ -11,7 +11,7 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 from pipelines import curate, evaluate
-from pipelines.checkpoints.weights import weights_sha256
+from pipelines.checkpoints.name import weights_sha256
 from pipelines.curate import CurateConfig
 from pipelines.evaluate import EvaluateConfig
 from pipelines.evaluation.systems import NotMeasured, System, find_student, systems
@@ -21,6 +21,7 @@ from pipelines.storage.commits import ScoringResult
 from pipelines.students.initialise import initialise_student
 from pipelines.teachers.config import TeacherConfig, name_teacher
 from schemas import Models, ScoredTriplets, Triplets
+from tests.rows import frame_of
 from tests.scored_versions import scored_rows
 from tests.tiny import WORDS, tiny_bi_encoder, tiny_cross_encoder, tiny_encoder
 
@@ -58,11 +59,9 @@ def distilled(tables: Tables, curated: str, source: str) -> None:
     model.save(str(folder), create_model_card=False)
     sha256 = weights_sha256(folder)
     row = {"model_id": f"small@{sha256[:12]}", "name": "small", "weights_sha256": sha256, "uri": str(folder),
-           "curated_version": curated, "vectors_version": None, "recipe": json.dumps({"source_model": source}),
-           "config_fingerprint": "0123456789ab", "code": "{}", "engine": "{}", "seconds": 1.0, "steps": 1,
-           "parents": ["source@0123456789ab"]}  # fmt: skip
+           "curated_version": curated, "recipe": json.dumps({"source_model": source})}  # fmt: skip
     with new_version(tables, Models, Lineage("distill", [tables.parse(curated)], QUICK)) as models:
-        models.write(pl.DataFrame([row], schema=Models.polars_schema()))
+        models.write(frame_of(Models, row))
 
 
 def beir_folder(folder: Path) -> str:

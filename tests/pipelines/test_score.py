@@ -13,15 +13,12 @@ import pytest
 
 from pipelines import score
 from pipelines.scoring.config import ScoreConfig
-from pipelines.scoring.pairs import ChunkScorer, Share, read_chunk, write_chunk
 from pipelines.stage.config import Config
 from pipelines.stage.errors import UserError
 from pipelines.storage import Lineage, Tables, TableVersion, new_version
-from pipelines.streaming.commits import Job, commit_group
-from pipelines.streaming.pipeline import Operators
 from pipelines.teachers.config import TeacherConfig, load_teacher, name_teacher
 from schemas import ScoredTriplets, Triplets
-from tests.scored_versions import scored_rows
+from tests.rows import frame_of
 from tests.tiny import WORDS, poison, tiny_bi_encoder, tiny_cross_encoder
 
 ROOT = Path(__file__).parents[2]
@@ -34,13 +31,16 @@ def text(seed: str, words: int = 6) -> str:
 def append_triplets(tables: Tables, first: int, count: int, negatives: int = 2) -> TableVersion:
     """Queries `first` to `first + count`, each with one positive and some negatives, which queries share."""
     rows = [
-        (text(f"q{n}", 4), text(f"p{n}"), 0.0, text(f"p{n + 1 + 7 * k}"), 0.0)
+        {"query": text(f"q{n}", 4), "positive": text(f"p{n}"), "negative": text(f"p{n + 1 + 7 * k}")}
         for n in range(first, first + count)
         for k in range(negatives)
     ]
-    frame = scored_rows(rows).select(Triplets.polars_schema().keys()).sort("query_id")
+    return write_triplets(tables, rows)
+
+
+def write_triplets(tables: Tables, rows: list[dict[str, str]]) -> TableVersion:
     with new_version(tables, Triplets, Lineage("ingest", [], Config())) as writer:
-        writer.write(frame)
+        writer.write(frame_of(Triplets, *rows).sort("query_id"))
     return writer.version
 
 
@@ -156,22 +156,10 @@ def test_an_engine_that_gives_other_scores_is_found_before_anything_is_scored(ra
     tables = Tables.at(str(tmp_path))
     triplets = append_triplets(tables, 0, 4)
     wrong = expected_scores(triplets, config).with_columns(pl.col("positive_score") + 0.5)
-    rows = (
-        triplets.scan()
-        .collect()
-        .join(wrong, on="triplet_id")
-        .with_columns(
-            teacher=pl.lit(name_teacher(config)),
-            positive_relevance=pl.lit(0.5, pl.Float32),
-            negative_relevance=pl.lit(0.5, pl.Float32),
-            positive_tokens_cut=pl.lit(0, pl.Int32),
-            negative_tokens_cut=pl.lit(0, pl.Int32),
-            scoring_error=pl.lit(None, pl.String),
-        )
-    )
+    rows = triplets.scan().collect().join(wrong, on="triplet_id").to_dicts()
     elsewhere = Lineage("score", [triplets], config, {"teacher": name_teacher(config), "engine": {"device": "abacus"}})
     with new_version(tables, ScoredTriplets, elsewhere) as existing:
-        existing.write(rows.select(ScoredTriplets.polars_schema().keys()))
+        existing.write(frame_of(ScoredTriplets, *rows, teacher=name_teacher(config)))
     grown = append_triplets(tables, 4, 4)
 
     with pytest.raises(UserError, match=r"scores up to 0\.5\d* away.*abacus"):
@@ -179,59 +167,19 @@ def test_an_engine_that_gives_other_scores_is_found_before_anything_is_scored(ra
     assert tables.latest("scored_triplets") == existing.version
 
 
-def job_of(triplets: TableVersion, config: ScoreConfig) -> Job:
-    read = {"triplets": triplets, "teacher": name_teacher(config), "share": Share(1.0)}
-    operators = Operators(read_chunk, ChunkScorer, ScoredTriplets)
-    return Job(triplets, config, name_teacher(config), operators, read, "query_id", "again")
-
-
-def test_a_chunk_that_another_run_has_overtaken_is_not_committed(ray_cluster, tmp_path, config):
-    triplets = append_triplets(Tables.at(str(tmp_path)), 0, 6)
-    job = job_of(triplets, config)
-    scorer = ChunkScorer(TeacherConfig.part_of(config.model_dump()), job.teacher, 1)
-
-    def written() -> dict[str, object]:
-        chunk = read_chunk({"lower": "000", "upper": "g"}, **job.read)
-        return write_chunk(scorer(chunk), triplets.tables, ScoredTriplets)
-
-    mine, rivals = written(), written()
-    assert commit_group(job, [rivals]) == 12
-    assert commit_group(job, [mine]) == 0
-
-    scored = triplets.tables.latest("scored_triplets")
-    assert_each_once(triplets, scored, config)
-    assert not Path(triplets.tables.path("scored_triplets"), mine["path"]).exists()
-
-
-def test_a_pair_the_teacher_cannot_score_costs_only_its_own_triplets(tmp_path):
-    folder = poison(tiny_cross_encoder(tmp_path / "judge"))
-    config = TeacherConfig(teacher=folder, max_tokens=64)
-    rows = scored_rows([("red sea", "big fish", 0, "old king", 0), ("blue sky", "poison", 0, "cold ice", 0)])
-    tables = Tables.at(str(tmp_path / "tables"))
-    with new_version(tables, Triplets, Lineage("ingest", [], Config())) as writer:
-        writer.write(rows.select(Triplets.polars_schema().keys()))
-    job = job_of(writer.version, ScoreConfig.model_validate(config.model_dump()))
-
-    scored = ChunkScorer(config, job.teacher, 1)(read_chunk({"lower": "000", "upper": "g"}, **job.read))
-    commit_group(job, [write_chunk(scored, tables, ScoredTriplets)])
-
-    told = tables.latest("scored_triplets").scan().select("query", "positive_score", "negative_score", "scoring_error")
-    by_query = {row["query"]: row for row in told.collect().to_dicts()}
-    assert by_query["red sea"]["scoring_error"] is None
-    assert by_query["red sea"]["positive_score"] is not None
-    assert by_query["blue sky"]["scoring_error"].startswith("positive: ")
-    assert (by_query["blue sky"]["positive_score"], by_query["blue sky"]["negative_score"]) == (None, None)
-
-
 def test_a_text_that_cannot_be_encoded_has_no_vector_and_stops_nothing(ray_cluster, tmp_path):
     folder = poison(tiny_bi_encoder(tmp_path / "encoder"))
-    rows = scored_rows([("red sea", "big fish", 0, "old king", 0), ("blue sky", "poison", 0, "cold ice", 0)])
     tables = Tables.at(str(tmp_path / "tables"))
-    with new_version(tables, Triplets, Lineage("ingest", [], Config())) as writer:
-        writer.write(rows.select(Triplets.polars_schema().keys()))
+    triplets = write_triplets(
+        tables,
+        [
+            {"query": "red sea", "positive": "big fish", "negative": "old king"},
+            {"query": "blue sky", "positive": "poison", "negative": "cold ice"},
+        ],
+    )
     config = ScoreConfig(teacher=folder, teacher_kind="bi_encoder", max_tokens=64)
 
-    scored, vectors = score.run(writer.version, config, vectors=True)
+    scored, vectors = score.run(triplets, config, vectors=True)
 
     errors = dict(scored.scan().select("query", "scoring_error").collect().iter_rows())
     assert errors["red sea"] is None

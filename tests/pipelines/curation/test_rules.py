@@ -13,6 +13,7 @@ from pipelines.curation.leaks import EvaluationTexts
 from pipelines.curation.rules import CrossEncoderThresholds
 from pipelines.texts.ids import text_id, triplet_id
 from schemas import ScoredTriplets
+from tests.scored_versions import relevance, scored_rows
 
 # irrelevant below 0, relevant from 0; kept from a margin of 1; swapped above 2; a false negative is less than 1 below
 CONFIG = CurateConfig(
@@ -23,38 +24,7 @@ Row = tuple[str, float | None, str, float | None]
 
 def scored(*rows: Row, query: str = "q", **columns: str) -> pl.DataFrame:
     """Scored triplets of one query."""
-    ids = [(text_id(query), text_id(positive), text_id(negative)) for positive, _, negative, _ in rows]
-    frame = pl.DataFrame(
-        {
-            "triplet_id": [triplet_id(*three) for three in ids],
-            "query_id": [three[0] for three in ids],
-            "positive_id": [three[1] for three in ids],
-            "negative_id": [three[2] for three in ids],
-            "query": query,
-            "positive": [row[0] for row in rows],
-            "negative": [row[2] for row in rows],
-            "source": "docs",
-            "source_file": "pairs.jsonl",
-            "source_row": range(1, len(rows) + 1),
-            "external_id": None,
-            "teacher": "judge@0123456789ab",
-            "positive_score": [row[1] for row in rows],
-            "negative_score": [row[3] for row in rows],
-            "positive_relevance": [relevance(row[1]) for row in rows],
-            "negative_relevance": [relevance(row[3]) for row in rows],
-            "positive_tokens_cut": 0,
-            "negative_tokens_cut": 0,
-            "scoring_error": None,
-        }
-        | columns,
-        schema_overrides=ScoredTriplets.polars_schema(),
-    )
-    return frame.select(ScoredTriplets.polars_schema().keys())
-
-
-def relevance(score: float | None) -> float | None:
-    """Any function that grows with the score will do."""
-    return None if score is None else (score + 20) / 40
+    return scored_rows([(query, *row) for row in rows], **columns)
 
 
 def curate(*rows: Row, config: CurateConfig = CONFIG, **columns: str) -> Curation:

@@ -5,7 +5,7 @@ import pytest
 
 from pipelines.evaluation.evaluation_sets import EvaluationSet
 from pipelines.evaluation.rankings import bm25_ranking, dense_rankings, reranked
-from pipelines.teachers.cross_encoder import CrossEncoderTeacher
+from pipelines.teachers.config import TeacherConfig, load_teacher
 from tests.tiny import tiny_cross_encoder
 
 CORPUS = {"p1": "red king", "p2": "blue fish in the sea", "p3": "the king", "p4": "old winter night"}
@@ -25,7 +25,7 @@ class Compass:
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory):
-    return CrossEncoderTeacher(tiny_cross_encoder(tmp_path_factory.mktemp("teacher")), max_tokens=64)
+    return load_teacher(TeacherConfig(teacher=tiny_cross_encoder(tmp_path_factory.mktemp("teacher")), max_tokens=64))
 
 
 def test_an_encoder_ranks_by_cosine_at_each_dimension():

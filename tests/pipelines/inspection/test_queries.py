@@ -1,38 +1,34 @@
 """The models with their figures; SQL itself is asked through the command line in tests/jobs/test_command_line.py."""
 
-import polars as pl
 import pytest
 
 from pipelines.inspection.queries import leaderboard
 from pipelines.stage.config import Config
 from pipelines.storage import Lineage, Tables, new_version
 from schemas import Evaluations, Models
+from tests.rows import frame_of
 
 
 @pytest.fixture
 def tables(tmp_path):
     """Two models: `a` with figures at two dimensions, `b` without any."""
     root = Tables.at(str(tmp_path / "tables"))
-    described = {
-        "uri": "",
-        "curated_version": "curated_triplets@1",
-        "vectors_version": None,
-        "recipe": "{}",
-        "code": "{}",
-    }
-    described |= {"config_fingerprint": "0" * 12, "engine": "{}", "seconds": 2.0, "steps": 9, "parents": []}
-    rows = [
-        described | {"model_id": f"{name}@{'0' * 12}", "name": name, "weights_sha256": "0" * 64} for name in ("b", "a")
-    ]
+    rows = frame_of(Models, *({"model_id": f"{name}@{'0' * 12}", "name": name} for name in ("b", "a")))
     with new_version(root, Models, Lineage("distill", [], Config())) as models:
-        models.write(pl.DataFrame(rows, schema=Models.polars_schema()))
+        models.write(rows)
     return root
 
 
 def evaluated(tables, *rows):
-    values = [(f"a@{'0' * 12}", "pets", *row) for row in rows]
+    columns = ("query_id", "dimension", "metric", "value")
+    values = frame_of(
+        Evaluations,
+        *(dict(zip(columns, row, strict=True)) for row in rows),
+        model_id=f"a@{'0' * 12}",
+        data_set="pets",
+    )
     with new_version(tables, Evaluations, Lineage("evaluate", [], Config())) as evaluations:
-        evaluations.write(pl.DataFrame(values, schema=Evaluations.polars_schema(), orient="row"))
+        evaluations.write(values)
 
 
 def test_each_model_has_its_mean_ndcg_per_dimension_widest_first_and_none_is_left_out(tables):

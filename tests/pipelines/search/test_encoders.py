@@ -7,7 +7,7 @@ from sentence_transformers import SentenceTransformer
 from pipelines.search.encoders import PASSAGES_PER_BLOCK, StoredVectors, StudentEncoder, passage_blocks
 from pipelines.stage.config import Config
 from pipelines.storage import Lineage, Tables, new_version
-from pipelines.teachers.bi_encoder import BiEncoderTeacher
+from pipelines.teachers.config import TeacherConfig, load_teacher
 from pipelines.texts.ids import text_id
 from schemas import TeacherVectors
 from tests.tiny import tiny_bi_encoder
@@ -44,7 +44,8 @@ def test_passages_come_in_their_order_one_block_at_a_time(capsys):
 
 
 def test_a_teachers_stored_vectors_are_taken_and_the_others_encoded_in_the_texts_order(tmp_path):
-    teacher = BiEncoderTeacher(tiny_bi_encoder(tmp_path / "teacher"), max_tokens=64)
+    folder = tiny_bi_encoder(tmp_path / "teacher")
+    teacher = load_teacher(TeacherConfig(teacher=folder, teacher_kind="bi_encoder", max_tokens=64))
     first, second = np.eye(teacher.dimension, dtype=np.float32)[:2]
     rows = [
         (text_id("blue fish"), teacher.name, "passage", first, 0),

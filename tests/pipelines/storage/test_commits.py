@@ -11,13 +11,12 @@ from pipelines.stage.errors import UserError
 from pipelines.storage import Invocation, Lineage, Tables, new_version
 from pipelines.storage.commits import Commit, CurationResult, IngestedFile, IntakeResult, Record, ScoringResult
 from schemas import Triplets
-from tests.scored_versions import scored_rows
+from tests.rows import frame_of
 
 
 def append_one(tables, number, **lineage):
-    rows = scored_rows([(f"query {number}", "positive", 1.0, "negative", 0.0)])
     with new_version(tables, Triplets, Lineage("ingest", [], Config(), **lineage)) as writer:
-        writer.write(rows.select(Triplets.polars_schema().keys()))
+        writer.write(frame_of(Triplets, {"query": f"query {number}"}, source="docs"))
     return writer.version
 
 

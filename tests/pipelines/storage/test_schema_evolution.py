@@ -9,13 +9,13 @@ from pipelines.stage.errors import UserError
 from pipelines.storage import Lineage, Tables, VersionMoved, new_version
 from pipelines.storage.commits import ColumnsAdded
 from schemas import QuarantinedRows
+from tests.rows import frame_of
 
 LINEAGE = Lineage("ingest", [], Config(), note="why")
 
 
 def row(number: int) -> pl.DataFrame:
-    values = {"source_file": "a.csv", "source_sha256": "0" * 64, "source_row": number, "reasons": ["not_csv"]}
-    return pl.DataFrame([values | {"raw": f"line {number}"}], schema=QuarantinedRows.polars_schema())
+    return frame_of(QuarantinedRows, {"source_row": number, "raw": f"line {number}"})
 
 
 @pytest.fixture
