@@ -39,7 +39,8 @@ def run_all(triplets: "TableVersion", name: str, recipe: "Recipe", beir: list[st
     from jobs.versions import newest_vectors
     from pipelines import curate, distill, evaluate, score
 
-    scored = score.run(triplets, recipe.score, vectors=bool(recipe.distill.vectors), connect=connect)
+    needs_vectors = bool(recipe.distill.weights_on_teacher_vectors())
+    scored = score.run(triplets, recipe.score, vectors=needs_vectors, connect=connect)
     print_versions(scored)
     curated = curate.run(scored[0], recipe.curate).version
     assert curated is not None, "only a dry run has no version"

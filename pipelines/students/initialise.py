@@ -1,6 +1,6 @@
 """A student from a larger encoder by picking some of its layers: same width, same tokenizer, fewer layers.
 
-    hub id or folder  --pick_layers-->  SentenceTransformer of Transformer + Pooling(mean) + Normalize
+    hub id or folder  --pick_layers-->  SentenceTransformer of the encoder and its head (heads.py)
 
 Every weight of the student is one of the source's: the picked layers are loaded strictly, so none stays random. The
 heads and poolers of the source are left behind; the layer pick and the Matryoshka dimensions stand in the student's
@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
+from sentence_transformers.sentence_transformer.modules import Transformer
 from torch import Tensor
 from transformers import AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 
@@ -27,6 +27,7 @@ from pipelines.checkpoints.load import LAYER_PREFIXES, drop_pooler, load_source,
 from pipelines.checkpoints.name import name_of, weights_sha256
 from pipelines.stage.errors import UserError
 from pipelines.students.config import LayerPick
+from pipelines.students.heads import mean_pooling
 
 DROPOUT_FIELDS = (
     "hidden_dropout_prob",
@@ -184,7 +185,7 @@ def _as_sentence_transformer(
         transformer = Transformer(folder, max_seq_length=max_tokens, model_kwargs={**model_kwargs, "dtype": "float32"})
     if has_optional_pooler:
         _leave_out_pooler(transformer)
-    modules = [transformer, Pooling(student.config.hidden_size, pooling_mode="mean"), Normalize()]
+    modules = [transformer, *mean_pooling(student.config.hidden_size)]
     return SentenceTransformer(modules=modules, prompts=prompts, similarity_fn_name="cosine", device="cpu")
 
 
