@@ -9,65 +9,82 @@ import re
 import signal
 import sys
 import traceback
+from importlib import import_module
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-import typer
+from cyclopts import App, CycloptsError, Parameter
+from cyclopts.help import PlainFormatter
 
-from jobs import (
-    curate,
-    diff,
-    distill,
-    evaluate,
-    history,
-    ingest,
-    mine,
-    models,
-    publish,
-    query,
-    reproduce,
-    run,
-    score,
-    submit,
-)
 from pipelines.stage.errors import UserError
 
-app = typer.Typer(
-    help="Distil a small retrieval model from triplets: every row and every model traced to its table version.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
+if TYPE_CHECKING:
+    from cyclopts.help import HelpEntry, HelpPanel
+    from rich.console import Console, ConsoleOptions
+
 COMMANDS = (
-    ingest, mine, score, curate, distill, evaluate, publish,
-    run, reproduce, history, diff, query, models, submit,
+    "ingest", "mine", "score", "curate", "distill", "evaluate", "publish",
+    "run", "reproduce", "history", "diff", "query", "models", "submit",
 )  # fmt: skip
-TAKES_MANY = ("--input", "--beir")
-for command in COMMANDS:
-    app.command(command.__name__.rpartition(".")[2], help=command.__doc__)(command.main)
 
 
 class Interrupted(BaseException):
-    """SIGINT or SIGTERM; not a KeyboardInterrupt, which typer would turn into an exit code of its own."""
+    """SIGINT or SIGTERM; not a KeyboardInterrupt, which cyclopts would turn into an exit code of its own."""
 
     received = False  # raised inside compiled code (ray.get), it comes out as another exception
+
+
+class PlainHelp(PlainFormatter):
+    """Help as plain text: one line per command or option, in two columns."""
+
+    def __call__(self, console: "Console", options: "ConsoleOptions", panel: "HelpPanel") -> None:
+        rows = [(" ".join(entry.display_labels_with_metavar), _explained(entry)) for entry in panel.entries]
+        width = max((len(name) for name, _ in rows), default=0)
+        lines = [f"{panel.title}:", *(f"  {name:<{width}}  {text}" for name, text in rows), ""]
+        if rows:
+            console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+
+
+def _explained(entry: "HelpEntry") -> str:
+    notes = [
+        f"[env var: {', '.join(entry.env_var)}]" if entry.env_var else "",
+        f"[default: {entry.default}]" if entry.default else "",
+        "[required]" if entry.required else "",
+    ]
+    return " ".join(filter(None, [str(entry.description.primary_renderable), *notes]))
+
+
+app = App(
+    name="python -m jobs",
+    help="Distil a small retrieval model from triplets: every row and every model traced to its table version.",
+    help_flags="--help",
+    help_format="plaintext",
+    help_formatter=PlainHelp(),
+    version_flags=(),
+    group_parameters="Options",
+    default_parameter=Parameter(negative=(), allow_repeating=True, show_default=lambda value: value or None),
+    result_action="return_value",
+    exit_on_error=False,
+    print_error=False,
+)
+for number, command in enumerate(COMMANDS):
+    module = import_module(f"jobs.{command}")
+    app.command(module.main, name=command, help=module.__doc__, sort_key=number)
 
 
 def main() -> int:
     """Run the command of sys.argv; returns the exit code."""
     os.environ.setdefault("TQDM_DISABLE", "1")  # the stages tell their own progress
     Interrupted.received = False
-    sys.argv[1:] = one_option_each(sys.argv[1:])
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:
-        app(prog_name="python -m jobs")
-    except SystemExit as leaving:
-        return leaving.code if isinstance(leaving.code, int) else 0
+        if sys.argv[1:]:
+            return app(sys.argv[1:]) or 0
+        app.help_print([], console=app.error_console)
+        return 2
     except BaseException as error:
         return _told(error)
-    return 0
 
 
 def _told(error: BaseException) -> int:
@@ -75,6 +92,11 @@ def _told(error: BaseException) -> int:
     if Interrupted.received:
         print("interrupted; the same command goes on from the last commit or checkpoint", file=sys.stderr)
         return 3
+    if isinstance(error, CycloptsError):
+        command = " ".join([*app.name, *(error.command_chain or ())])
+        print(f"Usage: {command} {'[OPTIONS]' if error.command_chain else 'COMMAND'}", file=sys.stderr)
+        print(f"Try '{command} --help' for help.\n\nError: {error}", file=sys.stderr)
+        return 2
     if isinstance(error, UserError):
         print(f"error: {_one_line(error)}", file=sys.stderr)
         return 2
@@ -85,19 +107,6 @@ def _told(error: BaseException) -> int:
     traceback.print_exception(error)
     print("error: this is not your input's fault; the same command may be run again", file=sys.stderr)
     return 1
-
-
-def one_option_each(arguments: list[str]) -> list[str]:
-    """`--input A B` as `--input A --input B`: what a shell makes of `--input *.parquet` is understood too."""
-    expanded: list[str] = []
-    option = ""
-    for argument in arguments:
-        if argument.startswith("-"):
-            option = argument
-        elif option in TAKES_MANY and expanded[-1] != option:
-            expanded.append(option)
-        expanded.append(argument)
-    return expanded
 
 
 def _one_line(error: Exception) -> str:

@@ -3,24 +3,26 @@
 import sys
 from typing import Annotated
 
-import typer
+from cyclopts import Parameter
 
-from jobs.options import JsonOption, TablesOption, open_tables, print_frame
+from jobs.options import JsonOption, RootOptions, print_frame
 
 
 def main(
-    before: Annotated[str, typer.Argument(help="curated_triplets@version")],
-    after: Annotated[str, typer.Argument(help="curated_triplets@version")],
-    everything: Annotated[bool, typer.Option("--all", help="also the rows that stayed as they were")] = False,
-    tables: TablesOption = None,
+    before: Annotated[str, Parameter(help="curated_triplets@version")],
+    after: Annotated[str, Parameter(help="curated_triplets@version")],
+    /,
+    *,
+    everything: Annotated[bool, Parameter("--all", help="also the rows that stayed as they were")] = False,
+    root: RootOptions = RootOptions(),
     as_json: JsonOption = False,
 ) -> None:
     import polars as pl
 
     from pipelines.inspection.diff import diff
 
-    root = open_tables(tables)
-    moved = diff(root.parse(before), root.parse(after))
+    tables = root.open()
+    moved = diff(tables.parse(before), tables.parse(after))
     is_same = pl.col("before") == pl.col("after")
     stayed, changed = (int(moved.filter(which)["rows"].sum()) for which in (is_same, ~is_same))
     print(f"{stayed:,} rows stayed as they were, {changed:,} moved", file=sys.stderr)

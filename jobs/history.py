@@ -2,31 +2,33 @@
 
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from cyclopts import Parameter
 
-from jobs.options import JsonOption, TablesOption, open_tables
+from jobs.options import JsonOption, RootOptions
 
 if TYPE_CHECKING:
     from pipelines.storage.commits import Commit
 
 
 def main(
-    version: Annotated[str | None, typer.Argument(help="TABLE or TABLE@VERSION; all tables if not given")] = None,
-    downstream: Annotated[bool, typer.Option("--downstream", help="what was made from it, instead")] = False,
-    tables: TablesOption = None,
+    version: Annotated[str | None, Parameter(help="TABLE or TABLE@VERSION; all tables if not given")] = None,
+    /,
+    *,
+    downstream: Annotated[bool, Parameter("--downstream", help="what was made from it, instead")] = False,
+    root: RootOptions = RootOptions(),
     as_json: JsonOption = False,
 ) -> None:
     import json
 
     from pipelines.inspection.graph import downstream_of, every_version, upstream_of
 
-    root = open_tables(tables)
+    tables = root.open()
     if version is None or "@" not in version:
-        entries = every_version(root, version)
+        entries = every_version(tables, version)
     elif downstream:
-        entries = downstream_of(root.parse(version))
+        entries = downstream_of(tables.parse(version))
     else:
-        entries = upstream_of(root.parse(version))
+        entries = upstream_of(tables.parse(version))
     for depth, made in entries:
         entry = {"depth": depth, "version": str(made), **made.commit.model_dump(mode="json")}
         print(json.dumps(entry) if as_json else f"{'  ' * depth}{made!s:<24} {_said(made.commit)}")

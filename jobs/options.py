@@ -1,11 +1,16 @@
-"""Options that the commands share, and what they stand for."""
+"""Options that the commands share: dataclasses that cyclopts takes apart into a command's options.
+
+`RootOptions` is where the tables lie; `StageOptions` adds what a stage is told: recipe, overrides and note;
+`IntakeOptions` is what `ingest`, `mine` and `run` read. What else several commands take is an annotated type.
+"""
 
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
-import typer
+from cyclopts import Parameter
 
 from jobs.cluster import IS_RAY_JOB
 from pipelines.stage.errors import UserError
@@ -14,47 +19,81 @@ if TYPE_CHECKING:
     import polars as pl
 
     from jobs.recipe import Recipe
-    from pipelines.storage import Tables, TableVersion
+    from pipelines.storage import Invocation, Tables, TableVersion
 
-TablesOption = Annotated[
-    str | None, typer.Option("--tables", envvar="TABLES", help="root of the tables: a folder or s3://bucket/prefix")
-]
-RecipeOption = Annotated[str, typer.Option("--recipe", help="name in jobs/recipes, or path of a TOML file")]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", help="override one value, e.g. distill.epochs=1; may be repeated")
-]
-NoteOption = Annotated[str, typer.Option("--note", help="kept in the commit of every version this writes")]
-JsonOption = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
-BeirOption = Annotated[list[str] | None, typer.Option("--beir", help="BEIR folders to evaluate on")]
-InputOption = Annotated[list[str], typer.Option("--input", help="files or folders")]
-SourceOption = Annotated[
-    str | None, typer.Option("--source", help="name of the corpus; else the file's own, or its stem")
-]
-LicenceOption = Annotated[str | None, typer.Option("--licence", help="SPDX name, e.g. CC-BY-4.0")]
-ColumnsOption = Annotated[
-    str | None, typer.Option("--columns", help="which column is which, e.g. query=q,positive=doc,negative=bad")
-]
-MOST_COLUMNS_IN_TABLE = 10
-DEFAULT_RECIPE = "modernbert_small_v2"
+JsonOption = Annotated[bool, Parameter("--json", help="print the result as JSON")]
+BeirOption = Annotated[list[str] | None, Parameter("--beir", consume_multiple=1, help="BEIR folders to evaluate on")]
 
 
-def open_tables(tables: str | None, recipe: "Recipe | None" = None, note: str = "") -> "Tables":
-    """The root given with --tables or TABLES; recipe and note go into every commit made there."""
-    from pipelines.storage import Invocation, Tables
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class RootOptions:
+    """Where the tables lie."""
 
-    if not tables:
-        raise UserError(
-            "no root for the tables was given; expected --tables FOLDER or s3://bucket/prefix, or TABLES set"
-        )
-    if os.environ.get(IS_RAY_JOB) and "://" not in tables and not Path(tables).expanduser().is_absolute():
-        raise UserError(
-            f"tables root {tables} is relative: in a Ray job that is a folder which Ray removes; expected "
-            "s3://bucket/prefix, or the absolute path of a folder that all nodes see"
-        )
-    return Tables.at(tables, Invocation(recipe.model_dump(mode="json") if recipe else None, note))
+    tables: Annotated[
+        str | None, Parameter("--tables", env_var="TABLES", help="root of the tables: a folder or s3://bucket/prefix")
+    ] = None
+
+    def open(self, invocation: "Invocation | None" = None) -> "Tables":
+        """The root given with --tables or TABLES; its commits record the invocation."""
+        from pipelines.storage import Invocation, Tables
+
+        if not self.tables:
+            raise UserError(
+                "no root for the tables was given; expected --tables FOLDER or s3://bucket/prefix, or TABLES set"
+            )
+        if os.environ.get(IS_RAY_JOB) and "://" not in self.tables and not Path(self.tables).expanduser().is_absolute():
+            raise UserError(
+                f"tables root {self.tables} is relative: in a Ray job that is a folder which Ray removes; expected "
+                "s3://bucket/prefix, or the absolute path of a folder that all nodes see"
+            )
+        return Tables.at(self.tables, invocation or Invocation())
 
 
-def parse_columns(text: str | None) -> dict[str, str]:
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class StageOptions(RootOptions):
+    """What a stage is told: where the tables lie, the recipe, and why it runs."""
+
+    recipe: Annotated[str, Parameter("--recipe", help="name in jobs/recipes, or path of a TOML file")] = (
+        "modernbert_small_v2"
+    )
+    set_: Annotated[
+        list[str] | None, Parameter("--set", help="override one value, e.g. distill.epochs=1; may be repeated")
+    ] = None
+    note: Annotated[
+        str, Parameter("--note", allow_leading_hyphen=True, help="kept in the commit of every version this writes")
+    ] = ""
+
+    def load(self) -> "tuple[Recipe, Tables]":
+        """The recipe with its overrides, and the root whose commits record it and the note."""
+        from jobs.recipe import load_recipe
+        from pipelines.storage import Invocation
+
+        recipe = load_recipe(self.recipe, self.set_)
+        return recipe, self.open(Invocation(recipe.model_dump(mode="json"), self.note))
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class IntakeOptions:
+    """What is read, and what is known about it."""
+
+    input_: Annotated[list[str], Parameter("--input", consume_multiple=1, help="files or folders")]
+    columns: Annotated[
+        str | None, Parameter("--columns", help="which column is which, e.g. query=q,positive=doc,negative=bad")
+    ] = None
+    source: Annotated[
+        str | None, Parameter("--source", help="name of the corpus; else the file's own, or its stem")
+    ] = None
+    licence: Annotated[str | None, Parameter("--licence", help="SPDX name, e.g. CC-BY-4.0")] = None
+
+    def described(self) -> dict[str, Any]:
+        """What is known about the rows, as the stages `ingest` and `mine` take it."""
+        return {"columns": _parse_columns(self.columns), "source": self.source, "licence": self.licence}
+
+
+def _parse_columns(text: str | None) -> dict[str, str]:
     """`query=q,positive=doc` as a dict. Raises UserError on anything else."""
     pairs = [part.partition("=") for part in (text or "").split(",") if part.strip()]
     if any(not equals or not name.strip() or not column.strip() for name, equals, column in pairs):
@@ -72,27 +111,7 @@ def print_versions(versions: "list[TableVersion]", as_json: bool = False, file: 
 
 def print_frame(frame: "pl.DataFrame", as_json: bool = False, file: TextIO | None = None) -> None:
     """All rows of a frame as a plain table, one value a line where it has many columns, or as JSON rows."""
-    import polars as pl
+    from pipelines.stage.render import frame_lines
 
-    if as_json:
-        print(frame.write_json(), file=file)
-        return
-    if frame.width > MOST_COLUMNS_IN_TABLE:
-        for number, row in enumerate(frame.iter_rows(named=True), 1):
-            print(f"-- row {number}", file=file)
-            for name, value in row.items():
-                text = " ".join(str(value).split())
-                print(f"{name:<24} {text if len(text) <= 120 else text[:119] + '…'}", file=file)
-        return
-    with pl.Config(
-        tbl_rows=-1,
-        tbl_cols=-1,
-        tbl_width_chars=200,
-        fmt_str_lengths=80,
-        fmt_table_cell_list_len=-1,
-        tbl_hide_dataframe_shape=True,
-        tbl_hide_column_data_types=True,
-        tbl_formatting="ASCII_MARKDOWN",
-        thousands_separator=",",
-    ):
-        print(frame, file=file)
+    for line in [frame.write_json()] if as_json else frame_lines(frame):
+        print(line, file=file)

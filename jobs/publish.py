@@ -2,16 +2,17 @@
 
 from typing import Annotated
 
-import typer
+from cyclopts import Parameter
 
-from jobs.options import TablesOption, open_tables
+from jobs.options import RootOptions
 
 
 def main(
-    model: Annotated[str, typer.Option("--model", help="NAME or NAME@12hex of the models table")],
-    to: Annotated[str, typer.Option("--to", help="folder or s3://bucket/prefix")],
-    tables: TablesOption = None,
+    *,
+    model: Annotated[str, Parameter("--model", help="NAME or NAME@12hex of the models table")],
+    to: Annotated[str, Parameter("--to", help="folder or s3://bucket/prefix")],
+    root: RootOptions = RootOptions(),
 ) -> None:
     from pipelines import publish
 
-    print(publish.run(open_tables(tables), model, to))
+    print(publish.run(root.open(), model, to))

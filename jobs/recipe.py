@@ -34,7 +34,7 @@ class Recipe(Config):
 
 
 def load_recipe(name_or_path: str, overrides: list[str] | None) -> Recipe:
-    """The resolved recipe.
+    """The recipe of that name with the overrides applied; says its name on stderr.
 
     Raises:
         UserError: no such recipe, no TOML, or a wrong key or value; with what is allowed.

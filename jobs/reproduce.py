@@ -5,27 +5,28 @@ import tempfile
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from cyclopts import Parameter
 
-from jobs.options import TablesOption, open_tables
+from jobs.options import RootOptions
 
 DIFFERS = 4
 
 
 def main(
-    model: Annotated[str, typer.Option("--model", help="NAME of the models table, or a published folder")],
-    output: Annotated[str | None, typer.Option("--output", help="keep the new model in this folder")] = None,
-    tables: TablesOption = None,
-) -> None:
+    *,
+    model: Annotated[str, Parameter("--model", help="NAME of the models table, or a published folder")],
+    output: Annotated[str | None, Parameter("--output", help="keep the new model in this folder")] = None,
+    root: RootOptions = RootOptions(),
+) -> int:
     from jobs.cluster import connect
     from pipelines import distill
     from pipelines.checkpoints.run_folder import MODEL
     from pipelines.inspection.reproduction import differences, recorded_run
     from pipelines.students.config import DistillConfig
 
-    root = open_tables(tables)
-    recorded = recorded_run(root, model)
-    curated, vectors = recorded.version(root, "curated"), recorded.version(root, "vectors")
+    tables = root.open()
+    recorded = recorded_run(tables, model)
+    curated, vectors = recorded.version(tables, "curated"), recorded.version(tables, "vectors")
     assert curated is not None, "every model has a curated version"
     config = DistillConfig.model_validate(recorded.run["config"])
     print(
@@ -40,19 +41,21 @@ def main(
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(output or scratch).absolute()
         again = distill.train(curated, config, folder, vectors=vectors, connect=connect)
-        _compare(recorded.run, again, different, root.path("models", recorded.run["name"], MODEL), folder / MODEL)
+        return _compare(
+            recorded.run, again, different, tables.path("models", recorded.run["name"], MODEL), folder / MODEL
+        )
 
 
-def _compare(then: dict[str, object], now: dict[str, object], different: list[str], old: str, new: Path) -> None:
-    """Print the verdict; exits with 4 when the weights differ."""
+def _compare(then: dict[str, object], now: dict[str, object], different: list[str], old: str, new: Path) -> int:
+    """Print the verdict; gives the exit code, 4 when the weights differ."""
     from pipelines.inspection.reproduction import distance
 
     if now["weights_sha256"] == then["weights_sha256"]:
         print(f"identical: {now['weights_sha256']}")
-        return
+        return 0
     if now["training_data"] != then["training_data"]:
         print("the training data read was not the same", file=sys.stderr)
     far = f", largest difference of a weight {distance(new, Path(old)):.3g}" if Path(old).is_dir() else ""
     why = f"; what could explain it: {'; '.join(different)}" if different else ""
     print(f"differs: weights {now['weights_sha256']}, expected {then['weights_sha256']}{far}{why}")
-    raise typer.Exit(DIFFERS)
+    return DIFFERS

@@ -2,23 +2,9 @@
 
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from cyclopts import Parameter
 
-from jobs.options import (
-    DEFAULT_RECIPE,
-    BeirOption,
-    ColumnsOption,
-    InputOption,
-    LicenceOption,
-    NoteOption,
-    RecipeOption,
-    SetOption,
-    SourceOption,
-    TablesOption,
-    open_tables,
-    parse_columns,
-    print_versions,
-)
+from jobs.options import BeirOption, IntakeOptions, StageOptions, print_versions
 
 if TYPE_CHECKING:
     from jobs.recipe import Recipe
@@ -27,31 +13,22 @@ if TYPE_CHECKING:
 
 
 def main(
-    input_: InputOption,
-    name: Annotated[str, typer.Option("--name", help="the model's name")],
-    mine_negatives: Annotated[
-        bool, typer.Option("--mine", help="the input holds pairs: mine negatives for them")
-    ] = False,
-    columns: ColumnsOption = None,
-    source: SourceOption = None,
-    licence: LicenceOption = None,
+    *,
+    name: Annotated[str, Parameter("--name", help="the model's name")],
+    mine_negatives: Annotated[bool, Parameter("--mine", help="the input holds pairs: mine negatives for them")] = False,
+    intake: IntakeOptions,
     beir: BeirOption = None,
-    tables: TablesOption = None,
-    recipe: RecipeOption = DEFAULT_RECIPE,
-    set_: SetOption = None,
-    note: NoteOption = "",
+    stage: StageOptions = StageOptions(),
 ) -> None:
-    from jobs.recipe import load_recipe
     from pipelines import ingest, mine
 
-    resolved, named = load_recipe(recipe, set_), parse_columns(columns)
-    root = open_tables(tables, resolved, note)
+    recipe, tables = stage.load()
     if mine_negatives:
-        triplets = mine.run(root, input_, resolved.mine, columns=named, source=source, licence=licence)
+        triplets = mine.run(tables, intake.input_, recipe.mine, **intake.described())
     else:
-        triplets = ingest.run(root, input_, resolved.ingest, columns=named, source=source, licence=licence)
+        triplets = ingest.run(tables, intake.input_, recipe.ingest, **intake.described())
     print_versions([triplets])
-    evaluation = run_all(triplets, name, resolved, beir or [])
+    evaluation = run_all(triplets, name, recipe, beir or [])
     print(evaluation.text())
     print_versions([evaluation.version])
 
@@ -59,10 +36,11 @@ def main(
 def run_all(triplets: "TableVersion", name: str, recipe: "Recipe", beir: list[str]) -> "Evaluation":
     """triplets -> scored_triplets -> curated_triplets -> models -> evaluations; prints each version as it is made."""
     from jobs.cluster import connect
-    from jobs.resolve import newest_vectors
+    from jobs.versions import newest_vectors
     from pipelines import curate, distill, evaluate, score
 
-    scored = score.run(triplets, recipe.score, vectors=bool(recipe.distill.vectors), connect=connect)
+    needs_vectors = bool(recipe.distill.weights_on_teacher_vectors())
+    scored = score.run(triplets, recipe.score, vectors=needs_vectors, connect=connect)
     print_versions(scored)
     curated = curate.run(scored[0], recipe.curate).version
     assert curated is not None, "only a dry run has no version"

@@ -11,7 +11,7 @@ import shlex
 import sys
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from cyclopts import Parameter
 
 from pipelines.stage.errors import UserError
 
@@ -25,10 +25,12 @@ STOPPED = 3
 
 
 def main(
-    command: Annotated[list[str], typer.Argument(help="after --: what would follow `python -m jobs`")],
-    address: Annotated[str, typer.Option("--address", help="the cluster's dashboard, e.g. http://HEAD:8265")],
-    env: Annotated[list[str] | None, typer.Option("--env", help="NAME=VALUE for the job; may be repeated")] = None,
-) -> None:
+    command: Annotated[list[str], Parameter(help="after --: what would follow `python -m jobs`")],
+    /,
+    *,
+    address: Annotated[str, Parameter("--address", help="the cluster's dashboard, e.g. http://HEAD:8265")],
+    env: Annotated[list[str] | None, Parameter("--env", help="NAME=VALUE for the job; may be repeated")] = None,
+) -> int:
     from ray.job_submission import JobSubmissionClient
 
     from jobs.cluster import uploaded_sources
@@ -47,11 +49,10 @@ def main(
     job = client.submit_job(entrypoint=entrypoint, runtime_env={**uploaded_sources(), "env_vars": variables})
     print(f"{job}: {entrypoint}", file=sys.stderr, flush=True)
     try:
-        code_of_job = follow(client, job)
+        return follow(client, job)
     except BaseException:
         print(f"{job} goes on; to stop it: ray job stop --address {address} {job}", file=sys.stderr)
         raise
-    raise typer.Exit(code_of_job)
 
 
 def follow(client: "JobSubmissionClient", job: str) -> int:

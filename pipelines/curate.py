@@ -2,40 +2,37 @@
 
     scored_triplets@v  --curate_triplets(config)-->  curated_triplets@v' + dropped_triplets@v'
 
-Every row is kept, corrected or dropped, by the first rule that fires, so the three counts add up to the input.
-Rules look at the rows of one query only: the table is curated range by range, in constant memory. In order:
-positive_in_training (the whole query), scoring_failed, positive_is_negative, score_not_finite,
-text_in_evaluation_set, then the verdicts of `rules.judge`, then what a correction can come to: no_negative_left,
-duplicate_after_correction.
+Every row is kept, corrected or dropped, so the three counts add up to the input; `rules.decide` has the reasons in
+their order. Rules look at the rows of one query only: the table is curated range by range, in constant memory.
+The ranges are gone through twice. Training queries first: what they take as a positive, as it came or as corrected,
+no held-out query may ask for. So that only such ids are kept in memory, a scan before both says which passages
+held-out queries have at all.
 """
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Self
 
 import polars as pl
 from pydantic import Field, model_validator
 
 from pipelines.curation import outcomes
-from pipelines.curation.leaks import EvaluationTexts, positives
-from pipelines.curation.rules import (
-    KEPT,
-    BiEncoderThresholds,
-    Correction,
-    CrossEncoderThresholds,
-    Thresholds,
-    correct,
-    judge,
-)
-from pipelines.curation.scored_rows import ScoredRows, Shares
+from pipelines.curation.evaluation_texts import EvaluationTexts
+from pipelines.curation.rules import BiEncoderThresholds, Correction, CrossEncoderThresholds, Thresholds, decide
+from pipelines.curation.scored_rows import ScoredRows
 from pipelines.stage.config import Config
 from pipelines.stage.errors import UserError
 from pipelines.storage import Lineage, TableVersion, new_version
 from pipelines.storage.commits import CurationResult, OutcomeCount
 from pipelines.storage.fingerprint import fingerprint_of
-from schemas import CuratedTriplets, DroppedTriplets, Triplets
+from pipelines.storage.writing import Writer
+from pipelines.teachers.config import KINDS
+from schemas import CuratedTriplets, DroppedTriplets
 
+ROWS_PER_BLOCK = 200_000
 _ORDER = ["query_id", "triplet_id"]
+NO_PASSAGES = pl.Series([], dtype=pl.String)
+NO_TEXTS = EvaluationTexts([], NO_PASSAGES)
 
 
 class CurateConfig(Config):
@@ -70,11 +67,13 @@ class CurateConfig(Config):
 
     def thresholds(self, teacher_kind: str) -> Thresholds:
         """The thresholds in that kind of teacher's units."""
-        return {"cross_encoder": self.cross_encoder, "bi_encoder": self.bi_encoder}[teacher_kind]
+        return self.cross_encoder if KINDS[teacher_kind].unit == "logits" else self.bi_encoder
 
 
 class Curation(NamedTuple):
-    kept: pl.DataFrame  # as curated_triplets, but for split, curation and scored_version
+    """Rows of whole queries, curated; each frame by query and triplet."""
+
+    kept: pl.DataFrame  # as curated_triplets, but for curation and scored_version; split if the input has it
     dropped: pl.DataFrame  # the input's columns + drop_reason
 
 
@@ -84,63 +83,34 @@ class Curated(NamedTuple):
 
 
 def curate_triplets(
-    scored: pl.DataFrame, config: CurateConfig, teacher_kind: str, evaluation_texts: EvaluationTexts | None = None
+    scored: pl.DataFrame,
+    config: CurateConfig,
+    teacher_kind: str,
+    evaluation_texts: EvaluationTexts = NO_TEXTS,
+    in_training: pl.Series = NO_PASSAGES,
 ) -> Curation:
-    """Split one teacher's rows of whole queries into kept (some corrected) and dropped; the two heights add up."""
+    """Split one teacher's rows of whole queries into kept (some corrected) and dropped; the two heights add up.
+
+    Args:
+        in_training: ids of passages that these queries, if held out, may not have as a positive.
+    """
     thresholds = config.thresholds(teacher_kind)
-    rows = scored.sort("query_id", "triplet_id")
-    rows = rows.with_columns(drop_reason=_unusable(rows, evaluation_texts))
-    unusable = rows.filter(pl.col("drop_reason").is_not_null())
-    judged = judge(rows.filter(pl.col("drop_reason").is_null()).drop("drop_reason"), thresholds, config.corrections)
-    corrected = correct(judged, thresholds)
-    unique = _without_duplicates(corrected, taken=scored["triplet_id"])
-    reason = (
-        pl.when(pl.col("triplet_id").is_in(corrected["original_triplet_id"].implode()))
-        .then(pl.lit("duplicate_after_correction"))
-        .when(pl.col("verdict") == "promoted")
-        .then(pl.lit("no_negative_left"))
-        .otherwise(pl.col("verdict"))
+    decided = decide(scored, thresholds, config.corrections, evaluation_texts, in_training)
+    assert len(decided) == len(scored), f"{len(scored)} rows became {len(decided)}"
+    is_kept = pl.col("drop_reason").is_null()
+    dropped = decided.filter(~is_kept).select(*scored.columns, "drop_reason").sort(_ORDER)
+    return Curation(_as_curated(decided.filter(is_kept)), dropped)
+
+
+def _as_curated(kept: pl.DataFrame) -> pl.DataFrame:
+    """The rows that stay, corrected ones in their new form."""
+    is_corrected = pl.col("correction").is_not_null()
+    corrected = kept.filter(is_corrected).with_columns(
+        pl.col("corrected").struct.unnest(), original_triplet_id="triplet_id"
     )
-    is_lost = (pl.col("verdict") != KEPT) & ~pl.col("triplet_id").is_in(unique["original_triplet_id"].implode())
-    lost = judged.filter(is_lost).with_columns(drop_reason=reason)
-    curation = Curation(_as_curated(judged, unique), pl.concat([unusable, lost.select(rows.columns)]).sort(_ORDER))
-    if len(curation.kept) + len(curation.dropped) != len(scored):
-        raise AssertionError(f"{len(scored)} rows became {len(curation.kept)} kept + {len(curation.dropped)} dropped")
-    return curation
-
-
-def _unusable(rows: pl.DataFrame, evaluation_texts: EvaluationTexts | None) -> pl.Expr:
-    """Why a row cannot be judged; null if it can."""
-    is_finite = pl.col("positive_score").is_finite() & pl.col("negative_score").is_finite()
-    leaks = evaluation_texts.stand_in(rows) if evaluation_texts else pl.lit(False)
-    return (
-        pl.when(pl.col("scoring_error").is_not_null()).then(pl.lit("scoring_failed"))
-        .when(pl.col("positive_id") == pl.col("negative_id")).then(pl.lit("positive_is_negative"))
-        .when(~is_finite.fill_null(False)).then(pl.lit("score_not_finite"))
-        .when(leaks).then(pl.lit("text_in_evaluation_set"))
-    )  # fmt: skip
-
-
-def _without_duplicates(corrected: pl.DataFrame, taken: pl.Series) -> pl.DataFrame:
-    """Corrected rows whose new id is no scored row's; of two with the same one the swapped stays, or the first."""
-    return (
-        corrected.filter(~pl.col("triplet_id").is_in(taken.implode()))
-        .sort("verdict", "original_triplet_id", descending=[True, False])
-        .unique("triplet_id", keep="first", maintain_order=True)
-    )
-
-
-def _as_curated(judged: pl.DataFrame, corrected: pl.DataFrame) -> pl.DataFrame:
-    kept = judged.filter(pl.col("verdict") == KEPT).with_columns(original_triplet_id=pl.lit(None, pl.String))
-    rows = pl.concat([kept, corrected.select(kept.columns)])
-    return rows.select(
-        *Triplets.polars_schema(),
-        *("positive_score", "negative_score", "positive_relevance", "negative_relevance"),
-        (pl.col("positive_score") - pl.col("negative_score")).alias("teacher_margin"),
-        "teacher",
-        pl.when(pl.col("verdict") != KEPT).then(pl.col("verdict")).alias("correction"),
-        "original_triplet_id",
-    ).sort(_ORDER)
+    rows = pl.concat([kept.filter(~is_corrected), corrected], how="diagonal")
+    rows = rows.with_columns(teacher_margin=pl.col("positive_score") - pl.col("negative_score"))
+    return rows.select(name for name in CuratedTriplets.polars_schema() if name in rows.columns).sort(_ORDER)
 
 
 def run(
@@ -161,32 +131,21 @@ def run(
     """
     source = ScoredRows.find(scored, teacher)
     source.check_complete(partial=partial)
-    evaluation_texts = EvaluationTexts.read(config.evaluation_sets)
-    curations = _curations(source, config, evaluation_texts)
+    texts = EvaluationTexts.read(config.evaluation_sets)
+    curations = _curations(source, config, texts)
     if dry_run:
-        return Curated(None, _checked(map(_count, curations), config, refuse=False))
+        return Curated(None, _checked((outcomes.count(*one) for one in curations), config, refuse=False))
     inputs = [scored, source.triplets]
-    result = CurationResult(
-        teacher=source.teacher, teacher_kind=source.teacher_kind, evaluation_sets=tuple(evaluation_texts.data_sets)
-    )
-    made_with = result.model_dump(mode="json", include={"teacher", "teacher_kind", "evaluation_sets"})
-    curation_id = fingerprint_of([*(one.identity() for one in inputs), config.model_dump(mode="json"), made_with])
-    result = result.model_copy(update={"curation": curation_id})
+    result = _result(source, inputs, config, texts)
     lineage = Lineage("curate", inputs, config)
-    made_by = {"curation": pl.lit(curation_id), "scored_version": pl.lit(str(scored))}
-    blocks = []
     with (
         new_version(scored.tables, CuratedTriplets, lineage, mode="overwrite") as curated,
         new_version(scored.tables, DroppedTriplets, lineage, mode="overwrite") as dropped,  # committed first
     ):
-        for curation in curations:
-            curated.write(curation.kept.with_columns(**made_by).select(CuratedTriplets.polars_schema().keys()))
-            dropped.write(curation.dropped.with_columns(**made_by).select(DroppedTriplets.polars_schema().keys()))
-            blocks.append(_count(curation))
-        counts = _checked(blocks, config, refuse=True)
-        curated.result = dropped.result = result.model_copy(
-            update={"counts": tuple(OutcomeCount(**row) for row in counts.to_dicts())}
-        )
+        made_by = {"curation": pl.lit(result.curation), "scored_version": pl.lit(str(scored))}
+        counts = _checked(_write(curations, made_by, curated, dropped), config, refuse=True)
+        outcome_counts = tuple(OutcomeCount(**row) for row in counts.to_dicts())
+        curated.result = dropped.result = result.model_copy(update={"counts": outcome_counts})
     newest = scored.tables.latest("dropped_triplets")
     if newest != dropped.version:
         print(
@@ -196,12 +155,42 @@ def run(
     return Curated(curated.version, counts)
 
 
-def _count(curation: Curation) -> pl.DataFrame:
-    return outcomes.count(curation.kept, curation.dropped)
+def _result(
+    source: ScoredRows, inputs: Sequence[TableVersion], config: CurateConfig, texts: EvaluationTexts
+) -> CurationResult:
+    """What both commits report, but for the counts. The curation's id is a fingerprint of that, inputs and config."""
+    made_with = {"teacher": source.teacher, "teacher_kind": source.teacher_kind, "evaluation_sets": texts.data_sets}
+    identities = [one.identity() for one in inputs]
+    curation_id = fingerprint_of([*identities, config.model_dump(mode="json"), made_with])
+    return CurationResult(**made_with, curation=curation_id)
+
+
+def _curations(source: ScoredRows, config: CurateConfig, texts: EvaluationTexts) -> Iterator[Curation]:
+    """Training queries first: what they took as a positive decides which held-out queries leave."""
+    ranges = source.scored.query_ranges(ROWS_PER_BLOCK)
+    held_out = source.held_out(config.dev_share, config.test_share)
+    in_training = NO_PASSAGES
+    for rows in source.blocks(ranges, held_out.queries, is_held_out=False):
+        curation = curate_triplets(rows, config, source.teacher_kind, texts)
+        positives = pl.concat([rows["positive_id"], curation.kept["positive_id"]]).unique()  # as came, as corrected
+        in_training = pl.concat([in_training, positives.filter(positives.is_in(held_out.passages.implode()))]).unique()
+        yield curation
+    for rows in source.blocks(ranges, held_out.queries, is_held_out=True):
+        yield curate_triplets(rows, config, source.teacher_kind, texts, in_training)
+
+
+def _write(
+    curations: Iterable[Curation], made_by: dict[str, pl.Expr], curated: Writer, dropped: Writer
+) -> Iterator[pl.DataFrame]:
+    """Writes block after block, and yields the counts of each."""
+    for curation in curations:
+        curated.write(curation.kept.with_columns(**made_by).select(CuratedTriplets.polars_schema().keys()))
+        dropped.write(curation.dropped.with_columns(**made_by).select(DroppedTriplets.polars_schema().keys()))
+        yield outcomes.count(*curation)
 
 
 def _checked(blocks: Iterable[pl.DataFrame], config: CurateConfig, *, refuse: bool) -> pl.DataFrame:
-    """The counts of all blocks; a loss beyond `max_drop_share` is refused, or only told."""
+    """The counts of all blocks; a loss beyond `max_drop_share` is refused, or else only remarked on."""
     counts = outcomes.total(blocks)
     if not len(counts):
         raise UserError("there is no scored row to curate; score some triplets first: python -m jobs score")
@@ -211,33 +200,3 @@ def _checked(blocks: Iterable[pl.DataFrame], config: CurateConfig, *, refuse: bo
     if complaint:
         print(f"{complaint} and so would be refused", file=sys.stderr)
     return counts
-
-
-def _curations(source: ScoredRows, config: CurateConfig, texts: EvaluationTexts) -> Iterator[Curation]:
-    """Training queries first: what they took as a positive decides which held-out queries leave."""
-    shares = Shares(config.dev_share, config.test_share)
-    held_out_passages = source.held_out_passages(shares).implode()
-    in_training = pl.Series([], dtype=pl.String)
-    for rows in source.blocks(shares, held_out=False):
-        curation = _curate_block(rows, config, source.teacher_kind, texts)
-        taken = positives(rows, curation.kept)["passage_id"]
-        in_training = pl.concat([in_training, taken.filter(taken.is_in(held_out_passages))]).unique()
-        yield curation
-    for rows in source.blocks(shares, held_out=True):
-        curation = _curate_block(rows, config, source.teacher_kind, texts)
-        yield without_queries_in_training(rows.drop("split"), curation, in_training)
-
-
-def _curate_block(rows: pl.DataFrame, config: CurateConfig, teacher_kind: str, texts: EvaluationTexts) -> Curation:
-    kept, dropped = curate_triplets(rows.drop("split"), config, teacher_kind, texts)
-    return Curation(kept.join(rows.select("query_id", "split").unique(), on="query_id", maintain_order="left"), dropped)
-
-
-def without_queries_in_training(rows: pl.DataFrame, curation: Curation, in_training: pl.Series) -> Curation:
-    """Held-out queries one of whose positives, as it came or as corrected, is a positive in training leave whole."""
-    pairs = positives(rows, curation.kept)
-    leaving = pairs.filter(pl.col("passage_id").is_in(in_training.implode()))["query_id"].unique()
-    is_leaving = pl.col("query_id").is_in(leaving.implode())
-    left = rows.filter(is_leaving).with_columns(drop_reason=pl.lit("positive_in_training"))
-    dropped = pl.concat([curation.dropped.filter(~is_leaving), left.select(curation.dropped.columns)])
-    return Curation(curation.kept.filter(~is_leaving), dropped.sort(_ORDER))

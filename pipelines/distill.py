@@ -3,7 +3,7 @@
     curated_triplets@v (+ teacher_vectors@v)  --train(config)-->  models/NAME/model, metrics.jsonl, run.json
 
 The same name, data and config again goes on where it stopped; a finished one is returned at once. A run's identity is
-its data and its config, never the job that ran it.
+its data and what its config means, never the job that ran it or the version of the code that began it.
 """
 
 import json
@@ -12,14 +12,16 @@ import sys
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 from pyarrow import fs
+from pydantic import ValidationError
 
-from pipelines.checkpoints.run_folder import METRICS, MODEL, RUN, UNTRAINED, WORK, Json, ModelFolder
-from pipelines.checkpoints.weights import weights_sha256
+from pipelines.checkpoints.name import weights_sha256
+from pipelines.checkpoints.run_folder import IDENTITY, METRICS, MODEL, RUN, UNTRAINED, WORK, Json, RunFolder
 from pipelines.stage.errors import UserError
 from pipelines.storage import Lineage, Tables, TableVersion, new_version
 from pipelines.storage.commits import TrainingResult
@@ -36,8 +38,8 @@ def run(
     config: DistillConfig,
     *,
     name: str,
+    connect: Callable[[], None],
     vectors: TableVersion | None = None,
-    connect: Callable[[], None] = lambda: None,
 ) -> TableVersion:
     """Train the model NAME, or go on with it; returns the version of the models table that has it.
 
@@ -47,24 +49,21 @@ def run(
         UserError: the name belongs to another run or is being trained now, or the data cannot serve the config.
     """
     vectors = _needed_vectors(config, vectors)
-    folder = ModelFolder(curated.tables, name)
+    folder = RunFolder(curated.tables, name)
     identity = _identity(curated, config, vectors)
     with folder.lock():
+        _update_record(folder)
         folder.claim(identity)
-        finished = folder.read(RUN)
-        if finished is not None and not folder.holds(MODEL):
-            print(f"distill: {folder.uri}/{MODEL} is gone: training {name} again", file=sys.stderr)
-            finished = None
-        if finished is None:
-            with tempfile.TemporaryDirectory() as output:
-                finished = train(
-                    curated, config, Path(output), vectors=vectors, work=f"{folder.uri}/{WORK}", connect=connect
-                )
-                finished = {"name": name, "identity": fingerprint_of(identity), **finished}
-                folder.publish(Path(output), finished)
+        trained = _finished(folder)
+        if trained is None:
+            with tempfile.TemporaryDirectory() as scratch:
+                output, work = Path(scratch), f"{folder.uri}/{WORK}"
+                trained = train(curated, config, output, vectors=vectors, work=work, connect=connect)
+                trained = {"name": name, "identity": fingerprint_of(identity), **trained}
+                folder.publish(output, trained)
         else:
             print(f"distill: {name} is already trained from this data and config", file=sys.stderr)
-        return _row_of(folder, finished, curated, config, vectors)
+        return _row_of(folder, trained, curated, config, vectors)
 
 
 def train(
@@ -72,14 +71,15 @@ def train(
     config: DistillConfig,
     output: Path,
     *,
+    connect: Callable[[], None],
     vectors: TableVersion | None = None,
     work: str | None = None,
-    connect: Callable[[], None] = lambda: None,
 ) -> Json:
     """Train into `output`: the folder model/, metrics.jsonl and run.json, whose content is returned.
 
     Args:
         output: a local folder.
+        connect: connects to Ray.
         work: folder or S3 URI for the untrained student and checkpoints, seen by all workers, where a killed training
             goes on from; `output/work`, removed at the end, if not given.
     """
@@ -89,35 +89,65 @@ def train(
     beside = ThreadPoolExecutor(max_workers=1)  # Ray takes seconds to start, and so does the import of torch
     initialised = beside.submit(_initialise, config, kept)
     connect()
-    student = initialised.result()
+    parent = initialised.result()
     from pipelines.students.training.on_ray import train_on_ray  # torch: a finished model is found without
 
     result = train_on_ray(curated, config, vectors, kept)
     _fetch(result.checkpoint, output)
     if work is None:
         shutil.rmtree(output / "work")
-    weights = weights_sha256(output / MODEL)
-    finished = {
-        "weights_sha256": weights,
-        "curated": curated.identity(),
-        "vectors": vectors.identity() if vectors else None,
-        "config": config.model_dump(mode="json"),
-        "parents": [student],
+    trained = {
+        "weights_sha256": weights_sha256(output / MODEL),
+        **_identity(curated, config, vectors),
+        "parents": [parent],
         "code": code().model_dump(),
         **result.return_value,
     }
-    (output / RUN).write_text(json.dumps(finished, indent=1))
-    return finished
+    (output / RUN).write_text(json.dumps(trained, indent=1))
+    return trained
+
+
+def _identity(curated: TableVersion, config: DistillConfig, vectors: TableVersion | None) -> Json:
+    """What tells one run from another: its data and its config."""
+    return {
+        "curated": curated.identity(),
+        "vectors": vectors.identity() if vectors else None,
+        "config": config.model_dump(mode="json"),
+    }
+
+
+def _update_record(folder: RunFolder) -> None:
+    """Write the identity that is recorded here as today's code would, for claim() to compare like with like.
+
+    A field that has since got a default, or another spelling that DistillConfig still reads, makes no other run.
+    """
+    recorded = folder.read(IDENTITY)
+    if recorded is not None:
+        with suppress(ValidationError):  # of a version with other fields: another run, and claim() tells the difference
+            meant = DistillConfig.model_validate(recorded["config"]).model_dump(mode="json")
+            if meant != recorded["config"]:
+                folder.write(IDENTITY, recorded | {"config": meant})
+
+
+def _finished(folder: RunFolder) -> Json | None:
+    """The run.json of a model that is here whole."""
+    trained = folder.read(RUN)
+    if trained is not None and not folder.holds(MODEL):
+        print(f"distill: {folder.uri}/{MODEL} is gone: training {folder.name} again", file=sys.stderr)
+        return None
+    return trained
 
 
 def _needed_vectors(config: DistillConfig, vectors: TableVersion | None) -> TableVersion | None:
     """The vectors version if the objective has a term for it."""
-    if config.vectors and vectors is None:
-        raise UserError(
-            f"distill.vectors is {config.vectors}, but there are no teacher vectors; run score --vectors first, or set "
-            "distill.vectors=0"
-        )
-    return vectors if config.vectors else None
+    weights = config.weights_on_teacher_vectors()
+    for term, weight in weights.items():
+        if vectors is None:
+            raise UserError(
+                f"distill.{term} is {weight}, but there are no teacher vectors; run score --vectors first, or set "
+                f"distill.{term}=0"
+            )
+    return vectors if weights else None
 
 
 def _check_trainable(curated: TableVersion) -> None:
@@ -127,43 +157,35 @@ def _check_trainable(curated: TableVersion) -> None:
         raise UserError(f"{curated} has no triplet in its train split (splits: {splits}); curate again")
 
 
-def _identity(curated: TableVersion, config: DistillConfig, vectors: TableVersion | None) -> Json:
-    return {
-        "curated": curated.identity(),
-        "vectors": vectors.identity() if vectors else None,
-        "config": config.model_dump(mode="json"),
-    }
-
-
 def _row_of(
-    folder: ModelFolder,
-    finished: Json,
+    folder: RunFolder,
+    trained: Json,
     curated: TableVersion,
     config: DistillConfig,
     vectors: TableVersion | None,
 ) -> TableVersion:
     """The models version with the model's row, which is written now unless it is there."""
-    model_id = f"{folder.name}@{finished['weights_sha256'][:12]}"
+    model_id = f"{folder.name}@{trained['weights_sha256'][:12]}"
     models = curated.tables.latest("models")
     if models is not None and len(models.scan().filter(pl.col("model_id") == model_id).collect()):
         return models
     row = {
         "model_id": model_id,
         "name": folder.name,
-        "weights_sha256": finished["weights_sha256"],
+        "weights_sha256": trained["weights_sha256"],
         "uri": f"{folder.uri}/{MODEL}",
         "curated_version": str(curated),
         "vectors_version": str(vectors) if vectors else None,
-        "recipe": json.dumps(finished["config"]),
+        "recipe": json.dumps(trained["config"]),
         "config_fingerprint": fingerprint(config),
-        "code": json.dumps(finished["code"]),
-        "engine": json.dumps(finished["engine"]),
-        "seconds": finished["seconds"],
-        "steps": finished["steps"],
-        "parents": finished["parents"],
+        "code": json.dumps(trained["code"]),
+        "engine": json.dumps(trained["engine"]),
+        "seconds": trained["seconds"],
+        "steps": trained["steps"],
+        "parents": trained["parents"],
     }
     inputs = [curated] if vectors is None else [curated, vectors]
-    result = TrainingResult(model=model_id, training_data=finished["training_data"])
+    result = TrainingResult(model=model_id, training_data=trained["training_data"])
     lineage = Lineage("distill", inputs, config, result)
     with new_version(curated.tables, Models, lineage, mode="append") as writer:
         writer.write(pl.DataFrame([row], schema=Models.polars_schema()))

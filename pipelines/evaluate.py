@@ -74,12 +74,7 @@ class Evaluation(NamedTuple):
 
 
 def run(
-    tables: Tables,
-    model: str,
-    config: EvaluateConfig,
-    *,
-    on: TableVersion | None = None,
-    beir: Sequence[str] = (),
+    tables: Tables, model: str, config: EvaluateConfig, *, on: TableVersion | None = None, beir: Sequence[str] = ()
 ) -> Evaluation:
     """Evaluate a model; its rows and those of what it is compared with replace older ones for the same data sets.
 
@@ -90,44 +85,21 @@ def run(
     Raises:
         UserError: no such model, or nothing to evaluate on.
     """
-    from pipelines.evaluation.systems import (
-        find_student,
-        systems,
-    )  # torch: too slow to import for a command that only reads config
+    from pipelines.evaluation.systems import find_student  # torch: too slow to import for a config alone
 
     student = find_student(tables, model)
     sets = _sets(on or student.trained_on, beir, config)
     for one in sets:
         if len(one.queries) < FEW_QUERIES:
             _tell(f"{one.name} has {len(one.queries)} queries: too few to tell close systems apart; see its intervals")
-    not_measured: dict[str, str] = {}
-    values: list[pl.DataFrame] = []
-    roles: dict[str, str] = {}
-    for system in systems(
-        student,
-        sets,
-        not_measured,
-        compare_with=config.compare_with,
-        rerank_depth=config.rerank_depth,
-        batch_size=config.batch_size,
-    ):
-        roles[system.model_id] = system.role
-        values += [_measure(system, evaluation_set) for evaluation_set in sets]
-    overlap = count_overlap(sets, student.trained_on) if config.count_overlap else _no_overlap()
-    result = EvaluationResult(
-        systems=roles, not_measured=not_measured, sizes=_sizes(sets), overlap=tuple(overlap.to_dicts())
-    )
+    rows, roles, not_measured = _measure_systems(student, sets, config)
+    overlap = count_overlap(sets if config.count_overlap else [], student.trained_on)
+    sizes = {one.name: {"queries": len(one.queries), "passages": len(one.corpus)} for one in sets}
+    result = EvaluationResult(systems=roles, not_measured=not_measured, sizes=sizes, overlap=tuple(overlap.to_dicts()))
     lineage = Lineage("evaluate", _inputs(student, on), config, result)
-    rows = pl.concat(values)
     version = replace_rows(tables, Evaluations, rows, on=["model_id", "data_set"], lineage=lineage)
-    summary = summarise(
-        rows,
-        roles,
-        num_permutations=config.num_permutations,
-        num_resamples=config.num_resamples,
-        seed=config.seed,
-    )
-    return Evaluation(version, summary, overlap, not_measured)
+    chances = {"num_permutations": config.num_permutations, "num_resamples": config.num_resamples, "seed": config.seed}
+    return Evaluation(version, summarise(rows, roles, **chances), overlap, not_measured)
 
 
 def _sets(curated: TableVersion, beir: Sequence[str], config: EvaluateConfig) -> list[EvaluationSet]:
@@ -140,6 +112,32 @@ def _sets(curated: TableVersion, beir: Sequence[str], config: EvaluateConfig) ->
         raise UserError(f"{curated} has no query in its test split; raise curate.test_share, or give --beir DIR")
     _tell(f"{curated} has no query in its test split; evaluating on BEIR alone")
     return sets
+
+
+def _measure_systems(
+    student: "Student", sets: Sequence[EvaluationSet], config: EvaluateConfig
+) -> tuple[pl.DataFrame, dict[str, str], dict[str, str]]:
+    """The rows of `evaluations`; model_id -> role of what they are of; and role -> why of what could not be loaded."""
+    from pipelines.evaluation.systems import NotMeasured, systems
+
+    values: list[pl.DataFrame] = []
+    roles: dict[str, str] = {}
+    not_measured: dict[str, str] = {}
+    for system in systems(
+        student,
+        sets,
+        compare_with=config.compare_with,
+        rerank_depth=config.rerank_depth,
+        batch_size=config.batch_size,
+    ):
+        if isinstance(system, NotMeasured):
+            _tell(f"evaluate: {system.role} is not measured: {system.reason}")
+            not_measured[system.role] = system.reason
+        else:
+            roles[system.model_id] = system.role
+            values += [_measure(system, evaluation_set) for evaluation_set in sets]
+        del system  # and with it its model, before the next one is loaded
+    return pl.concat(values), roles, not_measured
 
 
 def _measure(system: "System", evaluation_set: EvaluationSet) -> pl.DataFrame:
@@ -158,15 +156,6 @@ def _inputs(student: "Student", on: TableVersion | None) -> list[TableVersion]:
     models = student.trained_on.tables.latest("models")
     assert models is not None, "find_student has read it"
     return [models, student.trained_on, *([on] if on and on != student.trained_on else [])]
-
-
-def _sizes(sets: Sequence[EvaluationSet]) -> dict[str, dict[str, int]]:
-    return {one.name: {"queries": len(one.queries), "passages": len(one.corpus)} for one in sets}
-
-
-def _no_overlap() -> pl.DataFrame:
-    counts = dict.fromkeys(["texts", "exact", "near"], pl.Int64())
-    return pl.DataFrame(schema={"data_set": pl.String(), "kind": pl.String(), **counts})
 
 
 def _tell(line: str) -> None:

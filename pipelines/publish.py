@@ -16,9 +16,9 @@ import polars as pl
 from pyarrow import fs
 from sentence_transformers import SentenceTransformer
 
-from pipelines.checkpoints.run_folder import MODEL, RUN, ModelFolder
-from pipelines.checkpoints.trained import row_of_weights, rows_of_model
-from pipelines.checkpoints.weights import weights_sha256
+from pipelines.checkpoints.models_table import row_of_weights, rows_of_model
+from pipelines.checkpoints.name import weights_sha256
+from pipelines.checkpoints.run_folder import MODEL, RUN, RunFolder
 from pipelines.publication.manifest import FORMAT, manifest_of
 from pipelines.publication.model_card import model_card
 from pipelines.stage.errors import UserError
@@ -53,7 +53,7 @@ def _build(tables: Tables, rows: pl.DataFrame, folder: Path) -> Path:
     name = str(rows["name"][0])
     _copy_model(tables, name, folder)
     row = row_of_weights(rows, weights_sha256(folder))
-    manifest = manifest_of(tables, row, ModelFolder(tables, name).read(RUN))
+    manifest = manifest_of(tables, row, RunFolder(tables, name).read(RUN))
     manifest["files"] = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     loaded = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
     card = model_card(manifest, loaded, _evaluations(tables, row["model_id"]))
@@ -63,7 +63,7 @@ def _build(tables: Tables, rows: pl.DataFrame, folder: Path) -> Path:
 
 
 def _copy_model(tables: Tables, name: str, folder: Path) -> None:
-    trained = ModelFolder(tables, name)
+    trained = RunFolder(tables, name)
     source = f"{trained.path}/{MODEL}"
     if not trained.holds(MODEL):
         raise UserError(f"the models table knows {name}, but {source} is not there; train it again with distill")
@@ -100,8 +100,7 @@ def _is_publication(filesystem: fs.FileSystem, path: str) -> bool:
     if filesystem.get_file_info(path).type != fs.FileType.File:
         return False
     with filesystem.open_input_file(path) as file:
-        content = file.read()
-    return f'"format": "{FORMAT}"'.encode() in content[:200]
+        return f'"format": "{FORMAT}"'.encode() in file.read(200)
 
 
 def _upload(folder: Path, target: Tables) -> str:

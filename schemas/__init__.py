@@ -1,4 +1,7 @@
-"""The tables, one module each: grain, key, units, checks. Nothing else in the repository declares a column."""
+"""The tables, one module each: grain, key, units, checks. Nothing else in the repository declares a column.
+
+How a column is added: schemas/README.md.
+"""
 
 from schemas.curated_triplets import CuratedTriplets
 from schemas.dropped_triplets import DroppedTriplets

@@ -43,9 +43,9 @@ class Table(pa.DataFrameModel):
         return list(cls.to_schema().unique or [])
 
     @classmethod
-    def nullable_columns(cls) -> list[str]:
+    def nullable_columns(cls) -> set[str]:
         """The columns that may be null, as those are that an older version lacks."""
-        return [name for name, column in cls.to_schema().columns.items() if column.nullable]
+        return {name for name, column in cls.to_schema().columns.items() if column.nullable}
 
     @classmethod
     def statistics_columns(cls) -> list[str]:

@@ -1,5 +1,6 @@
 """Small triplets and scored_triplets versions for tests of curation, committed as ingest and score commit them."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import polars as pl
@@ -7,11 +8,11 @@ import polars as pl
 from pipelines.stage.config import Config
 from pipelines.storage import Lineage, Tables, TableVersion, new_version
 from pipelines.storage.commits import Completion, ScoringResult
-from pipelines.texts.ids import text_id, triplet_id
 from schemas import ScoredTriplets, Triplets
+from tests.rows import frame_of
 
 JUDGE = "judge@0123456789ab"
-Row = tuple[str, str, float, str, float]  # query, positive, its score, negative, its score
+Row = tuple[str, str, float | None, str, float | None]  # query, positive, its score, negative, its score
 
 
 class ScoringConfig(Config):
@@ -20,31 +21,28 @@ class ScoringConfig(Config):
     teacher_kind: str = "cross_encoder"
 
 
-def scored_rows(rows: list[Row], teacher: str = JUDGE, source: str = "docs") -> pl.DataFrame:
+def scored_rows(rows: Iterable[Row], teacher: str = JUDGE, source: str = "docs", **every_row: Any) -> pl.DataFrame:
     """Scored triplets of the given texts and scores."""
-    return pl.DataFrame([_scored_row(row, teacher, source) for row in rows], schema=ScoredTriplets.polars_schema())
+    named = {"teacher": teacher, "source": source, "source_file": f"{source}.jsonl"}
+    return frame_of(ScoredTriplets, *map(_judged, rows), **(named | every_row))
 
 
-def _scored_row(row: Row, teacher: str, source: str) -> dict[str, Any]:
+def _judged(row: Row) -> dict[str, Any]:
     query, positive, positive_score, negative, negative_score = row
-    ids = {"query_id": text_id(query), "positive_id": text_id(positive), "negative_id": text_id(negative)}
     return {
-        "triplet_id": triplet_id(*ids.values()),
-        **ids,
         "query": query,
         "positive": positive,
         "negative": negative,
-        "source": source,
-        "source_file": f"{source}.jsonl",
-        "source_row": 1,
-        "teacher": teacher,
         "positive_score": positive_score,
         "negative_score": negative_score,
-        "positive_relevance": (positive_score + 20) / 40,
-        "negative_relevance": (negative_score + 20) / 40,
-        "positive_tokens_cut": 0,
-        "negative_tokens_cut": 0,
+        "positive_relevance": relevance(positive_score),
+        "negative_relevance": relevance(negative_score),
     }
+
+
+def relevance(score: float | None) -> float | None:
+    """Any function that grows with the score will do."""
+    return None if score is None else (score + 20) / 40
 
 
 def write_triplets(tables: Tables, rows: pl.DataFrame) -> TableVersion:

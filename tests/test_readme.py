@@ -5,12 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from jobs.__main__ import app
+from jobs.__main__ import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PATH_IN_CODE = re.compile(r"\b(?:schemas|pipelines|jobs|tests|infra)/[\w./-]*\w/?")
-COMMANDS = sorted(command.name or command.callback.__name__ for command in app.registered_commands)
 
 
 @pytest.mark.parametrize("path", sorted(set(PATH_IN_CODE.findall(README))))

@@ -10,6 +10,7 @@ from sentence_transformers import SentenceTransformer
 from pipelines.students.config import TrainingConfig
 from pipelines.students.data.token_cache import TokenCache
 from pipelines.students.training.loop import STATE, TrainingSummary, train_student
+from pipelines.students.training.sinks import Line, MetricsFile, Sink
 
 WIDTH = 32
 SETTINGS = {
@@ -26,7 +27,7 @@ SETTINGS = {
 
 
 class Killed(Exception):
-    """What a test raises from a callback to stop a run there."""
+    """What a test raises from a sink or a callback to stop a run there."""
 
 
 @dataclass(frozen=True)
@@ -49,15 +50,16 @@ class Setting:
         kill_at_checkpoint: int | None = None,
         dtype: torch.dtype = torch.float32,
         **changes: Any,
-    ) -> tuple[TrainingSummary, SentenceTransformer, list[dict[str, Any]]]:
+    ) -> tuple[TrainingSummary, SentenceTransformer, list[Line]]:
         """One rank's run; raises Killed after a step's line of metrics, or after a checkpoint was saved."""
         student = self.student(changes.get("dropout", 0.0)).to(dtype)
-        lines: list[dict[str, Any]] = []
+        lines: list[Line] = []
 
-        def on_step(line: dict[str, Any], num_steps: int) -> None:
-            lines.append(line)
-            if line["step"] == kill_at_step:
-                raise Killed
+        class Recorder(Sink):
+            def step(self, line: Line) -> None:
+                lines.append(line)
+                if line["step"] == kill_at_step:
+                    raise Killed
 
         def on_checkpoint(step: int, checkpoint: Path | None) -> None:
             if step == kill_at_checkpoint:
@@ -71,7 +73,7 @@ class Setting:
             device=torch.device("cpu"),
             resume_from=resume_from,
             on_checkpoint=on_checkpoint,
-            on_step=on_step,
+            sinks=[MetricsFile(folder), Recorder()],
         )
         return summary, student, lines
 

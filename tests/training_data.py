@@ -7,8 +7,9 @@ import polars as pl
 
 from pipelines.stage.config import Config
 from pipelines.storage import Lineage, Tables, TableVersion, new_version
-from pipelines.texts.ids import text_id, triplet_id
+from pipelines.texts.ids import text_id
 from schemas import CuratedTriplets, TeacherVectors
+from tests.rows import frame_of
 from tests.tiny import WORDS
 
 
@@ -27,38 +28,24 @@ def write_curated(
 
 
 def curated_row(query: str, positive: str, negative: str, split: str = "train") -> dict[str, object]:
-    """One row of curated_triplets; relevance is the share of the query's words that the passage has."""
-    ids = {
-        f"{name}_id": text_id(text) for name, text in (("query", query), ("positive", positive), ("negative", negative))
-    }
+    """What curated_triplets says of three texts; relevance is the share of the query's words that the passage has."""
     relevance = [_overlap(query, positive), _overlap(query, negative)]
     return {
-        "triplet_id": triplet_id(*ids.values()),
-        **ids,
         "query": query,
         "positive": positive,
         "negative": negative,
-        "source": "made_up",
-        "source_file": "made_up.jsonl",
-        "source_row": 1,
-        "external_id": None,
         "positive_score": 10 * relevance[0] - 5,
         "negative_score": 10 * relevance[1] - 5,
         "positive_relevance": relevance[0],
         "negative_relevance": relevance[1],
-        "teacher_margin": 10 * (relevance[0] - relevance[1]),
         "teacher": "overlap@0123456789ab",
         "split": split,
-        "correction": None,
-        "original_triplet_id": None,
-        "curation": "0123456789ab",
-        "scored_version": "scored_triplets@0",
     }
 
 
 def commit_curated(tables: Tables, rows: list[dict[str, object]], num_blocks: int = 1) -> TableVersion:
     """The rows as one new version of curated_triplets, in `num_blocks` files."""
-    frame = pl.DataFrame(rows, schema=CuratedTriplets.polars_schema()).sort("query_id", "triplet_id")
+    frame = frame_of(CuratedTriplets, *rows).sort("query_id", "triplet_id")
     with new_version(tables, CuratedTriplets, Lineage("curate", [], Config()), mode="overwrite") as curated:
         queries = frame["query_id"].unique().sort()
         for block in range(num_blocks):
@@ -76,15 +63,9 @@ def write_vectors(
         ("passage", pl.concat([frame["positive"], frame["negative"].alias("positive")])),
     ]
     texts = [(kind, text) for kind, column in kinds for text in column.unique().sort()]
-    rows = {
-        "text_id": [text_id(text) for _, text in texts],
-        "teacher": [teacher] * len(texts),
-        "kind": [kind for kind, _ in texts],
-        "vector": [vector_of(text, width) for _, text in texts],
-        "tokens_cut": [0] * len(texts),
-    }
+    rows = [{"text_id": text_id(text), "kind": kind, "vector": vector_of(text, width)} for kind, text in texts]
     with new_version(tables, TeacherVectors, Lineage("score", [curated], Config())) as vectors:
-        vectors.write(pl.DataFrame(rows, schema=TeacherVectors.polars_schema()))
+        vectors.write(frame_of(TeacherVectors, *rows, teacher=teacher))
     return vectors.version
 
 

@@ -1,27 +1,13 @@
-"""Where a model comes from: a folder, s3://, an installed package or a model hub, always to a local folder.
+"""Where a model is: a folder, an installed package, s3:// or a model hub, always as a local folder."""
 
-A hub model or an s3:// folder is fetched once per machine and read from its cache afterwards, so sixteen actors on a
-node cost the hub one request.
-"""
-
-import hashlib
 import importlib.util
-import os
-import shutil
-import tempfile
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-import huggingface_hub
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-from pyarrow import fs
-
+from pipelines.checkpoints.fetch import from_hub, from_object_store
 from pipelines.stage.errors import UserError
 
-MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.py")
-OTHER_RUNTIMES = ("onnx/*", "openvino/*", "runs/*")
 
-
-def resolve(model: str, revision: str | None = None) -> str:
+def find(model: str, revision: str | None = None) -> Path:
     """The local folder of a model.
 
     Args:
@@ -31,12 +17,12 @@ def resolve(model: str, revision: str | None = None) -> str:
         UserError: there is no such model, or it cannot be reached.
     """
     if model.startswith("s3://"):
-        return _from_object_store(model)
+        return from_object_store(model)
     if model.startswith("package:"):
-        return _from_package(model.removeprefix("package:"))
+        return _in_package(model.removeprefix("package:"))
     path = Path(model).expanduser()
     if path.is_dir():
-        return str(path.absolute())
+        return path.absolute()
     if path.exists():
         raise UserError(
             f"model {model} is a file; expected the folder that holds it, with config.json and *.safetensors"
@@ -45,28 +31,10 @@ def resolve(model: str, revision: str | None = None) -> str:
         raise UserError(
             f"model {model}: there is no such folder; expected a folder, package:NAME, s3://... or a hub id"
         )
-    return _from_hub(model, revision)
+    return from_hub(model, revision)
 
 
-def _from_hub(model: str, revision: str | None) -> str:
-    try:
-        return huggingface_hub.snapshot_download(
-            model, revision=revision, allow_patterns=list(MODEL_FILES), ignore_patterns=list(OTHER_RUNTIMES)
-        )
-    except HFValidationError as error:
-        raise UserError(
-            f"model {model!r} is no folder and no hub id; expected a folder, package:NAME, s3://... or OWNER/NAME"
-        ) from error
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        at = f" at revision {revision}" if revision else ""
-        why = "HF_HUB_OFFLINE is set" if huggingface_hub.constants.is_offline_mode() else _first_line(error)
-        raise UserError(
-            f"model {model}{at} is no folder here and could not be fetched from the hub ({why}); give a local folder, "
-            f"check the id (and HF_TOKEN for a gated model), or set HF_HOME to a cache that has it"
-        ) from error
-
-
-def _from_package(name: str) -> str:
+def _in_package(name: str) -> Path:
     """The folder inside an installed package that has the model's config.json; the package is not imported."""
     package = name.replace("-", "_")
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
@@ -80,60 +48,4 @@ def _from_package(name: str) -> str:
             f"model package:{name}: expected one folder with config.json and *.safetensors under {root}, found "
             f"{found}; give the folder itself"
         )
-    return str(folders.pop())
-
-
-def _from_object_store(uri: str) -> str:
-    from pipelines.storage import Tables
-
-    filesystem, path = Tables.at(uri).filesystem()
-    home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
-    return copy_once(filesystem, path, home / "object_store", uri)
-
-
-def copy_once(filesystem: fs.FileSystem, path: str, cache: Path, uri: str) -> str:
-    """Copy a model's folder below `cache`, unless these very files (name, size, time) were copied before.
-
-    The copy appears whole or not at all: it is made beside its place and renamed.
-    """
-    try:
-        found = filesystem.get_file_info(fs.FileSelector(path, recursive=True))
-    except OSError as error:
-        raise UserError(
-            f"model {uri} cannot be listed: {_first_line(error)}; check the URI and AWS_* credentials"
-        ) from error
-    names = {PurePosixPath(info.path).relative_to(path): info for info in found if info.is_file}
-    wanted = {name: info for name, info in names.items() if _is_model_file(name)}
-    if not wanted:
-        raise UserError(
-            f"model {uri}: found {len(names)} files, none of a model; expected config.json and *.safetensors"
-        )
-    listing = [f"{name} {info.size} {info.mtime_ns}" for name, info in sorted(wanted.items())]
-    digest = hashlib.sha256("\n".join([uri, *listing]).encode()).hexdigest()[:16]
-    target = cache / digest / PurePosixPath(path).name
-    if not target.is_dir():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix="partial-", dir=target.parent))
-        for name, info in wanted.items():
-            (partial / name).parent.mkdir(parents=True, exist_ok=True)
-            fs.copy_files(info.path, str(partial / name), filesystem, fs.LocalFileSystem())
-        _rename_unless_there(partial, target)
-    return str(target)
-
-
-def _is_model_file(name: PurePosixPath) -> bool:
-    return any(name.match(pattern) for pattern in MODEL_FILES) and f"{name.parts[0]}/*" not in OTHER_RUNTIMES
-
-
-def _rename_unless_there(partial: Path, target: Path) -> None:
-    """Of two processes that copied the same model, the second leaves the first one's copy alone."""
-    try:
-        partial.rename(target)
-    except OSError:
-        shutil.rmtree(partial)
-        if not target.is_dir():
-            raise
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return folders.pop()

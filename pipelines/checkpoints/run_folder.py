@@ -1,8 +1,8 @@
-"""A model's folder under the tables' root: who is training it, what it is a model of, and the files that come out.
+"""models/NAME under the tables' root: who is training it, what it is a model of, and the files that come out.
 
     models/NAME/  lock.json  identity.json  ray/ (while it trains)  model/  metrics.jsonl  run.json (last: it is whole)
 
-The same code serves a local folder and S3, through pyarrow's filesystem.
+The same code serves a local folder and S3: pyarrow copies files, and obstore makes the lock only where there is none.
 """
 
 import json
@@ -15,14 +15,21 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import obstore
+import psutil
 from filelock import FileLock, Timeout
+from obstore.exceptions import AlreadyExistsError, PreconditionError
+from obstore.store import LocalStore, S3Store
 from pyarrow import fs
 
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables
 from pipelines.storage.fingerprint import fingerprint_of
+
+if TYPE_CHECKING:
+    from obstore import PutMode, UpdateVersion
 
 LOCK, IDENTITY, RUN = "lock.json", "identity.json", "run.json"
 MODEL, METRICS = "model", "metrics.jsonl"
@@ -33,8 +40,8 @@ STALE_S = 3 * RENEW_S
 Json = dict[str, Any]
 
 
-class ModelFolder:
-    """models/NAME."""
+class RunFolder:
+    """models/NAME: one run's, from its first claim on."""
 
     def __init__(self, tables: Tables, name: str) -> None:
         if not re.fullmatch(r"\w[\w.-]*", name):
@@ -92,8 +99,7 @@ class ModelFolder:
     def _held(self) -> Iterator[None]:
         """The lock that other hosts see."""
         holder = {"pid": os.getpid(), "host": socket.gethostname(), "started": _process_start(os.getpid())}
-        while not self._write_new(LOCK, holder):
-            self._remove_if_stale()
+        self._take(holder)
         stop = threading.Event()
         renewing = threading.Thread(target=self._renew, args=(holder, stop), daemon=True)
         renewing.start()
@@ -129,39 +135,40 @@ class ModelFolder:
         self.write(RUN, run)
         self.filesystem.delete_dir(f"{self.path}/{WORK}")
 
-    def _write_new(self, name: str, content: Json) -> bool:
-        """Whether the file was not there; on S3 two that start within a moment may both see none."""
-        if isinstance(self.filesystem, fs.LocalFileSystem):
-            Path(self.path).mkdir(parents=True, exist_ok=True)
+    def _take(self, holder: Json) -> None:
+        """Write the lock where there is none, or over a dead process's: of two rivals one wins."""
+        is_local = isinstance(self.filesystem, fs.LocalFileSystem)
+        store = LocalStore(self.path, mkdir=True) if is_local else S3Store.from_url(self.uri)
+        mode: PutMode = "create"
+        while True:
             try:
-                with Path(self.path, name).open("x") as file:
-                    json.dump(content, file)
-            except FileExistsError:
-                return False
-            return True
-        if self.read(name) is not None:
-            return False
-        self.write(name, content)
-        return True
+                obstore.put(store, LOCK, json.dumps(holder).encode(), mode=mode)
+                return
+            except (AlreadyExistsError, PreconditionError):
+                found = self._dead_lock(store)
+                # this very lock, as S3 knows it; on a local disk FileLock keeps rivals out
+                mode = "create" if found is None else "overwrite" if is_local else found
 
     def _renew(self, holder: Json, stop: threading.Event) -> None:
         while not stop.wait(RENEW_S):
             self.write(LOCK, holder)
 
-    def _remove_if_stale(self) -> None:
-        """Take the lock away from a dead process. Raises UserError when its holder lives."""
+    def _dead_lock(self, store: LocalStore | S3Store) -> "UpdateVersion | None":
+        """The version of a lock whose holder is dead; None when it is gone. Raises UserError when the holder lives."""
         try:
-            holder = self.read(LOCK)
-        except json.JSONDecodeError:  # killed between making and filling it, or doing so right now
+            found = obstore.get(store, LOCK)
+        except FileNotFoundError:
+            return None
+        try:
+            holder = json.loads(found.bytes().to_bytes())
+        except json.JSONDecodeError:  # killed while writing it, or writing it right now
             holder = {"pid": None, "host": "an unknown host", "started": None}
-        if holder is None:
-            return
         if self._is_alive(holder):
             raise UserError(
                 f"model {self.name} is being trained by process {holder['pid']} on {holder['host']}; wait for it, stop "
                 "it, or choose another --name"
             )
-        self.filesystem.delete_file(f"{self.path}/{LOCK}")
+        return {"e_tag": found.meta["e_tag"]}
 
     def _is_alive(self, holder: Json) -> bool:
         if holder["host"] == socket.gethostname():
@@ -173,10 +180,13 @@ class ModelFolder:
 
 
 def _process_start(pid: int) -> str | None:
-    """When a process of this host started, so that a reused pid is told apart; None when there is none."""
+    """When a process of this host started, so that a reused pid is told apart; None when there is none.
+
+    In hundredths of a second since the host itself started: a clock that is set anew does not change it.
+    """
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except FileNotFoundError:
+        return str(round((psutil.Process(pid).create_time() - psutil.boot_time()) * 100))
+    except psutil.NoSuchProcess:
         return None
 
 

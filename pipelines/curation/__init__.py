@@ -1,1 +1,1 @@
-"""The parts of the curate stage: rules, leaks between splits, and the count of every outcome."""
+"""The parts of the curate stage: rules, scored rows, texts of evaluation sets, and the count of every outcome."""

@@ -45,8 +45,8 @@ def too_many_dropped(counts: pl.DataFrame, max_drop_share: float) -> str | None:
     if num_dropped <= max_drop_share * num_rows:
         return None
     largest = dropped.sort("rows", "source", "reason", descending=[True, False, False]).head(10)
-    told = "; ".join(f"{source}: {reason} {rows:,}" for source, _, reason, rows in largest.iter_rows())
+    losses = "; ".join(f"{source}: {reason} {rows:,}" for source, _, reason, rows in largest.iter_rows())
     return (
         f"this curation would drop {num_dropped / num_rows:.1%} of {num_rows:,} rows, more than max_drop_share "
-        f"{max_drop_share:.1%} ({told})"
+        f"{max_drop_share:.1%} ({losses})"
     )

@@ -1,10 +1,10 @@
-"""What a teacher says about a query's triplets: which stay, which are corrected and how, which contradict it.
+"""What becomes of a query's triplets: kept, corrected into another row, or dropped with a reason. All rules are here.
 
-    rows of whole queries with finite scores  --judge-->  the same rows + verdict
-    judged rows                               --correct-->  the swapped and promoted rows in their new form
+    one teacher's rows of whole queries  --decide-->  the same rows + drop_reason, correction, corrected
 
-A verdict is about one row, but a passage has one role in a query: what is a positive of one row is a negative of
-none. So the roles are settled first, over all rows of the query, and then each row follows.
+An outcome is one row's, but a passage has one role in a query: what is a positive of one row is a negative of none.
+So the roles are settled first, over all rows of the query, and then each row follows. A rule is a named condition in
+one of the lists of `first_that_fires`; its threshold is a field below, for each kind of teacher.
 """
 
 from collections.abc import Collection
@@ -13,52 +13,34 @@ from typing import Literal
 import polars as pl
 from pydantic import Field
 
+from pipelines.curation.evaluation_texts import EvaluationTexts
 from pipelines.stage.config import Config
 from pipelines.texts.ids import triplet_id
 
 Correction = Literal["swapped", "promoted"]
-KEPT = "kept"
+PASSAGE = ("", "_id", "_score", "_relevance", "_miner", "_rank")  # of a positive or negative: ends of column names
 
 
-class Thresholds(Config):
-    """What counts as irrelevant, relevant and different, in the raw units of a kind of teacher."""
+class CrossEncoderThresholds(Config):
+    """What counts as irrelevant, relevant and different, in logits: 0 is a relevance of one half."""
 
-    min_teacher_margin: float = Field(gt=0)
+    min_teacher_margin: float = Field(default=0.5, gt=0)
     """Smallest score(positive) - score(negative) to keep. At 0 or below the teacher ranks the row the wrong way."""
 
-    swap_margin: float = Field(ge=0)
+    swap_margin: float = Field(default=0.5, ge=0)
     """The teacher prefers a negative when it scores higher than the positive by more than this."""
 
-    irrelevant_below: float
+    irrelevant_below: float = 0.0
     """A positive that scores less is irrelevant: the row may be swapped. Any other positive stands."""
 
-    relevant_from: float
+    relevant_from: float = 0.0
     """A negative that scores this or more is relevant: it may become a positive, by either correction."""
 
-    false_negative_margin: float
+    false_negative_margin: float = 0.5
     """A relevant negative is a false negative when it scores less than this below a positive that stands."""
 
 
-class CrossEncoderThresholds(Thresholds):
-    """In logits: 0 is a relevance of one half."""
-
-    min_teacher_margin: float = Field(default=0.5, gt=0)
-    """Smallest score(positive) - score(negative) to keep."""
-
-    swap_margin: float = Field(default=0.5, ge=0)
-    """The teacher prefers a negative that scores higher than the positive by more than this."""
-
-    irrelevant_below: float = 0.0
-    """A positive that scores less is irrelevant: the row may be swapped."""
-
-    relevant_from: float = 0.0
-    """A negative that scores this or more may become a positive."""
-
-    false_negative_margin: float = 0.5
-    """A relevant negative is a false negative when it scores less than this below a relevant positive."""
-
-
-class BiEncoderThresholds(Thresholds):
+class BiEncoderThresholds(Config):
     """In cosines. Their level differs from query to query, so the two bounds overlap: only the extremes are certain.
 
     Tried with all-MiniLM-L6-v2 on docstrings with 4 BM25 negatives a query, 30 % of the rows swapped: of the rows
@@ -81,48 +63,78 @@ class BiEncoderThresholds(Thresholds):
     """A relevant negative is a false negative when it scores less than this below a relevant positive."""
 
 
-def judge(rows: pl.DataFrame, thresholds: Thresholds, corrections: Collection[Correction]) -> pl.DataFrame:
-    """Adds `verdict`: "kept", the correction to make, or the reason to drop the row.
+Thresholds = CrossEncoderThresholds | BiEncoderThresholds
+
+
+def decide(
+    rows: pl.DataFrame,
+    thresholds: Thresholds,
+    corrections: Collection[Correction],
+    evaluation_texts: EvaluationTexts,
+    in_training: pl.Series,
+) -> pl.DataFrame:
+    """Each row's final outcome: kept, corrected, or dropped with the first reason that fires, in this order.
+
+    - positive_in_training: its query is held out, and leaves whole;
+    - scoring_failed, positive_is_negative, score_not_finite, text_in_evaluation_set: it cannot be judged;
+    - no_negative_left, duplicate_after_correction: it would be swapped, or else promoted, but in vain;
+    - teacher_prefers_negative, margin_too_small, negative_too_relevant: the teacher contradicts it.
 
     Args:
-        rows: scored triplets with finite scores, all rows of each query.
+        rows: one teacher's scored triplets, all rows of each query.
+        in_training: ids of passages that no query here may have as a positive, as it came or as corrected.
+    Returns:
+        The rows as they came and `drop_reason`; of a corrected row also `correction` and its new form, `corrected`, a
+        struct of the columns that change; null where they don't apply.
     """
+    is_finite = pl.col("positive_score").is_finite() & pl.col("negative_score").is_finite()
+    rows = rows.with_columns(
+        drop_reason=first_that_fires(
+            scoring_failed=pl.col("scoring_error").is_not_null(),
+            positive_is_negative=pl.col("positive_id") == pl.col("negative_id"),
+            score_not_finite=~is_finite.fill_null(False),
+            text_in_evaluation_set=evaluation_texts.stand_in(rows),
+        )
+    )
+    unusable = rows.filter(pl.col("drop_reason").is_not_null())
+    judged = _with_roles(rows.filter(pl.col("drop_reason").is_null()), thresholds, corrections)
+    corrected = _corrected(judged, thresholds, taken=rows["triplet_id"])
+    uncorrected = judged.filter(pl.col("correction").is_null()).with_columns(
+        drop_reason=first_that_fires(
+            teacher_prefers_negative=pl.col("margin") < 0,
+            margin_too_small=~pl.col("is_agreed"),
+            negative_too_relevant=pl.col("negative_is_positive") | pl.col("is_false_negative"),
+        )
+    )
+    decided = pl.concat([unusable, corrected, uncorrected], how="diagonal")
+    leaves = first_that_fires(positive_in_training=pl.col("query_id").is_in(_with_positive_in(decided, in_training)))
+    decided = decided.with_columns(drop_reason=pl.coalesce(leaves, "drop_reason"))
+    return decided.select(*rows.columns, "correction", "corrected")
+
+
+def first_that_fires(**rules: pl.Expr | pl.Series) -> pl.Expr:
+    """The name of the first rule whose condition holds; null if none does."""
+    return pl.coalesce(pl.when(condition).then(pl.lit(name)) for name, condition in rules.items())
+
+
+def _with_roles(rows: pl.DataFrame, thresholds: Thresholds, corrections: Collection[Correction]) -> pl.DataFrame:
+    """Adds what the teacher thinks of each row, of its negative's role in the query, and the `correction` to make."""
     rows = rows.with_columns(
         margin=pl.col("positive_score") - pl.col("negative_score"),
         positive_role=pl.col("query_id") + pl.col("positive_id"),  # a passage in its query
         negative_role=pl.col("query_id") + pl.col("negative_id"),
-    )
-    rows = rows.with_columns(
-        is_agreed=pl.col("margin") >= thresholds.min_teacher_margin,
+        positive_miner=pl.lit("given"),  # no miner chose it
+        positive_rank=pl.lit(None, pl.Int32),
+        negative_miner="miner",
+        negative_rank="rank",
         is_false_negative=_is_false_negative(pl.col("positive_score"), pl.col("negative_score"), thresholds),
-    )
+    ).with_columns(is_agreed=pl.col("margin") >= thresholds.min_teacher_margin)
     rows = rows.with_columns(is_swapped=_swapped(rows, thresholds) & ("swapped" in corrections))
-    negative_is_positive = ~pl.col("is_swapped") & pl.col("negative_role").is_in(_positives(rows).implode())
-    verdict = (
-        pl.when("is_swapped").then(pl.lit("swapped"))
-        .when(negative_is_positive & ("promoted" in corrections)).then(pl.lit("promoted"))
-        .when(pl.col("margin") < 0).then(pl.lit("teacher_prefers_negative"))
-        .when(~pl.col("is_agreed")).then(pl.lit("margin_too_small"))
-        .when(negative_is_positive | pl.col("is_false_negative")).then(pl.lit("negative_too_relevant"))
-        .otherwise(pl.lit(KEPT))
-    )  # fmt: skip
-    return rows.with_columns(verdict=verdict)
-
-
-def correct(judged: pl.DataFrame, thresholds: Thresholds) -> pl.DataFrame:
-    """The swapped and promoted rows of `judge` in their new form, with their new triplet_id and the original one.
-
-    A promoted row whose query has no true negative left is missing here.
-    """
-    swapped = judged.filter(pl.col("verdict") == "swapped").with_columns(
-        *_renamed("positive", "negative"), *_renamed("negative", "positive")
+    rows = rows.with_columns(
+        negative_is_positive=~pl.col("is_swapped") & pl.col("negative_role").is_in(_positives(rows).implode())
     )
-    corrected = pl.concat([swapped, _promoted(judged, thresholds)])
-    ids = zip(*(corrected[name] for name in ("query_id", "positive_id", "negative_id")), strict=True)
-    return corrected.with_columns(
-        original_triplet_id=pl.col("triplet_id"),
-        triplet_id=pl.Series([triplet_id(*three) for three in ids], dtype=pl.String),
-    )
+    promoted = pl.col("negative_is_positive") & ("promoted" in corrections)
+    return rows.with_columns(correction=first_that_fires(swapped=pl.col("is_swapped"), promoted=promoted))
 
 
 def _is_false_negative(positive_score: pl.Expr, negative_score: pl.Expr, thresholds: Thresholds) -> pl.Expr:
@@ -174,35 +186,64 @@ def _positives(rows: pl.DataFrame) -> pl.Series:
     return pl.concat([_confirmed_positives(rows), raised, false_negatives]).unique()
 
 
-def _renamed(side: str, other: str) -> list[pl.Expr]:
-    """The columns of one side of the triplet under the names of the other."""
-    return [pl.col(f"{side}{part}").alias(f"{other}{part}") for part in ("", "_id", "_score", "_relevance")]
+def _corrected(judged: pl.DataFrame, thresholds: Thresholds, taken: pl.Series) -> pl.DataFrame:
+    """The rows to be corrected, each with its new form: its negative is the positive now, against a true negative.
+
+    A new form needs a negative, and must be no scored row's; of two equal ones the swapped row's stays, or the first.
+    """
+    rows = (
+        judged.filter(pl.col("correction").is_not_null())
+        .join(_new_negatives(judged, thresholds), on="triplet_id", how="left")
+        .sort("correction", "triplet_id", descending=[True, False])
+    )
+    form = rows.select("query_id", *_renamed("negative", "positive"), *_renamed("new_negative", "negative"))
+    form = form.drop("positive_miner", "positive_rank").rename({"negative_miner": "miner", "negative_rank": "rank"})
+    ids = zip(*(form[name] for name in ("query_id", "positive_id", "negative_id")), strict=True)
+    new_id = pl.Series("triplet_id", [triplet_id(*three) if all(three) else None for three in ids], pl.String)
+    rows = rows.with_columns(
+        corrected=form.drop("query_id").with_columns(new_id).to_struct(),
+        drop_reason=first_that_fires(
+            no_negative_left=new_id.is_null(),
+            duplicate_after_correction=new_id.is_in(taken.implode()) | ~new_id.is_first_distinct(),
+        ),
+    )
+    return rows.with_columns(pl.when(pl.col("drop_reason").is_null()).then(pl.col("correction", "corrected")))
 
 
-def _promoted(judged: pl.DataFrame, thresholds: Thresholds) -> pl.DataFrame:
-    """Promoted rows: the negative is the positive now, against the query's best-scored true negative."""
-    rows = judged.filter(pl.col("verdict") == "promoted").with_columns(*_renamed("negative", "positive"))
-    score, true_score = pl.col("positive_score"), pl.col("true_negative_score")
+def _new_negatives(judged: pl.DataFrame, thresholds: Thresholds) -> pl.DataFrame:
+    """triplet_id and new_negative* of the rows to be corrected.
+
+    A swapped row's is its demoted positive. A promoted row's is the query's best-scored true negative: a demoted
+    positive, or a negative that is a positive nowhere; the row is missing here if there is none.
+    """
+    is_negative = ~pl.col("is_swapped") & ~pl.col("negative_is_positive")
+    demoted = judged.filter("is_swapped").select("query_id", "triplet_id", *_renamed("positive", "new_negative"))
+    negatives = judged.filter(is_negative).select("query_id", "triplet_id", *_renamed("negative", "new_negative"))
+    true_negatives = (
+        pl.concat([demoted, negatives])
+        .sort("new_negative_score", "new_negative_id", "triplet_id", descending=[True, False, False])
+        .unique(["query_id", "new_negative_id"], keep="first", maintain_order=True)
+        .drop("triplet_id")
+    )
+    score, true_score = pl.col("score"), pl.col("new_negative_score")
     is_true = (score - true_score >= thresholds.min_teacher_margin) & ~_is_false_negative(score, true_score, thresholds)
     best = (
-        rows.select("query_id", "triplet_id", "positive_score")
-        .join(_true_negatives(judged), on="query_id")
+        judged.filter(pl.col("correction") == "promoted")
+        .select("query_id", "triplet_id", score="negative_score")
+        .join(true_negatives, on="query_id", maintain_order="right")
         .filter(is_true)
-        .sort("true_negative_score", "true_negative_id", descending=[True, False])
         .unique("triplet_id", keep="first", maintain_order=True)
-        .drop("query_id", "positive_score")
     )
-    joined = rows.join(best, on="triplet_id").with_columns(*_renamed("true_negative", "negative"))
-    return joined.select(judged.columns)
+    return pl.concat([demoted, best.select(demoted.columns)]).drop("query_id")
 
 
-def _true_negatives(judged: pl.DataFrame) -> pl.DataFrame:
-    """The passages of each query that a promoted row may take as its negative: demoted, or a positive nowhere."""
-    demoted = judged.filter(pl.col("verdict") == "swapped").select("query_id", *_renamed("positive", "true_negative"))
-    is_positive = pl.col("negative_role").is_in(_positives(judged).implode())
-    negatives = judged.filter(~is_positive).select("query_id", *_renamed("negative", "true_negative"))
-    return (
-        pl.concat([demoted, negatives])
-        .sort("true_negative_score", descending=True)
-        .unique(["query_id", "true_negative_id"], keep="first", maintain_order=True)
-    )
+def _renamed(side: str, other: str) -> list[pl.Expr]:
+    """The columns of one side of the triplet under the names of the other."""
+    return [pl.col(f"{side}{part}").alias(f"{other}{part}") for part in PASSAGE]
+
+
+def _with_positive_in(decided: pl.DataFrame, passages: pl.Series) -> pl.Series:
+    """The queries of which one positive, as it came or as it was corrected, is one of the passages; imploded."""
+    positives = (pl.col("positive_id"), pl.col("corrected").struct.field("positive_id"))
+    found = pl.any_horizontal(positive.is_in(passages.implode()) for positive in positives)
+    return decided.filter(found)["query_id"].unique().implode()

@@ -4,25 +4,22 @@ What is complete stands in the commits of the scoring runs: `ScoredRows.find` re
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, cast
 
 import polars as pl
 
 from pipelines.stage.errors import UserError
-from pipelines.storage import TableVersion
+from pipelines.storage import QueryRange, TableVersion
 from pipelines.storage.commits import Commit, ScoringResult
 from pipelines.texts.splits import split_of
 
-ROWS_PER_BLOCK = 200_000
-HELD_OUT = ("dev", "test")
 
+class HeldOut(NamedTuple):
+    """What is kept from training, as far as later passes over the table need it."""
 
-class Shares(NamedTuple):
-    """Shares of the distinct queries that are held out."""
-
-    dev: float
-    test: float
+    queries: pl.DataFrame  # query_id, split (dev or test)
+    passages: pl.Series  # distinct ids of their positives and negatives
 
 
 class ScoredRows(NamedTuple):
@@ -45,7 +42,7 @@ class ScoredRows(NamedTuple):
         found = cls._of(scored, _newest_complete(of_teacher) or of_teacher[0])
         if teacher is None and len(teachers) > 1:
             others = ", ".join(name for name in teachers if name != found.teacher)
-            _tell(f"{scored}: taking the scores by {found.teacher}; --teacher chooses another: {others}")
+            _remark(f"{scored}: taking the scores by {found.teacher}; --teacher chooses another: {others}")
         return found
 
     @classmethod
@@ -57,44 +54,49 @@ class ScoredRows(NamedTuple):
         return cls(scored, triplets, result.teacher, kind, complete.share if complete else None)
 
     def check_complete(self, *, partial: bool) -> None:
-        """Refuse scores of a part of the triplets unless `partial`; tell what else the scores do not cover."""
+        """Refuse scores of a part of the triplets unless `partial`; say what else the scores do not cover."""
         if self.share is None:
             missing = self.triplets.num_rows() - self._num_rows()
-            told = f"{missing:,} of {self.triplets.num_rows():,} rows of {self.triplets}"
+            unscored = f"{missing:,} of {self.triplets.num_rows():,} rows of {self.triplets}"
             if not partial:
                 raise UserError(
-                    f"{self.scored}: {told} are not scored by {self.teacher}; to complete it: "
+                    f"{self.scored}: {unscored} are not scored by {self.teacher}; to complete it: "
                     f"python -m jobs score --from {self.triplets} (with the --recipe that scored the others); "
                     "to curate what is there: --partial"
                 )
-            _tell(f"{self.scored}: {told} are not scored by {self.teacher}: curating the others")
+            _remark(f"{self.scored}: {unscored} are not scored by {self.teacher}: curating the others")
         elif self.share < 1:
-            _tell(f"{self.scored}: curating the {self.share:.4g} of the queries of {self.triplets} that were scored")
+            _remark(f"{self.scored}: curating the {self.share:.4g} of the queries of {self.triplets} that were scored")
         newest = self.triplets.tables.latest("triplets")
         newer = newest.num_rows() - self.triplets.num_rows() if newest else 0
         if newer > 0:
-            _tell(
+            _remark(
                 f"{newest} has {newer:,} newer rows that are not scored; to score them: python -m jobs score (with the "
                 "--recipe that scored the others)"
             )
 
-    def blocks(self, shares: Shares, *, held_out: bool) -> Iterator[pl.DataFrame]:
-        """Rows of whole queries, with their split, in ascending ranges: those of training or those held out."""
-        for query_range in self.scored.query_ranges(ROWS_PER_BLOCK):
+    def held_out(self, dev_share: float, test_share: float) -> HeldOut:
+        """The queries of dev and test. One scan; only their ids and those of their passages are held in memory."""
+        rows = self._scan().with_columns(split=split_of(pl.col("query"), dev_share, test_share))
+        held_out = rows.filter(pl.col("split") != "train").select("query_id", "split", "positive_id", "negative_id")
+        ids = held_out.collect(engine="streaming")
+        passages = pl.concat([ids["positive_id"], ids["negative_id"]]).unique()
+        return HeldOut(ids.select("query_id", "split").unique(), passages)
+
+    def blocks(
+        self, ranges: Sequence[QueryRange], held_out: pl.DataFrame, *, is_held_out: bool
+    ) -> Iterator[pl.DataFrame]:
+        """Rows of whole queries of each range, with their split: those of training, or those that are held out."""
+        for query_range in ranges:
             in_range = query_range.contains("query_id")
             wanted = self.triplets.scan().filter(in_range).select("triplet_id").collect()
-            of_teacher = self._scan().filter(in_range).collect()
-            rows = of_teacher.join(wanted, on="triplet_id", how="semi")
-            splits = rows.select("query_id", "query").unique().with_columns(split=_split(shares)).drop("query")
-            rows = rows.join(splits, on="query_id").filter(pl.col("split").is_in(HELD_OUT) == held_out)
+            rows = self._scan().filter(in_range).collect().join(wanted, on="triplet_id", how="semi")
+            if is_held_out:
+                rows = rows.join(held_out, on="query_id")
+            else:
+                rows = rows.join(held_out, on="query_id", how="anti").with_columns(split=pl.lit("train"))
             if len(rows):
                 yield rows
-
-    def held_out_passages(self, shares: Shares) -> pl.Series:
-        """Ids of all passages, positive or negative, of the queries that are held out."""
-        held_out = self._scan().filter(_split(shares).is_in(HELD_OUT)).select("positive_id", "negative_id")
-        ids = held_out.collect(engine="streaming")
-        return pl.concat([ids["positive_id"], ids["negative_id"]]).unique()
 
     def _scan(self) -> pl.LazyFrame:
         return self.scored.scan().filter(pl.col("teacher") == pl.lit(self.teacher))
@@ -116,9 +118,5 @@ def _scoring(run: Commit) -> ScoringResult:
     return cast(ScoringResult, run.result)
 
 
-def _split(shares: Shares) -> pl.Expr:
-    return split_of(pl.col("query"), shares.dev, shares.test)
-
-
-def _tell(line: str) -> None:
+def _remark(line: str) -> None:
     print(line, file=sys.stderr, flush=True)

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from pipelines.evaluation.metrics import METRICS, Values, mean_interval, randomisation_p_value
+from pipelines.stage.render import aligned_table
 
 ROLES = ("student", "untrained", "teacher", "bm25")  # in the order of the table; each is compared with those after it
 COLUMNS = ("nDCG@10 [95 % interval]", "MRR@10", "R@100", "vs untrained", "vs teacher", "vs BM25")
@@ -37,15 +38,13 @@ def summarise(
     """
     rows: list[Row] = []
     for (data_set,), of_set in values.sort("query_id").group_by("data_set", maintain_order=True):
-        ndcg = _arrays(of_set.filter(pl.col("metric") == METRICS[0]), roles)
-        means = dict(_means(of_set))
-        for role, dimension in ndcg:
-            model_id = next(one for one, its_role in roles.items() if its_role == role)
+        of_systems = _by_system(of_set, roles)
+        ndcg = {system: its_values[METRICS[0]].to_numpy() for system, its_values in of_systems.items()}
+        for (role, dimension), its_values in of_systems.items():
             interval = mean_interval(ndcg[role, dimension], num_resamples=num_resamples, seed=seed)
-            row: Row = {"data_set": data_set, "system": role, "model_id": model_id, "dimension": dimension}
-            row["queries"] = len(ndcg[role, dimension])
-            row |= {metric: means[model_id, dimension, metric] for metric in METRICS}
-            row |= {"low": interval.low, "high": interval.high}
+            row: Row = {"data_set": data_set, "system": role, "dimension": dimension, "queries": len(its_values)}
+            row |= {"model_id": its_values["model_id"][0], "low": interval.low, "high": interval.high}
+            row |= its_values.select(METRICS).mean().row(0, named=True)
             rows.append(row | _differences(ndcg, role, dimension, num_permutations, seed))
     return pl.DataFrame(rows, schema=_schema())
 
@@ -56,7 +55,7 @@ def render(summary: pl.DataFrame, overlap: pl.DataFrame, not_measured: Mapping[s
     for (data_set,), rows in summary.group_by("data_set", maintain_order=True):
         heading = f"{data_set}: {rows['queries'][0]:,} queries"
         of_set = overlap.filter(pl.col("data_set") == data_set).to_dicts()
-        blocks.append("\n".join([heading, *map(_overlap_line, of_set), *_table(rows.to_dicts())]))
+        blocks.append("\n".join([heading, *map(_overlap_line, of_set), _table(rows.to_dicts())]))
     missing = [f"{system}: not measured: {reason}" for system, reason in not_measured.items()]
     return "\n\n".join([*blocks, "\n".join([*missing, FOOTNOTE])])
 
@@ -68,18 +67,14 @@ def _schema() -> dict[str, pl.DataType]:
     return {**texts, **counts, **dict.fromkeys([*METRICS, "low", "high", *others], pl.Float64())}
 
 
-def _arrays(ndcg: pl.DataFrame, roles: Mapping[str, str]) -> dict[tuple[str, int], Values]:
-    """(role, dimension) -> one value per query, in the order of the query ids; ordered as the table is."""
-    arrays = {
-        (roles[str(model_id)], int(str(dimension))): rows["value"].to_numpy()
-        for (model_id, dimension), rows in ndcg.group_by("model_id", "dimension", maintain_order=True)
+def _by_system(values: pl.DataFrame, roles: Mapping[str, str]) -> dict[tuple[str, int], pl.DataFrame]:
+    """(role, dimension) -> model_id and a column per metric, in the order of the query ids; ordered as the table is."""
+    wide = values.pivot("metric", index=["model_id", "dimension", "query_id"], values="value", maintain_order=True)
+    of_systems = {
+        (roles[str(model_id)], int(str(dimension))): rows
+        for (model_id, dimension), rows in wide.group_by("model_id", "dimension", maintain_order=True)
     }
-    return dict(sorted(arrays.items(), key=lambda one: (ROLES.index(one[0][0]), -one[0][1])))
-
-
-def _means(values: pl.DataFrame) -> list[tuple[tuple[str, int, str], float]]:
-    means = values.group_by("model_id", "dimension", "metric").agg(pl.col("value").mean())
-    return [((model_id, dimension, metric), mean) for model_id, dimension, metric, mean in means.iter_rows()]
+    return dict(sorted(of_systems.items(), key=lambda one: (ROLES.index(one[0][0]), -one[0][1])))
 
 
 def _differences(
@@ -98,15 +93,14 @@ def _differences(
     return differences
 
 
-def _table(rows: list[Row]) -> list[str]:
-    lines = [["system", "dim", *COLUMNS]]
+def _table(rows: list[Row]) -> str:
+    lines = []
     for row in rows:
         interval = f"{row['nDCG@10']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
         others = [_difference(row[f"minus_{other}"], row[f"p_{other}"]) for other in ROLES[1:]]
         means = [f"{row['RR@10']:.3f}", f"{row['R@100']:.3f}"]
         lines.append([row["system"], str(row["dimension"] or "-"), interval, *means, *others])
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    return ["  " + "  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
+    return aligned_table(["system", "dim", *COLUMNS], lines)
 
 
 def _difference(difference: float | None, p_value: float | None) -> str:

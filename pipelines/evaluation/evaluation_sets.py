@@ -56,8 +56,7 @@ def held_out_set(curated: TableVersion, max_queries: int | None, max_passages: i
     judged = _judged(triplets, sampled_ids)
     if judged.is_empty():
         return None
-    relevant = judged.select(pl.col("positive_id").alias("passage_id"), pl.col("positive").alias("passage"))
-    passages, is_sample = _passages(triplets, relevant.unique("passage_id"), max_passages)
+    passages, is_sample = _passages(triplets, _texts_in(judged.lazy(), "positive").collect(), max_passages)
     sample = [f"{len(sampled_ids)}q"] if len(sampled_ids) < len(query_ids) else []
     sample += [f"{len(passages)}p"] if is_sample else []
     qrels: dict[str, dict[str, int]] = {}
@@ -66,7 +65,7 @@ def held_out_set(curated: TableVersion, max_queries: int | None, max_passages: i
     return EvaluationSet(
         name=f"{curated}/test" + (f":{','.join(sample)}" if sample else ""),
         queries=dict(judged.select("query_id", "query").unique().sort("query_id").iter_rows()),
-        corpus=dict(passages.sort("passage_id").iter_rows()),
+        corpus=dict(passages.sort("text_id").iter_rows()),
         qrels=qrels,
     )
 
@@ -78,10 +77,8 @@ def count_overlap(sets: Sequence[EvaluationSet], curated: TableVersion) -> pl.Da
         data_set, kind (query, passage), texts, exact (the same text), near (the same but for case, punctuation and
         space; the exact ones included). Any training text counts, whether query, positive or negative.
     """
-    texts = pl.concat([_texts_of(one) for one in sets]).with_columns(
-        exact=pl.lit(False), near=pl.lit(False), normalised=normalise(pl.col("text"))
-    )
-    for block in _training_texts(curated):
+    texts = _texts_of(sets).with_columns(exact=pl.lit(False), near=pl.lit(False), normalised=normalise(pl.col("text")))
+    for block in _training_texts(curated) if sets else ():
         texts = texts.with_columns(
             exact=pl.col("exact") | pl.col("text_id").is_in(block["text_id"].implode()),
             near=pl.col("near") | pl.col("normalised").is_in(block["normalised"].implode()),
@@ -122,38 +119,37 @@ def _judged(triplets: TableVersion, query_ids: pl.Series) -> pl.DataFrame:
 
 
 def _passages(triplets: TableVersion, relevant: pl.DataFrame, max_passages: int | None) -> tuple[pl.DataFrame, bool]:
-    """passage_id and passage: the relevant ones and others up to the maximum; and whether some were left out."""
+    """text_id and text: the relevant ones and others up to the maximum; and whether some were left out."""
     others = relevant.clear()
     num_others = max(0, max_passages - len(relevant)) if max_passages else None
     is_sample = False
     for query_range in triplets.query_ranges(ROWS_PER_BLOCK):
         rows = triplets.scan().filter(query_range.contains("query_id"))
-        sides = [
-            rows.select(pl.col(f"{side}_id").alias("passage_id"), pl.col(side).alias("passage"))
-            for side in ("positive", "negative")
-        ]
-        block = pl.concat(sides).unique("passage_id").collect().join(relevant, on="passage_id", how="anti")
-        others = pl.concat([others, block]).unique("passage_id").sort("passage_id")
+        block = _texts_in(rows, "positive", "negative").collect().join(relevant, on="text_id", how="anti")
+        others = pl.concat([others, block]).unique("text_id").sort("text_id")
         is_sample |= num_others is not None and len(others) > num_others
         others = others.head(num_others) if num_others is not None else others
     return pl.concat([relevant, others]), is_sample
 
 
-def _texts_of(evaluation_set: EvaluationSet) -> pl.DataFrame:
-    texts = [("query", text) for text in evaluation_set.queries.values()]
-    texts += [("passage", text) for text in evaluation_set.corpus.values()]
-    frame = pl.DataFrame(texts, {"kind": pl.String, "text": pl.String}, orient="row")
-    ids = pl.Series("text_id", text_ids(frame["text"].to_list()), pl.String)
-    return frame.with_columns(ids, data_set=pl.lit(evaluation_set.name))
+def _texts_of(sets: Sequence[EvaluationSet]) -> pl.DataFrame:
+    kinds = [
+        (one.name, kind, texts) for one in sets for kind, texts in (("query", one.queries), ("passage", one.corpus))
+    ]
+    rows = [(name, kind, text) for name, kind, texts in kinds for text in texts.values()]
+    frame = pl.DataFrame(rows, dict.fromkeys(["data_set", "kind", "text"], pl.String), orient="row")
+    return frame.with_columns(pl.Series("text_id", text_ids(frame["text"].to_list()), pl.String))
 
 
 def _training_texts(curated: TableVersion) -> Iterator[pl.DataFrame]:
     """text_id and normalised text of the train split, each distinct within its block."""
     for query_range in curated.query_ranges(ROWS_PER_BLOCK):
         rows = curated.scan().filter(query_range.contains("query_id") & (pl.col("split") == "train"))
-        sides = [
-            rows.select(pl.col(f"{side}_id").alias("text_id"), pl.col(side).alias("text"))
-            for side in ("query", "positive", "negative")
-        ]
-        texts = pl.concat(sides).unique("text_id")
+        texts = _texts_in(rows, "query", "positive", "negative")
         yield texts.select("text_id", normalise(pl.col("text")).alias("normalised")).collect()
+
+
+def _texts_in(rows: pl.LazyFrame, *sides: str) -> pl.LazyFrame:
+    """text_id and text of these sides of triplets, each once."""
+    columns = [rows.select(pl.col(f"{side}_id").alias("text_id"), pl.col(side).alias("text")) for side in sides]
+    return pl.concat(columns).unique("text_id")

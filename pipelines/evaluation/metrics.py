@@ -1,11 +1,11 @@
-"""Ranking metrics per query (ir_measures), and what their differences are worth: intervals and a paired test.
+"""Ranking metrics per query (ir_measures), and what their differences are worth: intervals and a paired test (scipy).
 
     qrels, rankings  --per_query-->  query_id, metric, value  --mean_interval, randomisation_p_value-->  figures
 
 Arrays hold one value per query. Everything random takes a seed: the same values give the same figures.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import ir_measures
@@ -13,13 +13,14 @@ import numpy as np
 import polars as pl
 from ir_measures import RR, R, nDCG
 from numpy.typing import NDArray
+from scipy import stats
 
 MEASURES = (nDCG @ 10, RR @ 10, R @ 100)
 METRICS = tuple(str(measure) for measure in MEASURES)  # nDCG@10, RR@10 (the mean of it is MRR@10), R@100
 DEPTH = 100  # passages per query that the metrics look at
 
 Values = NDArray[np.float64]
-_BLOCK = 1 << 22  # random numbers held at a time: 32 MB as float64
+_BATCH = 1 << 20  # values resampled at a time: 8 MB as float64, of which scipy holds some copies
 
 
 class Interval(NamedTuple):
@@ -51,16 +52,15 @@ def per_query(qrels: Mapping[str, Mapping[str, int]], rankings: Mapping[str, Seq
 
 def mean_interval(values: Values, *, num_resamples: int, seed: int) -> Interval:
     """The mean and its 95 % bootstrap interval; for a paired difference pass the differences."""
-    num_queries = len(values)
+    mean = float(values.mean())
+    if len(values) == 1:
+        return Interval(mean, mean, mean)
     generator = np.random.default_rng(seed)
-    means = np.concatenate(
-        [
-            values[generator.integers(0, num_queries, (block, num_queries))].mean(axis=1)
-            for block in _blocks(num_resamples, num_queries)
-        ]
+    found = stats.bootstrap(
+        (values,), np.mean, n_resamples=num_resamples, batch=_batch(values), method="percentile", rng=generator
     )
-    low, high = np.quantile(means, [0.025, 0.975])
-    return Interval(float(values.mean()), float(low), float(high))
+    low, high = found.confidence_interval
+    return Interval(mean, float(low), float(high))
 
 
 def randomisation_p_value(left: Values, right: Values, *, num_permutations: int, seed: int) -> float:
@@ -76,18 +76,19 @@ def randomisation_p_value(left: Values, right: Values, *, num_permutations: int,
     if left.shape != right.shape or left.ndim != 1 or not len(left):
         raise ValueError(f"the test got values of shapes {left.shape} and {right.shape}; expected one pair per query")
     difference = left - right
-    observed = abs(difference.sum())
-    tolerance = 1e-9 * max(np.abs(difference).sum(), 1e-300)  # sums of the same numbers in another order
     generator = np.random.default_rng(seed)
-    num_as_large = 0
-    for block in _blocks(num_permutations, len(difference)):
-        signs = generator.integers(0, 2, (block, len(difference)), dtype=np.int8) * 2.0 - 1.0
-        num_as_large += int((np.abs(signs @ difference) >= observed - tolerance).sum())
-    return (num_as_large + 1) / (num_permutations + 1)
+    found = stats.monte_carlo_test(
+        difference,
+        rvs=lambda size: difference * (generator.integers(0, 2, size, dtype=np.int8) * 2.0 - 1.0),
+        # rounded: means of the same numbers in another order count as equal
+        statistic=lambda differences, axis: np.abs(differences.mean(axis=axis)).round(12),
+        vectorized=True,
+        n_resamples=num_permutations,
+        batch=_batch(difference),
+        alternative="greater",
+    )
+    return float(found.pvalue)
 
 
-def _blocks(num_rows: int, row_length: int) -> Iterator[int]:
-    """Row counts that add up to `num_rows`, each block within the memory bound."""
-    block = max(1, _BLOCK // row_length)
-    for start in range(0, num_rows, block):
-        yield min(block, num_rows - start)
+def _batch(values: Values) -> int:
+    return max(1, _BATCH // len(values))

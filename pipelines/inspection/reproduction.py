@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipelines.checkpoints.run_folder import RUN, ModelFolder
+from pipelines.checkpoints.run_folder import RUN, RunFolder
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables, TableVersion
 from pipelines.storage.commits import Code, Engine
@@ -54,7 +54,7 @@ def recorded_run(tables: Tables, model: str) -> Recorded:
         if run is None:
             raise UserError(f"{folder / MANIFEST} has no training record (`run`); publish the model again")
         return Recorded(run, str(folder))
-    run = ModelFolder(tables, model.partition("@")[0]).read(RUN) if "/" not in model else None
+    run = RunFolder(tables, model.partition("@")[0]).read(RUN) if "/" not in model else None
     if run is None:
         raise UserError(
             f"{model} is neither a trained model under {tables.uri} nor a published folder with {MANIFEST}; "

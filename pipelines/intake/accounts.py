@@ -1,8 +1,8 @@
-"""Input files as checked rows: what ingest and mine share in front of their own work.
+"""From an opened file to checked rows, and the account of what became of each: what ingest and mine share.
 
-    path --format, layout--> raw rows --check_row--> checked rows, and quarantined rows with their reasons
+    Input --batches--> raw rows --check_row--> good rows, to the stage; bad rows with their reasons, to the spill
 
-An `Intake` counts each file's rows and refuses a file in which too many are bad.
+A file in which too many rows are bad is refused.
 """
 
 import hashlib
@@ -10,12 +10,13 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from pipelines.intake.formats import DATA_ENDINGS, open_file
-from pipelines.intake.layouts import CheckedRow, Layout, RowChecks, check_row, tell_layout
+import polars as pl
+
+from pipelines.intake.formats import DATA_ENDINGS, Input
+from pipelines.intake.layouts import CheckedRow, Layout, RowChecks, check_row
 from pipelines.intake.raw_rows import RawRow
 from pipelines.intake.spill import Spill
 from pipelines.stage.errors import UserError
@@ -48,23 +49,6 @@ class FileCounts:
         )
 
 
-@dataclass
-class BadRows:
-    """Why rows of one file were quarantined; reasons are counted without the element they name."""
-
-    reasons: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, str] = field(default_factory=dict)
-
-    def add(self, number: int, reasons: list[str], raw: str | None) -> None:
-        for reason in dict.fromkeys(reason.partition("[")[0] for reason in reasons):
-            self.reasons[reason] += 1
-            self.examples.setdefault(reason, f"row {number:,}: {ascii(raw[:120]) if raw is not None else 'not kept'}")
-
-    def __str__(self) -> str:
-        top = self.reasons.most_common(3)
-        return "; ".join(f"{reason} in {count:,} (e.g. {self.examples[reason]})" for reason, count in top)
-
-
 def describe_file(
     path: str, source: str | None, licence: str | None, columns: Mapping[str, str] | None = None
 ) -> FileCounts:
@@ -86,47 +70,36 @@ def _stem(path: str) -> str:
 
 
 class Intake:
-    """The input files of one run, in order, their counts, and the spill that takes what becomes of their rows."""
+    """The input files of one run, in order, and the spill that takes their rows; files are named by their position."""
 
-    def __init__(self, checks: RowChecks, spill: Spill, named: Mapping[str, str], *, own_source: bool) -> None:
-        self.checks, self.spill, self.named = checks, spill, named
-        self.own_source = own_source  # whether a column `source` counts: not where the user gave one for all
-        self.files: list[FileCounts] = []
-        self._bad: list[BadRows] = []
+    def __init__(self, files: list[FileCounts], checks: RowChecks, spill: Spill) -> None:
+        self.files, self.checks, self.spill = files, checks, spill
         self._announced: set[tuple[str, ...]] = set()
 
-    def add_file(self, file: FileCounts) -> int:
-        """The file's position, by which its triplets name it in the spill."""
-        self.files.append(file)
-        self._bad.append(BadRows())
-        return len(self.files) - 1
-
-    def rows(self, position: int, *, pairs: bool = False) -> Iterator[tuple[int, CheckedRow]]:
+    def good_rows(self, position: int, opened: Input, layout: Layout) -> Iterator[tuple[int, CheckedRow]]:
         """The file's good rows with their numbers. Raises UserError at its end if too many were bad."""
-        file = self.files[position]
-        opened = open_file(file.path)
-        layout = self._layout(file.path, opened.columns, pairs)
         seen = set(opened.columns)
-        for batch in opened.batches(layout.columns if opened.kind == "parquet" else None):
+        for batch in opened.batches(layout.columns):
+            self.files[position].rows += len(batch)
             for row in batch:
-                file.rows += 1
-                if row.value is not None and not row.value.keys() <= seen:
-                    layout = layout.with_numbered_negatives(row.value.keys())
-                    seen |= row.value.keys()
-                checked = [str(row.problem)] if row.value is None else self._check(row.value, layout)
+                if row.value is None:
+                    checked: CheckedRow | list[str] = [str(row.problem)]
+                else:
+                    if not row.value.keys() <= seen:
+                        layout = layout.with_numbered_negatives(row.value)
+                        seen |= row.value.keys()
+                    checked = check_row(row.value, layout, self.checks.max_text_chars)
                 if isinstance(checked, CheckedRow):
                     yield row.number, checked
                 else:
                     self.quarantine(position, row.number, checked, _raw(row))
-        self._announce_ignored(file.path, seen - set(layout.columns))
+        self._announce_ignored(opened.path, seen - set(layout.columns))
         self.refuse_if_mostly_bad(position)
 
     def quarantine(self, position: int, number: int, reasons: list[str], raw: str) -> None:
         """Count and keep one bad row."""
-        kept = raw if self.checks.keep_raw else None
         self.files[position].quarantined += 1
-        self._bad[position].add(number, reasons, kept)
-        self.spill.quarantine(position, number, reasons, kept)
+        self.spill.quarantine(position, number, reasons, raw if self.checks.keep_raw else None)
 
     def refuse_if_mostly_bad(self, position: int) -> None:
         file = self.files[position]
@@ -138,16 +111,21 @@ class Intake:
             bad = f"{file.quarantined:,} of {file.rows:,} rows ({file.quarantined / file.rows:.1%})"
             raise UserError(
                 f"{file.path}: {bad} are bad, "
-                f"expected at most {self.checks.max_bad_share:.1%}: {self._bad[position]}; nothing was written: repair "
-                "the file, tell its columns with --columns, or raise max_bad_share"
+                f"expected at most {self.checks.max_bad_share:.1%}: {self._reasons(position)}; nothing was written: "
+                "repair the file, tell its columns with --columns, or raise max_bad_share"
             )
 
-    def _check(self, value: dict[str, Any], layout: Layout) -> CheckedRow | list[str]:
-        return check_row(value, layout, self.checks.max_text_chars)
-
-    def _layout(self, path: str, columns: tuple[str, ...], pairs: bool) -> Layout:
-        looked_at = [name for name in columns if self.own_source or name != "source" or name in self.named.values()]
-        return tell_layout(path, looked_at, self.named, pairs=pairs)
+    def _reasons(self, position: int) -> str:
+        """The most frequent reasons against a file's rows, without the elements they name, each with its first row."""
+        counts: Counter[str] = Counter()
+        examples: dict[str, str] = {}
+        for frame in self.spill.quarantined():
+            for _, number, reasons, raw in frame.filter(pl.col("file") == position).iter_rows():
+                shown = f"row {number:,}: {'not kept' if raw is None else ascii(raw[:120])}"
+                for reason in {reason.partition("[")[0]: None for reason in reasons}:
+                    counts[reason] += 1
+                    examples.setdefault(reason, shown)
+        return "; ".join(f"{reason} in {count:,} (e.g. {examples[reason]})" for reason, count in counts.most_common(3))
 
     def _announce_ignored(self, path: str, columns: set[str]) -> None:
         ignored = tuple(sorted(columns))

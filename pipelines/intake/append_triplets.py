@@ -29,7 +29,8 @@ NewRows = Callable[[TableVersion | None], Iterator[pl.DataFrame]]
 
 def not_yet_ingested(tables: Tables, files: Sequence[FileCounts]) -> list[FileCounts]:
     """The files that ingested_files does not know by content, source and columns; the others are named."""
-    known = set(_ingested_files(tables.latest("ingested_files")).select(IngestedFiles.key_columns()).iter_rows())
+    ingested = tables.latest("ingested_files")
+    known = set(ingested.scan().select(IngestedFiles.key_columns()).collect().iter_rows()) if ingested else set()
     new: list[FileCounts] = []
     for file in files:
         if file.key in known:
@@ -134,10 +135,6 @@ def _append_files(tables: Tables, files: Sequence[FileCounts], lineage: Lineage)
 
 def _absent_files(rows: pl.DataFrame, base: TableVersion | None) -> pl.DataFrame:
     return _absent(IngestedFiles, rows, base, pl.lit(True))
-
-
-def _ingested_files(version: TableVersion | None) -> pl.DataFrame:
-    return _frame_of([]) if version is None else version.scan().collect()
 
 
 def _frame_of(files: Sequence[FileCounts]) -> pl.DataFrame:

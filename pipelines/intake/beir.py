@@ -1,18 +1,19 @@
 """Reads a BEIR folder: corpus.jsonl, queries.jsonl and qrels/*.tsv, each plain or gzip.
 
-Title and text of a document are joined by a space. The whole folder is held in memory: about its size on disk, twice.
+Title and text of a document are joined by a space. All texts are held in memory: about the folder's size on disk.
 Anything that does not fit raises UserError with file, line, what was found and what was expected.
 """
 
-import gzip
 import hashlib
 import json
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+
+from pipelines.intake.raw_rows import numbered_lines, open_bytes
 from pipelines.stage.errors import UserError
 
 QRELS_COLUMNS = ["query-id", "corpus-id", "score"]
@@ -69,10 +70,8 @@ def read_beir(folder: str | Path, qrels: str | None = None) -> BeirSet:
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder; expected a BEIR folder with corpus.jsonl, queries.jsonl and qrels/")
     files = [_find(folder / "corpus.jsonl"), _find(folder / "queries.jsonl"), _find_qrels(folder / "qrels", qrels)]
-    contents = [_content(file) for file in files]
-    corpus = _read_texts(files[0], contents[0])
-    queries = _read_texts(files[1], contents[1])
-    judgements = list(_read_qrels(files[2], contents[2]))
+    corpus, queries = _read_texts(files[0]), _read_texts(files[1])
+    judgements = list(_read_qrels(files[2]))
     known = [(query, document, grade) for query, document, grade in judgements if query in queries]
     kept = _group([judgement for judgement in known if judgement[1] in corpus])
     if not kept:
@@ -82,7 +81,7 @@ def read_beir(folder: str | Path, qrels: str | None = None) -> BeirSet:
         )
     return BeirSet(
         name=folder.resolve().name,
-        digest=_digest(contents),
+        digest=_digest(files),
         qrels_file=files[2].name,
         corpus=corpus,
         queries=queries,
@@ -100,11 +99,12 @@ def _group(judgements: list[tuple[str, str, int]]) -> dict[str, dict[str, int]]:
     return {query: grades for query, grades in grouped.items() if max(grades.values()) > 0}
 
 
-def _digest(contents: list[bytes]) -> str:
+def _digest(files: list[Path]) -> str:
     """Over the uncompressed files, so that a gzip copy is the same set."""
     digest = hashlib.sha256()
-    for content in contents:
-        digest.update(hashlib.sha256(content).digest())
+    for file in files:
+        with open_bytes(str(file), _compression(file)) as content:
+            digest.update(hashlib.file_digest(content, "sha256").digest())
     return digest.hexdigest()[:12]
 
 
@@ -120,42 +120,42 @@ def _find(file: Path) -> Path:
     raise UserError(f"{file} (or {file.name}.gz) is not there; {file.parent} holds: {there or 'nothing'}")
 
 
+def qrels_names(folder: Path) -> list[str]:
+    """The names of the judgements in a qrels folder: "train" for train.tsv or train.tsv.gz."""
+    return sorted({path.name.removesuffix(".gz").removesuffix(".tsv") for path in folder.glob("*.tsv*")})
+
+
 def _find_qrels(folder: Path, name: str | None) -> Path:
     """The judgements to read: the named ones, or test, or else the only ones."""
     if name is not None:
         return _find(folder / f"{name}.tsv")
-    there = sorted({path.name.removesuffix(".gz").removesuffix(".tsv") for path in folder.glob("*.tsv*")})
+    there = qrels_names(folder)
     if "test" not in there and len(there) > 1:
         raise UserError(f"{folder} has no test.tsv but {', '.join(there)}; say which one to read")
     return _find(folder / f"{there[0] if there and 'test' not in there else 'test'}.tsv")
 
 
-def _content(file: Path) -> bytes:
-    raw = file.read_bytes()
-    if file.suffix != ".gz":
-        return raw
+def _compression(file: Path) -> str | None:
+    return "gzip" if file.suffix == ".gz" else None
+
+
+def _lines(file: Path) -> Iterator[tuple[str, str]]:
+    """(place, line) of each line that is not blank; the place is file:line for messages."""
+    place = ""
     try:
-        return gzip.decompress(raw)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        for number, line in numbered_lines(str(file), _compression(file)):
+            place = f"{file}:{number}"
+            yield place, line.decode().rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{place}: not UTF-8 at byte {error.start}; save the file as UTF-8") from error
+    except (OSError, pyarrow.ArrowException) as error:
         raise UserError(f"{file}: not a whole gzip file ({error}); copy it again") from error
 
 
-def _lines(file: Path, content: bytes) -> Iterator[tuple[str, str]]:
-    """(place, line) of each line that is not blank; the place is file:line for messages."""
-    for number, raw in enumerate(content.split(b"\n"), start=1):
-        place = f"{file}:{number}"
-        try:
-            line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r")
-        except UnicodeDecodeError as error:
-            raise UserError(f"{place}: not UTF-8 at byte {error.start}; save the file as UTF-8") from error
-        if line.strip():
-            yield place, line
-
-
-def _read_texts(file: Path, content: bytes) -> dict[str, str]:
+def _read_texts(file: Path) -> dict[str, str]:
     """Id -> title and text of a corpus or queries file."""
     texts: dict[str, str] = {}
-    for place, line in _lines(file, content):
+    for place, line in _lines(file):
         key, text = _parse_text(place, line)
         if key in texts:
             raise UserError(f'{place}: "_id" {key!r} occurs a second time; expected unique ids: remove or rename one')
@@ -190,9 +190,9 @@ def _string(place: str, row: dict[str, Any], field: str) -> str:
     return value
 
 
-def _read_qrels(file: Path, content: bytes) -> Iterator[tuple[str, str, int]]:
+def _read_qrels(file: Path) -> Iterator[tuple[str, str, int]]:
     """(query id, document id, grade) of each row; a header is skipped where there is one."""
-    for number, (place, line) in enumerate(_lines(file, content)):
+    for number, (place, line) in enumerate(_lines(file)):
         cells = line.split("\t")
         if len(cells) != len(QRELS_COLUMNS):
             expected = "three columns separated by tabs: " + ", ".join(QRELS_COLUMNS)

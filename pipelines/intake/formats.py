@@ -8,25 +8,16 @@ what was found, what was expected and what to do. In a folder, files that end li
 import csv
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
 import pyarrow
 import pyarrow.parquet
 
-from pipelines.intake.raw_rows import (
-    BATCH_BYTES,
-    BOM,
-    LINE_BYTES,
-    RawRow,
-    delimited,
-    in_batches,
-    json_lines,
-    open_text,
-    parquet,
-)
+from pipelines.intake.raw_rows import LINE_BYTES, RawRow, delimited, in_batches, json_lines, open_text, parquet
 from pipelines.stage.errors import UserError
 
 EXPECTED = "JSON Lines or CSV/TSV with a header (plain, gzip or zstd), or Parquet"
@@ -34,24 +25,20 @@ DATA_ENDINGS = {".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".gz",
 DESCRIBES_DATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
 LINES_LOOKED_AT = 20
 
-Kind = Literal["json_lines", "delimited", "parquet"]
-
 
 @dataclass(frozen=True)
-class InputFile:
-    """A file whose format is known. `columns`: Parquet's and CSV's, or the keys of the first JSON Lines."""
+class Input:
+    """Where rows come from, once it is known how to read them: the only thing that stages know of an input's kind."""
 
     path: str
-    kind: Kind
-    columns: tuple[str, ...]
-    compression: str | None = None
-    delimiter: str = ","
+    columns: tuple[str, ...]  # Parquet's and CSV's, or the keys of the first JSON Lines
+    read: Callable[[Sequence[str] | None], Iterator[list[RawRow]]]  # given the columns that are wanted; None: all
 
     def batches(self, columns: Sequence[str] | None = None) -> Iterator[list[RawRow]]:
         """Rows in file order; Parquet reads only `columns`. Raises UserError where the file breaks off."""
         row = 0
         try:
-            for batch in self._batches(columns):
+            for batch in self.read(columns):
                 yield batch
                 row = batch[-1].number
         except (OSError, pyarrow.ArrowException) as error:
@@ -59,13 +46,6 @@ class InputFile:
                 f"{self.path} breaks off or is damaged after row {row:,}: {error}; expected a whole file, "
                 "so nothing of this input was taken: fetch it or write it again"
             ) from error
-
-    def _batches(self, columns: Sequence[str] | None) -> Iterator[list[RawRow]]:
-        if self.kind == "parquet":
-            return parquet(self.path, columns)
-        if self.kind == "json_lines":
-            return in_batches(json_lines(self.path, self.compression))
-        return in_batches(delimited(self.path, self.compression, self.delimiter, self.columns))
 
 
 def find_files(inputs: Iterable[str]) -> list[str]:
@@ -105,13 +85,17 @@ def _files_in(folder: Path) -> list[str]:
     return data
 
 
-def open_file(path: str) -> InputFile:
-    """Tell a file's format by its content."""
+def open_file(path: str) -> Input:
+    """Tell a file's format by its content.
+
+    A further kind of input (one of our own tables at a version, say) is a further `Input` made here: its name, its
+    columns and a function that reads its batches.
+    """
     try:
         with Path(path).open("rb") as stream:
             magic = stream.read(4)
         if magic == b"PAR1":
-            return InputFile(path, "parquet", _parquet_columns(path))
+            return Input(path, _parquet_columns(path), partial(parquet, path))
         compression = "gzip" if magic[:2] == b"\x1f\x8b" else "zstd" if magic == b"\x28\xb5\x2f\xfd" else None
         if magic[:2] in (b"\xff\xfe", b"\xfe\xff"):
             raise UserError(f"{path} is UTF-16, expected UTF-8: iconv -f UTF-16 -t UTF-8 {path} > utf8_file")
@@ -125,17 +109,19 @@ def open_file(path: str) -> InputFile:
     return _tell_text(path, compression, first_lines)
 
 
-def _tell_text(path: str, compression: str | None, lines: list[bytes]) -> InputFile:
-    first = lines[0].decode("utf-8-sig", "replace").strip()
-    objects = [value for value in map(_json_object, lines) if value is not None]
-    if first.startswith("[") and not (objects and _parses(first)):  # a line [1] among objects is one bad row
+def _tell_text(path: str, compression: str | None, lines: list[bytes]) -> Input:
+    first = lines[0].decode("utf-8", "replace").strip()
+    objects = [value for value in map(_json, lines) if isinstance(value, dict)]
+    if first.startswith("[") and not (
+        objects and _json(first.encode()) is not None
+    ):  # a line [1] among objects is one bad row
         raise UserError(
             f"{path} begins with '[': found one JSON array, expected one JSON object a line: "
             f"jq -c '.[]' {path} > rows.jsonl"
         )
     if objects:
         keys = dict.fromkeys(key for value in objects for key in value)
-        return InputFile(path, "json_lines", tuple(keys), compression)
+        return Input(path, tuple(keys), lambda _: in_batches(json_lines(path, compression)))
     if first.startswith("{"):
         raise UserError(
             f"{path} begins with {_shown(first)}: found no JSON object on any of its first {len(lines)} lines, "
@@ -144,12 +130,13 @@ def _tell_text(path: str, compression: str | None, lines: list[bytes]) -> InputF
     delimiter = "\t" if "\t" in first else ","
     if b"\0" in b"".join(lines) or delimiter not in first:
         raise UserError(f"{path} begins with {_shown(first)}: found neither of the known formats, expected {EXPECTED}")
-    return InputFile(path, "delimited", _header(path, lines, delimiter), compression, delimiter)
+    names = _header(path, lines, delimiter)
+    return Input(path, names, lambda _: in_batches(delimited(path, compression, delimiter, names)))
 
 
 def _header(path: str, lines: list[bytes], delimiter: str) -> tuple[str, ...]:
     try:
-        first = lines[0].decode("utf-8-sig")
+        first = lines[0].decode()
         others = (line.decode("utf-8", "replace") for line in lines[1:])  # a quoted name may go on there
         names = tuple(name.strip() for name in next(csv.reader([first, *others], delimiter=delimiter)))
     except UnicodeDecodeError as error:
@@ -168,20 +155,12 @@ def _header(path: str, lines: list[bytes], delimiter: str) -> tuple[str, ...]:
     return names
 
 
-def _json_object(line: bytes) -> dict[str, Any] | None:
+def _json(line: bytes) -> Any:
+    """The line's value; None where it is no JSON."""
     try:
-        value = json.loads(line.decode("utf-8-sig"))
+        return json.loads(line.decode())
     except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, dict) else None
-
-
-def _parses(line: str) -> bool:
-    try:
-        json.loads(line)
-    except (ValueError, RecursionError):
-        return False
-    return True
 
 
 def _shown(text: str) -> str:
@@ -193,8 +172,8 @@ def _first_lines(stream: BinaryIO) -> list[bytes]:
     """The first lines that are not blank, fewer where they are very long."""
     lines: list[bytes] = []
     num_bytes = 0
-    while len(lines) < LINES_LOOKED_AT and num_bytes < BATCH_BYTES and (line := stream.readline(LINE_BYTES)):
-        if line.removeprefix(BOM).strip():
+    while len(lines) < LINES_LOOKED_AT and num_bytes < LINE_BYTES and (line := stream.readline(LINE_BYTES)):
+        if not line.isspace():
             lines.append(line)
             num_bytes += len(line)
     return lines

@@ -21,12 +21,14 @@ Reasons, each said of query, positive or negative: `_missing` (absent, null, no 
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from pydantic import Field
 
 from pipelines.stage.config import Config
 from pipelines.stage.errors import UserError
+from pipelines.texts.encodable import has_lone_surrogate
 
 KNOWN_NAMES = {
     "query": ("query", "anchor"),
@@ -75,16 +77,25 @@ class Layout:
         names = [self.query, self.positive, *self.negatives, self.source, self.external_id]
         return list(dict.fromkeys(name for name in names if name is not None))
 
+    @cached_property
+    def has_numbered_negatives(self) -> bool:
+        return any(map(NUMBERED_NEGATIVE.fullmatch, self.negatives))
+
     def with_numbered_negatives(self, columns: Iterable[str]) -> "Layout":
-        """The same layout and those of `columns` that are a further negative_k."""
-        if not any(map(NUMBERED_NEGATIVE.fullmatch, self.negatives)):
+        """The same layout and those of `columns` that are a further negative_k, where there is one already."""
+        if not self.has_numbered_negatives:
             return self
         return replace(self, negatives=tuple(dict.fromkeys([*self.negatives, *_numbered(columns)])))
 
 
-def tell_layout(path: str, columns: Iterable[str], named: Mapping[str, str], *, pairs: bool = False) -> Layout:
-    """The layout of a file with these columns; `named` is --columns. With `pairs` negatives are not looked for."""
-    columns = list(columns)
+def tell_layout(
+    path: str, columns: Iterable[str], named: Mapping[str, str], *, pairs: bool = False, own_source: bool = True
+) -> Layout:
+    """The layout of a file with these columns; `named` is --columns. With `pairs` negatives are not looked for.
+
+    Without `own_source` a column is not the source by its name alone: the user gave one source for all rows.
+    """
+    columns = [name for name in columns if own_source or name != "source" or name in named.values()]
     check_named_columns(named)
     found = {role: _column_of(role, columns, named) for role in KNOWN_NAMES}
     numbered = () if pairs or "negative" in named else _numbered(columns)
@@ -156,17 +167,12 @@ def check_row(value: Mapping[str, Any], layout: Layout, max_text_chars: int) -> 
 def _negatives(
     value: Mapping[str, Any], layout: Layout, max_text_chars: int, reasons: list[str]
 ) -> list[tuple[str, str]]:
-    if len(layout.negatives) == 1 and not NUMBERED_NEGATIVE.fullmatch(layout.negatives[0]):
-        return _texts("negative", value.get(layout.negatives[0]), max_text_chars, reasons)
     before = len(reasons)
     texts: list[tuple[str, str]] = []
     for column in layout.negatives:
         if value.get(column) is not None:
-            where = column.removeprefix("negative_")
-            texts += [
-                (f"[{where}]{inner}", text)
-                for inner, text in _texts("negative", value[column], max_text_chars, reasons, f"[{where}]")
-            ]
+            where = f"[{column.removeprefix('negative_')}]" if layout.has_numbered_negatives else ""
+            texts += _texts("negative", value[column], max_text_chars, reasons, where)
     if layout.negatives and not texts and len(reasons) == before:
         reasons.append("negative_missing")
     return texts
@@ -177,14 +183,13 @@ def _texts(role: str, value: Any, max_text_chars: int, reasons: list[str], where
     if value is None or value == []:
         reasons.append(f"{role}_missing{where}")
         return []
-    elements = (
-        [(f"[{number}]", element) for number, element in enumerate(value, 1)] if isinstance(value, list) else None
-    )
+    is_list = isinstance(value, list)
     texts: list[tuple[str, str]] = []
-    for place, element in elements or [("", value)]:
+    for number, element in enumerate(value if is_list else [value], 1):
+        place = f"{where}[{number}]" if is_list else where
         text = title_and_text(element) if isinstance(element, dict) else element
         if problem := text_problem(text, max_text_chars):
-            reasons.append(f"{role}_{problem}{where}{place}")
+            reasons.append(f"{role}_{problem}{place}")
         else:
             texts.append((place, text))
     return texts
@@ -206,18 +211,7 @@ def text_problem(text: Any, max_text_chars: int) -> str | None:
         return "blank"
     if len(text) > max_text_chars:
         return "too_long"
-    return "has_lone_surrogate" if has_lone_surrogate(text) else None
-
-
-def has_lone_surrogate(text: str) -> bool:
-    """Whether a text has half a surrogate pair, which no UTF-8 file or table can hold."""
-    if text.isascii():
-        return False
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return True
-    return False
+    return None if text.isascii() or not has_lone_surrogate(text) else "has_lone_surrogate"
 
 
 def _label(role: str, column: str | None, value: Mapping[str, Any], reasons: list[str]) -> str | None:

@@ -10,7 +10,6 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import pyarrow
@@ -35,10 +34,18 @@ class RawRow(NamedTuple):
     raw: bytes | None = None  # None in Parquet: the value itself is what was found
 
 
-def open_text(path: str, compression: str | None) -> BinaryIO:
-    if compression is None:
-        return Path(path).open("rb", buffering=1 << 20)
-    return io.BufferedReader(pyarrow.CompressedInputStream(pyarrow.OSFile(path), compression), 1 << 20)
+def open_bytes(path: str, compression: str | None) -> io.BufferedReader:
+    """The file's content, uncompressed."""
+    raw = pyarrow.CompressedInputStream(pyarrow.OSFile(path), compression) if compression else io.FileIO(path)
+    return io.BufferedReader(raw, 1 << 20)
+
+
+def open_text(path: str, compression: str | None) -> io.BufferedReader:
+    """The file's content behind its byte order mark, if it has one."""
+    stream = open_bytes(path, compression)
+    if stream.peek(len(BOM)).startswith(BOM):
+        stream.read(len(BOM))
+    return stream
 
 
 def in_batches(rows: Iterator[RawRow]) -> Iterator[list[RawRow]]:
@@ -54,22 +61,30 @@ def in_batches(rows: Iterator[RawRow]) -> Iterator[list[RawRow]]:
         yield batch
 
 
-def json_lines(path: str, compression: str | None) -> Iterator[RawRow]:
+def numbered_lines(path: str, compression: str | None) -> Iterator[tuple[int, bytes]]:
+    """(number, line) of each line that is not blank; of a line too long for memory its first LINE_BYTES."""
     with open_text(path, compression) as stream:
         number = 0
         while line := stream.readline(LINE_BYTES):
             number += 1
-            if number == 1:
-                line = line.removeprefix(BOM)
-            if len(line) == LINE_BYTES and not line.endswith(b"\n"):
-                while (rest := stream.readline(LINE_BYTES)) and not rest.endswith(b"\n"):
-                    pass
-                yield RawRow(number, None, "line_too_long", line[: 1 << 16])
-            elif not line.isspace() and line:
-                yield _json_row(number, line)
+            rest = line
+            while _is_cut(rest):
+                rest = stream.readline(LINE_BYTES)
+            if not line.isspace():
+                yield number, line
+
+
+def _is_cut(line: bytes) -> bool:
+    return len(line) == LINE_BYTES and not line.endswith(b"\n")
+
+
+def json_lines(path: str, compression: str | None) -> Iterator[RawRow]:
+    return (_json_row(number, line) for number, line in numbered_lines(path, compression))
 
 
 def _json_row(number: int, line: bytes) -> RawRow:
+    if _is_cut(line):
+        return RawRow(number, None, "line_too_long", line[: 1 << 16])
     try:
         value = json.loads(line.decode())
     except UnicodeDecodeError:
@@ -88,13 +103,13 @@ def delimited(path: str, compression: str | None, delimiter: str, columns: tuple
     never closed shows as all the lines it swallowed.
     """
     with open_text(path, compression) as stream:
-        lines = _DecodedLines(stream, path)
-        reader = csv.reader(lines, delimiter=delimiter, strict=True)
+        taken: list[bytes] = []
+        reader = csv.reader(_lines(stream, path, taken), delimiter=delimiter, strict=True)
         number, header_seen = 0, False
         while True:
+            taken.clear()
             problem, fields = _next_fields(reader)
-            taken, decoded = lines.take()
-            if not taken and fields is None:
+            if not taken:
                 return
             if not header_seen:
                 header_seen = any(fields or [])
@@ -104,7 +119,21 @@ def delimited(path: str, compression: str | None, delimiter: str, columns: tuple
                     yield RawRow(number, None, problem, line)
             elif fields and not b"".join(taken).isspace():
                 number += 1
-                yield _fields_row(number, columns, fields, b"".join(taken), decoded)
+                yield _fields_row(number, columns, fields, b"".join(taken))
+
+
+def _lines(stream: BinaryIO, path: str, taken: list[bytes]) -> Iterator[str]:
+    """Lines for csv.reader, which may take several for one row: it adds them to `taken`."""
+    number = 0
+    while line := stream.readline(LINE_BYTES):
+        number += 1
+        if len(line) == LINE_BYTES:
+            raise UserError(
+                f"{path} line {number} is longer than {LINE_BYTES >> 20} MB, expected rows on lines of their own: "
+                "check its line ends"
+            )
+        taken.append(line)
+        yield line.decode("utf-8", "surrogateescape")
 
 
 def _next_fields(reader: Iterator[list[str]]) -> tuple[str | None, list[str] | None]:
@@ -114,48 +143,14 @@ def _next_fields(reader: Iterator[list[str]]) -> tuple[str | None, list[str] | N
         return "not_csv", None
 
 
-def _fields_row(number: int, columns: tuple[str, ...], fields: list[str], raw: bytes, decoded: bool) -> RawRow:
-    if not decoded:
+def _fields_row(number: int, columns: tuple[str, ...], fields: list[str], raw: bytes) -> RawRow:
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
         return RawRow(number, None, "not_utf8", raw)
     if len(fields) != len(columns):
         return RawRow(number, None, "wrong_number_of_fields", raw)
     return RawRow(number, {name: field or None for name, field in zip(columns, fields, strict=True)}, None, raw)
-
-
-class _DecodedLines:
-    """Lines for csv.reader, which may take several for one row: `take` says which it took since the last call."""
-
-    def __init__(self, stream: BinaryIO, path: str) -> None:
-        self.stream, self.path = stream, path
-        self.taken: list[bytes] = []
-        self.decoded = True
-        self.number = 0
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        line = self.stream.readline(LINE_BYTES)
-        if not line:
-            raise StopIteration
-        self.number += 1
-        if len(line) == LINE_BYTES:
-            raise UserError(
-                f"{self.path} line {self.number} is longer than {LINE_BYTES >> 20} MB, expected rows on lines of "
-                "their own: check its line ends"
-            )
-        self.taken.append(line)
-        try:
-            text = line.decode("utf-8-sig" if self.number == 1 else "utf-8")
-        except UnicodeDecodeError:
-            self.decoded = False
-            text = line.decode("utf-8", "replace")
-        return text
-
-    def take(self) -> tuple[list[bytes], bool]:
-        taken, decoded = self.taken, self.decoded
-        self.taken, self.decoded = [], True
-        return taken, decoded
 
 
 def parquet(path: str, columns: Sequence[str] | None) -> Iterator[list[RawRow]]:
@@ -173,12 +168,7 @@ def parquet(path: str, columns: Sequence[str] | None) -> Iterator[list[RawRow]]:
 def _parquet_rows(batch: pyarrow.RecordBatch, first: int) -> list[RawRow]:
     try:
         return [RawRow(number, value) for number, value in enumerate(batch.to_pylist(), first)]
-    except UnicodeDecodeError:  # Parquet promises UTF-8, its writers don't always keep it: find the rows
-        return [_parquet_row(batch.slice(i, 1), first + i) for i in range(batch.num_rows)]
-
-
-def _parquet_row(row: pyarrow.RecordBatch, number: int) -> RawRow:
-    try:
-        return RawRow(number, row.to_pylist()[0])
-    except UnicodeDecodeError as error:
-        return RawRow(number, None, "not_utf8", bytes(error.object))
+    except UnicodeDecodeError as error:  # Parquet promises UTF-8, its writers don't always keep it: find the rows
+        if batch.num_rows == 1:
+            return [RawRow(first, None, "not_utf8", bytes(error.object))]
+        return [row for i in range(batch.num_rows) for row in _parquet_rows(batch.slice(i, 1), first + i)]

@@ -25,7 +25,9 @@ QUARANTINE_ROWS = 5_000
 TRIPLET = pl.Schema(
     {
         **dict.fromkeys(["triplet_id", "query_id", "positive_id", "negative_id"], pl.String()),
-        **dict.fromkeys(["query", "positive", "negative", "source", "external_id"], pl.String()),
+        **dict.fromkeys(["query", "positive", "negative", "miner"], pl.String()),
+        "rank": pl.Int32(),
+        **dict.fromkeys(["source", "external_id"], pl.String()),
         "file": pl.UInt32(),
         "source_row": pl.Int64(),
     }
@@ -39,6 +41,8 @@ class SpilledTriplet(NamedTuple):
     query: str
     positive: str
     negative: str
+    miner: str
+    rank: int | None
     source: str
     external_id: str | None
     file: int  # position of the input file in the order in which files were given
@@ -86,7 +90,7 @@ class Spill:
     def quarantined(self) -> Iterator[pl.DataFrame]:
         """Every quarantined row once, in the order they came."""
         self._flush_quarantined()
-        yield from _frames_of(self.folder / "quarantined")
+        yield from map(pl.DataFrame, _tables_of(self.folder / "quarantined"))
 
     def _make_frame(self) -> None:
         if not self._triplets:
@@ -114,7 +118,8 @@ class Spill:
             self._quarantined = []
 
     def _read(self, partitions: list[str]) -> pl.DataFrame:
-        return pl.concat(frame for name in partitions for frame in _frames_of(self.folder / name))
+        tables = (table for name in partitions for table in _tables_of(self.folder / name))
+        return pl.DataFrame(pyarrow.concat_tables(tables))
 
 
 def triplets_with_ids(triplets: list[SpilledTriplet]) -> pl.DataFrame:
@@ -132,10 +137,11 @@ def _append_stream(path: Path, frame: pl.DataFrame) -> None:
         frame.write_ipc_stream(file, compression="lz4")
 
 
-def _frames_of(path: Path) -> Iterator[pl.DataFrame]:
+def _tables_of(path: Path) -> Iterator[pyarrow.Table]:
     if not path.exists():
         return
     size = path.stat().st_size
+    options = pyarrow.ipc.IpcReadOptions(use_threads=False)  # streams are small: threads would cost more than they gain
     with pyarrow.OSFile(str(path)) as file:
         while file.tell() < size:
-            yield pl.DataFrame(pyarrow.ipc.open_stream(file).read_all())
+            yield pyarrow.ipc.open_stream(file, options=options).read_all()

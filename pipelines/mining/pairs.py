@@ -8,13 +8,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from pipelines.intake.accounts import FileCounts, Intake
-from pipelines.intake.beir import BeirSet, read_beir
-from pipelines.intake.layouts import CheckedRow, Layout, check_row
+from pipelines.intake.beir import BeirSet, qrels_names, read_beir
+from pipelines.intake.formats import Input
+from pipelines.intake.layouts import CheckedRow
+from pipelines.intake.raw_rows import RawRow, in_batches
 from pipelines.mining.passages import stripped_id
 from pipelines.texts.ids import text_id
-
-BEIR_PAIR = Layout("query", "positive", ())
 
 
 class Pair(NamedTuple):
@@ -37,10 +36,7 @@ class Known(NamedTuple):
 
 def read_judgements(folder: str) -> Iterator[tuple[str, BeirSet]]:
     """Every qrels file of a BEIR folder, with the set as it judges."""
-    names = sorted(
-        {path.name.removesuffix(".gz").removesuffix(".tsv") for path in Path(folder, "qrels").glob("*.tsv*")}
-    )
-    for name in names:
+    for name in qrels_names(Path(folder, "qrels")):
         beir = read_beir(folder, name)
         if beir.complaint():
             print(beir.complaint(), file=sys.stderr)
@@ -57,21 +53,17 @@ def is_mined(qrels: str) -> bool:
     return True
 
 
-def read_pairs(intake: Intake, file: FileCounts, beir: BeirSet | None) -> Iterator[Pair]:
-    """A file's good pairs. Of a BEIR set a row is a positive judgement."""
-    position = intake.add_file(file)
-    if beir is None:
-        yield from (Pair(position, number, row) for number, row in intake.rows(position, pairs=True))
-        return
-    for number, (query_id, document_id) in enumerate(beir.positives(), 1):
-        file.rows += 1
-        value = {"query": beir.queries[query_id], "positive": beir.corpus[document_id]}
-        checked = check_row(value, BEIR_PAIR, intake.checks.max_text_chars)
-        if isinstance(checked, CheckedRow):
-            yield Pair(position, number, checked)
-        else:
-            intake.quarantine(position, number, checked, f"{query_id}\t{document_id}")
-    intake.refuse_if_mostly_bad(position)
+def judged_pairs(path: str, beir: BeirSet) -> Input:
+    """A BEIR set's positive judgements as rows, counted from 1."""
+    rows = (
+        RawRow(
+            number,
+            {"query": beir.queries[query_id], "positive": beir.corpus[document_id]},
+            raw=f"{query_id}\t{document_id}".encode(),
+        )
+        for number, (query_id, document_id) in enumerate(beir.positives(), 1)
+    )
+    return Input(path, ("query", "positive"), lambda _: in_batches(rows))
 
 
 def known_positives(pairs: list[Pair], judgements: Iterable[BeirSet]) -> Known:

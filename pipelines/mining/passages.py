@@ -58,7 +58,7 @@ def read_passages(path: str, checks: RowChecks) -> Iterator[str]:
             raise UserError(f"{file} has the columns {found}; expected text or passage, and perhaps title: rename one")
         wanted = [name for name in (column, "title") if name in opened.columns]
         rows = bad = 0
-        for batch in opened.batches(wanted if opened.kind == "parquet" else None):
+        for batch in opened.batches(wanted):
             for row in batch:
                 rows += 1
                 text = _text(row.value, column)

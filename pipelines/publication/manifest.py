@@ -12,6 +12,7 @@ from typing import Any
 
 import polars as pl
 
+from pipelines.curation.outcomes import KEYS, dropped_outcome, kept_outcome
 from pipelines.curation.versions import dropped_by
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables, TableVersion
@@ -76,18 +77,13 @@ def lineage_of(versions: list[TableVersion]) -> list[Row]:
 
 
 def curation_counts(curated: TableVersion) -> pl.DataFrame:
-    """Rows by source and outcome (kept, corrected, dropped) with the correction or reason."""
-    kept = curated.scan().select(
-        "source",
-        outcome=pl.when(pl.col("correction").is_null()).then(pl.lit("kept")).otherwise(pl.lit("corrected")),
-        reason=pl.col("correction"),
-    )
-    frames = [kept]
+    """Rows by source and outcome (kept, corrected, dropped) with the correction or reason; null for those kept."""
+    outcomes = [curated.scan().select("source", *kept_outcome())]
     dropped = dropped_by(curated)
     if dropped is not None:
-        frames.append(dropped.scan().select("source", outcome=pl.lit("dropped"), reason="drop_reason"))
-    order = ["source", "outcome", "reason"]
-    return pl.concat(frames).group_by(order).agg(rows=pl.len()).sort(order, nulls_last=True).collect(engine="streaming")
+        outcomes.append(dropped.scan().select("source", *dropped_outcome()))
+    counts = pl.concat(outcomes).group_by(KEYS).agg(rows=pl.len()).sort(KEYS).collect(engine="streaming")
+    return counts.with_columns(pl.col("reason").replace("", None))
 
 
 def files_by_source(version: TableVersion) -> pl.DataFrame:

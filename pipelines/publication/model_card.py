@@ -1,16 +1,18 @@
 """A model card: valid front matter, the measured table, the data behind the model, and how to use it cut or whole.
 
-The text is pipelines/model_card.md, a Jinja template; here are its tables, with every cell escaped.
+The text is model_card.md beside this, a Jinja template; here are its tables.
 """
 
-import html
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from sentence_transformers import SentenceTransformer
+
+from pipelines.stage.render import markdown_table
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
 SYSTEM = ["data_set", "model_id", "dimension"]
@@ -94,7 +96,7 @@ def measured_table(means: pl.DataFrame, model_id: str) -> str:
         ]
         for row in wide.to_dicts()
     ]
-    return table(["data set", "system", "dimension", "queries", *metrics], rows)
+    return markdown_table(["data set", "system", "dimension", "queries", *metrics], rows)
 
 
 def outcome_table(curation: Iterable[Row]) -> str:
@@ -102,39 +104,29 @@ def outcome_table(curation: Iterable[Row]) -> str:
     frame = pl.DataFrame(list(curation), schema={"outcome": pl.String, "reason": pl.String, "rows": pl.Int64})
     counts = frame.group_by("outcome", "reason").agg(pl.col("rows").sum())
     ordered = counts.sort("outcome", "rows", "reason", descending=[True, True, False]).rows()
-    return table(["outcome", "reason", "triplets"], [(outcome, reason, f"{n:,}") for outcome, reason, n in ordered])
+    return markdown_table(
+        ["outcome", "reason", "triplets"], [(outcome, reason, f"{n:,}") for outcome, reason, n in ordered]
+    )
 
 
 def source_table(manifest: Row) -> str:
     """One line per source: what became of its triplets, and the licences its files were ingested under."""
-    counts: dict[str, dict[str, int]] = {source["source"]: {} for source in manifest["sources"]}
+    counts: Counter[tuple[str, str]] = Counter()
     for row in manifest["curation"]:
-        of_source = counts.setdefault(row["source"], {})
-        of_source[row["outcome"]] = of_source.get(row["outcome"], 0) + row["rows"]
+        counts[row["source"], row["outcome"]] += row["rows"]
     licences = {
         source["source"]: ", ".join(sorted({licence or "not stated" for licence in source["licence"]}))
         for source in manifest["sources"]
     }
     outcomes = ["kept", "corrected", "dropped"]
     rows = [
-        [source, *(f"{counts[source].get(outcome, 0):,}" for outcome in outcomes), licences.get(source, "not stated")]
-        for source in sorted(counts)
+        [source, *(f"{counts[source, outcome]:,}" for outcome in outcomes), licences.get(source, "not stated")]
+        for source in sorted(licences.keys() | {source for source, _ in counts})
     ]
-    return table(["source", *outcomes, "licence"], rows)
+    return markdown_table(["source", *outcomes, "licence"], rows)
 
 
 def version_table(versions: Iterable[Row]) -> str:
     """One line per table version behind the model."""
     columns = ["version", "stage", "table_id", "digest"]
-    return table(columns, [[version[column] for column in columns] for version in versions])
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A Markdown table; cells are escaped, so that no text of the data can become markup."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(_cell(value) for value in line)} |" for line in lines)
-
-
-def _cell(value: object) -> str:
-    text = "" if value is None else " ".join(str(value).split())
-    return html.escape(text, quote=False).replace("|", "\\|").replace("`", "\\`")
+    return markdown_table(columns, [[version[column] for column in columns] for version in versions])

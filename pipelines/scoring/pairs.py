@@ -8,7 +8,7 @@ import polars as pl
 from schemas import ScoredTriplets
 
 if TYPE_CHECKING:
-    from pipelines.teachers.config import Teacher
+    from pipelines.teachers.teacher import Teacher
 
 PAIR_SCORES = {"score": pl.Float32, "relevance": pl.Float32, "tokens_cut": pl.Int32, "error": pl.String}
 SIDES = ("positive", "negative")

@@ -20,7 +20,7 @@ from pipelines.teachers.config import load_teacher
 from schemas import ScoredTriplets, TeacherVectors
 
 if TYPE_CHECKING:
-    from pipelines.teachers.config import Teacher
+    from pipelines.teachers.teacher import Teacher
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ Shape letters, this file only: Q = queries, P = passages of a block, D = dimensi
 """
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -30,7 +31,8 @@ def search(
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     queries = torch.from_numpy(queries_QD).to(device)
-    best = {dimension: _Best.of(len(queries), device) for dimension in dimensions}
+    nothing = torch.empty((len(queries), 0), device=device)
+    best = {dimension: _Best(nothing, nothing.long()) for dimension in dimensions}
     first = 0
     for block in passage_blocks:
         passages = torch.from_numpy(block).to(device)
@@ -46,16 +48,11 @@ def cut(vectors: Tensor, dimension: int) -> Tensor:
     return torch.nn.functional.normalize(vectors[:, :dimension].nan_to_num(nan=0.0).float(), dim=-1)
 
 
-class _Best:
+class _Best(NamedTuple):
     """The best passages so far, best first."""
 
-    def __init__(self, scores_QK: Tensor, positions_QK: Tensor) -> None:
-        self.scores_QK, self.positions_QK = scores_QK, positions_QK
-
-    @classmethod
-    def of(cls, num_queries: int, device: str) -> "_Best":
-        empty = torch.empty((num_queries, 0), device=device)
-        return cls(empty, empty.long())
+    scores_QK: Tensor
+    positions_QK: Tensor
 
     def merged_with(self, new: "_Best", first: int, k: int) -> "_Best":
         """Both together; what is here already has the smaller positions, so a stable sort keeps ties in order."""
@@ -70,10 +67,10 @@ def _best_of_block(queries_QD: Tensor, passages_PD: Tensor, k: int) -> _Best:
     rows = max(1, MAX_SCORES // max(1, len(passages_PD)))
     parts = [queries_QD[first : first + rows] for first in range(0, len(queries_QD), rows)]
     found = [_top(part @ passages_PD.T, k) for part in parts]
-    return _Best(torch.cat([scores for scores, _ in found]), torch.cat([positions for _, positions in found]))
+    return _Best(torch.cat([one.scores_QK for one in found]), torch.cat([one.positions_QK for one in found]))
 
 
-def _top(scores_QP: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def _top(scores_QP: Tensor, k: int) -> _Best:
     """torch.topk with an order for equal scores: the smaller position first, also at the edge of the k."""
     top_QK, positions_QK = scores_QP.topk(k, dim=1)
     edge_Q1 = top_QK[:, -1:]
@@ -85,4 +82,4 @@ def _top(scores_QP: Tensor, k: int) -> tuple[Tensor, Tensor]:
     positions_QK = positions_QK.sort(dim=1).values
     top_QK = scores_QP.gather(1, positions_QK)
     order = top_QK.argsort(dim=1, descending=True, stable=True)
-    return top_QK.gather(1, order), positions_QK.gather(1, order)
+    return _Best(top_QK.gather(1, order), positions_QK.gather(1, order))

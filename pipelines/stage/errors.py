@@ -3,3 +3,9 @@
 
 class UserError(ValueError):
     """Wrong usage or refused input: running the same command again will not help (exit code 2)."""
+
+
+def describe(error: BaseException) -> str:
+    """An exception in one line, for a message or a table."""
+    lines = str(error).strip().splitlines() or ["no message"]
+    return f"{type(error).__name__}: {lines[0][:300]}"

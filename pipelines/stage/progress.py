@@ -1,42 +1,64 @@
-"""Progress on stderr: how much is done, how fast, and an honest time to go."""
+"""Progress, on stderr if nowhere else: how much is done, how fast, and an honest time to go."""
 
 import sys
 import time
+from collections.abc import Callable
+
+TOLD_EVERY_S = 5.0
+
+
+def _tell_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 class Progress:
-    """Counts units of work; prints a line at most every `every_s` seconds.
+    """Counts units of work; tells a line every few seconds, and at the end.
 
-    The rate is what was done since the first advance over the time since then: start-up is not work, and work that
-    an earlier run did is not speed. No time to go is told before there is a rate.
+    The rate is what was done since the start over the time since then: start-up is not work, and work that an earlier
+    run did is not speed. No time to go is told before there is a rate.
     """
 
-    def __init__(self, stage: str, unit: str, *, done: int, total: int, every_s: float = 5.0) -> None:
+    def __init__(
+        self,
+        stage: str,
+        unit: str,
+        *,
+        done: int,
+        total: int,
+        said: str = "{stage}: {done:,} of {total:,} {unit}",
+        rated_in: str | None = None,  # what the rate counts, where that is not the unit
+        tell: Callable[[str], object] = _tell_stderr,
+    ) -> None:
         self.stage, self.unit, self.done, self.total = stage, unit, done, total
-        self._every_s = every_s
-        self._first_done: int | None = None
-        self._first_at = self._printed_at = 0.0
+        self._said, self._rated_in, self._tell = said, rated_in or unit, tell
+        self._started: tuple[int, float] | None = None  # units done then, and when
+        self._rated, self._told_at = 0, 0.0
 
-    def advance(self, units: int) -> None:
-        """Add finished work and print, unless a line was printed just now; the end is always printed."""
-        now = time.monotonic()
+    def start(self) -> None:
+        """What is done by now was start-up. Without this call it is the first advance."""
+        self._started = self.done, time.monotonic()
+
+    def advance(self, units: int, *, rated: int | None = None, suffix: str = "") -> None:
+        """Add finished units, which are `rated` of what the rate counts; `suffix` stands before the rate."""
         self.done += units
-        if self._first_done is None:
-            self._first_done, self._first_at = self.done, now
-        if now - self._printed_at >= self._every_s or self.done >= self.total:
-            self._printed_at = now
-            print(self.told() + self._rate(now), file=sys.stderr, flush=True)
+        if self._started is None:
+            self.start()
+        else:
+            self._rated += units if rated is None else rated
+        now = time.monotonic()
+        if now - self._told_at >= TOLD_EVERY_S or self.done >= self.total:
+            self._told_at = now
+            self._tell(self.told() + suffix + self._rate(now, *(self._started or (self.done, now))))
 
     def told(self) -> str:
         """`score: 38,112,004 of 40,000,000 rows`."""
-        return f"{self.stage}: {self.done:,} of {self.total:,} {self.unit}"
+        return self._said.format(stage=self.stage, unit=self.unit, done=self.done, total=self.total)
 
-    def _rate(self, now: float) -> str:
-        since = self.done - (self._first_done or 0)
-        if since <= 0 or now <= self._first_at:
+    def _rate(self, now: float, first_done: int, first_at: float) -> str:
+        if self.done <= first_done or now <= first_at:
             return ""
-        rate = since / (now - self._first_at)
-        return f", {rate:,.0f} {self.unit}/s, {_duration((self.total - self.done) / rate)} to go"
+        to_go = (self.total - self.done) * (now - first_at) / (self.done - first_done)
+        return f", {self._rated / (now - first_at):,.0f} {self._rated_in}/s, {_duration(to_go)} to go"
 
 
 def _duration(seconds: float) -> str:

@@ -172,17 +172,19 @@ class TableVersion:
             raise UserError(f"{self} cannot be read: {error}") from error
 
     def scan(self) -> pl.LazyFrame:
-        """The rows of exactly this version, lazily, with all columns of today's schema: null where it is older."""
+        """The rows of exactly this version, lazily, with the columns of today's schema first: null where it is older.
+
+        Raises:
+            UserError: the version lacks a column that is never null.
+        """
+        table = TABLES[self.name]
         options = self.tables.storage_options or None
         rows = pl.scan_delta(self.tables.path(self.name), version=self.version, storage_options=options)
-        schema, found = TABLES[self.name].polars_schema(), rows.collect_schema().names()
-        if schema.keys() <= set(found):
-            return rows
-        lacking = set(schema) - set(found) - set(TABLES[self.name].nullable_columns())
-        if lacking:
+        schema, found = table.polars_schema(), rows.collect_schema().names()
+        if lacking := schema.keys() - found - table.nullable_columns():
             raise UserError(f"{self} has no column {', '.join(sorted(lacking))}; expected {', '.join(schema)}")
-        added = [pl.lit(None, dtype).alias(name) for name, dtype in schema.items() if name not in found]
-        return rows.with_columns(added).select(*schema, *(name for name in found if name not in schema))
+        nulls = [pl.lit(None, dtype).alias(name) for name, dtype in schema.items() if name not in found]
+        return rows.with_columns(nulls).select(*schema, *(name for name in found if name not in schema))
 
     def columns(self) -> list[str]:
         """The columns' names."""

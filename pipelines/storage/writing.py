@@ -104,7 +104,7 @@ def commit(
 ) -> TableVersion:
     """Make the files part of the next version after `expected` (version 0 when absent), or raise VersionMoved.
 
-    Where the table is older than a column of the schema, a version before that adds the column.
+    Where rows are appended to a table older than a column of the schema, a version before that adds the column.
     """
     now_ms = int(time.time() * 1000)
     actions: list[AddAction | RemoveAction] = [
@@ -114,7 +114,9 @@ def commit(
     if isinstance(expected, str):
         return _create(tables, table, actions, schema, _properties(record))
     try:
-        handle = _widened(expected.tables.delta(expected.name, expected.version), schema, record)
+        handle = expected.tables.delta(expected.name, expected.version)
+        if mode == "append":  # an overwrite brings its schema along
+            handle = _widened(handle, schema, record)
         base = handle.version()
         handle.create_write_transaction(actions, mode, schema, commit_properties=_properties(record))
     except CommitFailedError as error:

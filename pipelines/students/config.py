@@ -1,49 +1,15 @@
-"""Every number of a distillation: the objective, how it is trained, which student and on what.
+"""Every number of a distillation: how the objective is trained, which student and on what; read without torch.
 
-Three classes, so that each part sees its own: the losses, the loop (torch only), and the stage (Ray, folders).
+Each part sees its own: the losses (objective/config.py), the loop (torch only), and the stage (Ray, folders).
 """
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from pipelines.stage.config import Config
+from pipelines.students.objective.config import ObjectiveConfig
 
 LayerPick = Literal["uniform", "uniform_with_last", "first", "last"]
-
-TERMS = ("margin_mse", "info_nce", "vectors")
-
-
-class ObjectiveConfig(Config):
-    """What the student learns: the weighted sum of up to three terms, each summed over the Matryoshka dimensions."""
-
-    dimensions: tuple[int, ...] = (768, 512, 256, 128, 64)
-    """Matryoshka dimensions: the student is trained to rank well when its vectors are cut to any of them."""
-    margin_mse: float = Field(1.0, ge=0)
-    """Weight of MarginMSE, the mean over the step's triplets; 0 is off."""
-    margin_target: Literal["relevance_margin", "score_margin"] = "relevance_margin"
-    """The teacher's margin between positive and negative: of its relevances (-1..1), or of its raw scores."""
-    margin_scale: float = Field(1.0, gt=0)
-    """The student's cosine margin (at most 2) times this is compared with the teacher's margin.
-    1 for relevances or cosines, about 20 for the raw logits of a cross-encoder (measured: README, Results)."""
-    info_nce: float = Field(0.0, ge=0)
-    """Weight of InfoNCE, the mean over the step's queries, against every passage of the step on all ranks; 0 is off."""
-    temperature: float = Field(0.05, gt=0)
-    """InfoNCE divides cosines by it."""
-    vectors: float = Field(0.0, ge=0)
-    """Weight of the regression to a bi-encoder teacher's vectors, the mean over the step's texts; 0 is off."""
-    vectors_distance: Literal["l2", "cosine"] = "l2"
-    """Squared L2 distance of unit vectors, or 1 - cosine, which is half of it."""
-
-    @model_validator(mode="after")
-    def _some_term_is_on(self) -> "ObjectiveConfig":
-        if not any(self.weights().values()):
-            raise ValueError(f"the weights of {', '.join(TERMS)} are all 0, expected at least one above 0")
-        return self
-
-    def weights(self) -> dict[str, float]:
-        """Each term's weight, those that are off included."""
-        return {term: getattr(self, term) for term in TERMS}
 
 
 class TrainingConfig(ObjectiveConfig):

@@ -1,6 +1,6 @@
 """A student from a larger encoder by picking some of its layers: same width, same tokenizer, fewer layers.
 
-    hub id or folder  --pick_layers-->  SentenceTransformer of Transformer + Pooling(mean) + Normalize
+    hub id or folder  --pick_layers-->  SentenceTransformer of the encoder and its head (heads.py)
 
 Every weight of the student is one of the source's: the picked layers are loaded strictly, so none stays random. The
 heads and poolers of the source are left behind; the layer pick and the Matryoshka dimensions stand in the student's
@@ -17,21 +17,17 @@ from typing import Any
 
 import torch
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
+from sentence_transformers.sentence_transformer.modules import Transformer
 from torch import Tensor
 from transformers import AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 
-from pipelines.checkpoints.encoder import (
-    LAYER_PREFIXES,
-    drop_pooler,
-    encoder_folder,
-    load_encoder,
-    note_what_is_left_behind,
-    source_folder,
-    source_name,
-)
+from pipelines.checkpoints.find import find
+from pipelines.checkpoints.inspect import encoder_folder
+from pipelines.checkpoints.load import LAYER_PREFIXES, drop_pooler, load_source, longest_input, note_what_is_left_behind
+from pipelines.checkpoints.name import name_of, weights_sha256
 from pipelines.stage.errors import UserError
 from pipelines.students.config import LayerPick
+from pipelines.students.heads import mean_pooling
 
 DROPOUT_FIELDS = (
     "hidden_dropout_prob",
@@ -86,12 +82,12 @@ def initialise_student(
     Raises:
         UserError: the source cannot be read or does not fit what is asked of it.
     """
-    folder = source_folder(source)
+    folder = find(source)
     note_what_is_left_behind(folder)
-    encoder = load_encoder(encoder_folder(folder))
+    encoder = load_source(encoder_folder(folder))
     picked = pick_layers(encoder.config.num_hidden_layers, num_layers, layers)
-    _check_fit(encoder.config, picked, dimensions, max_tokens)
-    encoder.config.distilled_from = source_name(source)
+    _check_fit(encoder, picked, dimensions, max_tokens)
+    encoder.config.distilled_from = name_of(folder, weights_sha256(folder))
     encoder.config.matryoshka_dimensions = list(dimensions)
     student = _with_layers(encoder, picked, dropout)
     prompts = {"query": query_prompt, "document": passage_prompt}
@@ -125,7 +121,8 @@ def _checked(layers: list[int], num_layers: int, num_picked: int) -> list[int]:
     return layers
 
 
-def _check_fit(config: PreTrainedConfig, picked: list[int], dimensions: Sequence[int], max_tokens: int) -> None:
+def _check_fit(encoder: PreTrainedModel, picked: list[int], dimensions: Sequence[int], max_tokens: int) -> None:
+    config = encoder.config
     if config.model_type == "modernbert" and picked[0] != 0:
         raise UserError(
             f"layers picked are {picked}, but a ModernBERT student must begin with layer 0: that layer alone has no "
@@ -137,15 +134,9 @@ def _check_fit(config: PreTrainedConfig, picked: list[int], dimensions: Sequence
             f"dimensions are {list(dimensions)}, but the source is {config.hidden_size} wide: give one or more, each "
             f"from 1 to {config.hidden_size}"
         )
-    longest = _longest_input(config)
-    if not 1 <= max_tokens <= longest:
+    longest = longest_input(encoder)
+    if longest is not None and not 1 <= max_tokens <= longest:
         raise UserError(f"max_tokens is {max_tokens}, but the source reads at most {longest} tokens: lower max_tokens")
-
-
-def _longest_input(config: PreTrainedConfig) -> int:
-    """Tokens that the position table can number; RoBERTa and MPNet begin after their padding position."""
-    is_shifted = config.model_type in ("mpnet", "roberta", "xlm-roberta")
-    return int(config.max_position_embeddings) - (config.pad_token_id + 1 if is_shifted else 0)
 
 
 def _with_layers(source: PreTrainedModel, picked: list[int], dropout: float) -> PreTrainedModel:
@@ -194,7 +185,7 @@ def _as_sentence_transformer(
         transformer = Transformer(folder, max_seq_length=max_tokens, model_kwargs={**model_kwargs, "dtype": "float32"})
     if has_optional_pooler:
         _leave_out_pooler(transformer)
-    modules = [transformer, Pooling(student.config.hidden_size, pooling_mode="mean"), Normalize()]
+    modules = [transformer, *mean_pooling(student.config.hidden_size)]
     return SentenceTransformer(modules=modules, prompts=prompts, similarity_fn_name="cosine", device="cpu")
 
 

@@ -1,12 +1,6 @@
-"""Teachers: (query, passage) pairs in, raw scores out; and where a model's folder comes from.
+"""Teachers: (query, passage) pairs in, raw scores out.
 
-    model_folders.resolve("BAAI/bge-reranker-v2-m3") -> folder     checkpoints.teacher_name(folder, ...) -> name@12hex
-    cross_encoder.CrossEncoderTeacher(folder).score(...)     bi_encoder.BiEncoderTeacher(folder).score(...)
+    config.name_teacher(config) -> name@12hex, without torch     config.load_teacher(config).score(queries, passages)
 
-This package imports no torch: a driver can name a teacher without loading it.
+A kind of teacher is a module with a `Teacher` (teacher.py), such as cross_encoder.py, and its line in config.KINDS.
 """
-
-from pipelines.checkpoints.find import resolve
-from pipelines.checkpoints.inspect import teacher_name, weights_sha256
-
-__all__ = ["resolve", "teacher_name", "weights_sha256"]

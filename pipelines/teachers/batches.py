@@ -1,17 +1,17 @@
-"""Rows through a model in length-sorted batches of a token budget; a row that fails is found by halving its batch.
+"""Rows through a model in batches; a row that fails is found by halving its batch.
 
 No model in here: `compute` takes row numbers and returns an array with one row of numbers for each.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from pipelines.stage.errors import UserError
+from pipelines.stage.errors import UserError, describe
 
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -39,22 +39,8 @@ class Outcome(NamedTuple):
     error: list[str | None]
 
 
-def token_batches(num_tokens: Sequence[int] | npt.NDArray[np.integer[Any]], batch_tokens: int) -> Iterator[Rows]:
-    """Row numbers, longest rows first, in batches of at most `batch_tokens` tokens with padding (or of one row).
-
-    Rows of equal length keep their order, so equal input gives equal batches.
-    """
-    lengths = np.maximum(np.asarray(num_tokens, dtype=np.int64), 1)
-    longest_first = np.argsort(-lengths, kind="stable")
-    start = 0
-    while start < len(longest_first):
-        num_rows = max(1, batch_tokens // int(lengths[longest_first[start]]))
-        yield longest_first[start : start + num_rows]
-        start += num_rows
-
-
 def compute_rows(
-    batches: Iterator[Rows],
+    batches: Iterable[Rows],
     num_rows: int,
     width: int,
     compute: Callable[[Rows], Floats],
@@ -82,16 +68,7 @@ def compute_rows(
     return Outcome(values, error)
 
 
-def text_error(text: str) -> str | None:
-    """Why no tokenizer can read a text; None when it can."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        return f"UnicodeEncodeError: {error.reason} at character {error.start}"
-    return None
-
-
-def _halved(batches: Iterator[Rows], compute: Callable[[Rows], Floats]) -> Iterator[tuple[Rows, Floats | str]]:
+def _halved(batches: Iterable[Rows], compute: Callable[[Rows], Floats]) -> Iterator[tuple[Rows, Floats | str]]:
     """Rows with their numbers, or a single row with why it failed."""
     for batch in batches:
         waiting = [batch]
@@ -121,9 +98,3 @@ def _attempt(rows: Rows, compute: Callable[[Rows], Floats]) -> Floats | str:
     if torch.cuda.is_available():
         torch.cuda.empty_cache()  # not in the handler: the traceback would still hold the batch
     return failure
-
-
-def describe(error: BaseException) -> str:
-    """An exception in one line."""
-    lines = str(error).strip().splitlines() or ["no message"]
-    return f"{type(error).__name__}: {lines[0][:300]}"

@@ -7,7 +7,6 @@ Texts pass the model's own modules, so vectors equal its `encode(normalize_embed
 
 import json
 from collections.abc import Callable
-from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -16,62 +15,42 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.util import batch_to_device, truncate_embeddings
 from torch.nn.functional import normalize
-from transformers import AutoModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from pipelines.checkpoints.inspect import check_checkpoint, prompts_of, teacher_name
+from pipelines.checkpoints.inspect import modules
+from pipelines.checkpoints.load import load_encoder, refusing
 from pipelines.stage.errors import UserError
-from pipelines.teachers.batches import Floats, Integers, Rows, Scores, compute_rows, text_error, token_batches
-from pipelines.teachers.loading import check_max_tokens, pick_batch_tokens, pick_device, pick_dtype, refusing
+from pipelines.teachers.batches import Floats, Integers, Rows, Scores, compute_rows
+from pipelines.teachers.teacher import Teacher
+from pipelines.texts.encodable import encoding_error
+from pipelines.texts.token_batches import token_batches
 
 TextKind = Literal["query", "passage"]
 
-UNUSED_WEIGHTS = ("pooler.",)  # a head of the encoder that sentence-transformers does not read
 
+class BiEncoderTeacher(Teacher):
+    """Encodes and scores; max_tokens are those of one text with prompt and special tokens."""
 
-class BiEncoderTeacher:
-    """Encodes and scores with a model from a local folder (`pipelines.teachers.resolve` gets it there)."""
+    model: SentenceTransformer
 
-    kind = "bi_encoder"
-
-    def __init__(
-        self,
-        folder: str,
-        *,
-        max_tokens: int,
-        query_prompt: str | None = None,
-        passage_prompt: str | None = None,
-        dtype: str = "float32",
-        device: str | None = None,
-        batch_tokens: int | None = None,
-        trust_remote_code: bool = False,
-    ) -> None:
-        """Load the model, or refuse it with a UserError that says what was found and what to do.
-
-        Args:
-            max_tokens: of one text with prompt and special tokens.
-            query_prompt, passage_prompt: put in front of each text; None for the model's own, "" for nothing.
-            batch_tokens: tokens of a batch with padding; None for the device's default.
-        """
-        self.folder, self.max_tokens, self.dtype = folder, max_tokens, dtype
-        self.device = pick_device(device)
-        self.batch_tokens = pick_batch_tokens(batch_tokens, self.device)
-        self.model = _load(folder, self.device, pick_dtype(dtype), trust_remote_code)
-        self.prompts = prompts_of(folder, "bi_encoder", query_prompt, passage_prompt)
-        if self.model.transformers_model is not None:
-            check_max_tokens(self.model.transformers_model, max_tokens, folder)
-        self.model.max_seq_length = max_tokens
-
-    @cached_property
-    def name(self) -> str:
-        """`basename@12hex`, as `teacher_name` gives it without loading the model."""
-        return teacher_name(
-            self.folder,
-            "bi_encoder",
-            max_tokens=self.max_tokens,
-            query_prompt=self.prompts.query,
-            passage_prompt=self.prompts.passage,
-            dtype=self.dtype,
-        )
+    def load(self, dtype: torch.dtype) -> PreTrainedModel | None:
+        _check_model_type(self.folder)
+        _check_weights(self.folder, self.config.trust_remote_code)
+        with refusing(self.folder):
+            self.model = SentenceTransformer(
+                str(self.folder),
+                device=str(self.device),
+                local_files_only=True,
+                trust_remote_code=self.config.trust_remote_code,
+                model_kwargs={"dtype": dtype, "use_safetensors": True},
+            ).eval()
+        if not isinstance(self.model.tokenizer, PreTrainedTokenizerBase):
+            raise UserError(
+                f"{self.folder} reads no text with a transformers tokenizer; expected a text encoder with a "
+                "Transformer module"
+            )
+        self.model.max_seq_length = self.config.max_tokens
+        return self.model.transformers_model
 
     @property
     def dimension(self) -> int:
@@ -90,18 +69,11 @@ class BiEncoderTeacher:
 
     def embed(self, texts: list[str], kind: TextKind) -> tuple[Floats, Integers, list[str | None]]:
         """`encode`, and of each text the tokens that were cut and why it cannot be encoded, if so."""
-        return self._encode(texts, kind, self._check_model)
+        return self._encode(texts, kind, self.check_model)
 
-    def score(self, queries: list[str], passages: list[str]) -> Scores:
-        """Cosines of the pairs (queries[i], passages[i]), in order; a pair that cannot be scored has its error.
-
-        Raises:
-            UserError: the teacher itself is broken: it cannot encode a plain sentence either.
-        """
-        if len(queries) != len(passages):
-            raise ValueError(f"score got {len(queries)} queries and {len(passages)} passages, expected pairs")
-        query_vectors, query_cut, query_error = self._encode(queries, "query", self._check_model)
-        passage_vectors, passage_cut, passage_error = self._encode(passages, "passage", self._check_model)
+    def score_pairs(self, queries: list[str], passages: list[str], check_model: Callable[[], None]) -> Scores:
+        query_vectors, query_cut, query_error = self._encode(queries, "query", check_model)
+        passage_vectors, passage_cut, passage_error = self._encode(passages, "passage", check_model)
         score = (query_vectors * passage_vectors).sum(axis=1).clip(-1, 1)
         error = [left or right for left, right in zip(query_error, passage_error, strict=True)]
         return Scores(score, (1 + score) / 2, query_cut + passage_cut, error)
@@ -111,7 +83,7 @@ class BiEncoderTeacher:
     ) -> tuple[Floats, Integers, list[str | None]]:
         """Vectors, tokens cut and errors of the texts; each different text passes the model once."""
         unique = {text: row for row, text in enumerate(dict.fromkeys(texts))}
-        unreadable = [text_error(text) for text in unique]
+        unreadable = [encoding_error(text) for text in unique]
         readable = ["" if why else text for text, why in zip(unique, unreadable, strict=True)]
         num_tokens = self._num_tokens(readable, kind)
         limit = self._max_tokens(kind)
@@ -135,7 +107,7 @@ class BiEncoderTeacher:
     def _max_tokens(self, kind: TextKind) -> int:
         """max_tokens, or less where the model limits its queries or documents itself."""
         own = getattr(self.model[0], f"{_task(kind)}_length", None)
-        return min(self.max_tokens, own or self.max_tokens)
+        return min(self.config.max_tokens, own or self.config.max_tokens)
 
     @torch.inference_mode()
     def _vectors(self, texts: list[str], rows: Rows, kind: TextKind) -> Floats:
@@ -147,38 +119,14 @@ class BiEncoderTeacher:
         unit: Floats = normalize(vectors.float(), dim=1).cpu().numpy()
         return unit
 
-    def _check_model(self) -> None:
-        """Encode a plain sentence: tells a poisoned text from a broken teacher."""
+    def check_model(self) -> None:
         _, _, error = self._encode(["a cat is a small animal"], "passage", check_model=lambda: None)
-        if error[0]:
-            raise UserError(
-                f"teacher {self.folder} cannot encode a plain sentence: {error[0]}; its weights are damaged or too "
-                f"large for dtype {self.dtype}: fetch them again, or set dtype to float32"
-            )
+        self.refuse("encode a plain sentence", error[0])
 
 
 def _task(kind: TextKind) -> str:
     """What sentence-transformers calls the kind of text."""
     return "query" if kind == "query" else "document"
-
-
-def _load(folder: str, device: torch.device, dtype: torch.dtype, trust_remote_code: bool) -> SentenceTransformer:
-    check_checkpoint(folder, "sentence_transformers import SentenceTransformer")
-    _check_model_type(Path(folder))
-    with refusing(folder):
-        _check_weights(folder, trust_remote_code)
-        model = SentenceTransformer(
-            folder,
-            device=str(device),
-            local_files_only=True,
-            trust_remote_code=trust_remote_code,
-            model_kwargs={"dtype": dtype, "use_safetensors": True},
-        )
-    if not isinstance(model.tokenizer, PreTrainedTokenizerBase):
-        raise UserError(
-            f"{folder} reads no text with a transformers tokenizer; expected a text encoder with a Transformer module"
-        )
-    return model.eval()
 
 
 def _check_model_type(root: Path) -> None:
@@ -196,21 +144,9 @@ def _check_model_type(root: Path) -> None:
         )
 
 
-def _check_weights(folder: str, trust_remote_code: bool) -> None:
+def _check_weights(folder: Path, trust_remote_code: bool) -> None:
     """Refuse an encoder with weights that its file lacks: they would be random, and sentence-transformers is silent."""
-    first = json.loads((Path(folder) / "modules.json").read_text(encoding="utf-8"))[0]
-    encoder = Path(folder) / first["path"]
-    if not (encoder / "config.json").exists() or not first["type"].endswith("Transformer"):
-        return
-    _, loaded = AutoModel.from_pretrained(
-        str(encoder),
-        use_safetensors=True,
-        local_files_only=True,
-        trust_remote_code=trust_remote_code,
-        output_loading_info=True,
-    )
-    missing = sorted(key for key in loaded["missing_keys"] if not key.startswith(UNUSED_WEIGHTS))
-    if missing:
-        raise UserError(
-            f"{folder}: its weights lack {', '.join(missing[:4])}, which would be random; fetch the model again"
-        )
+    first = modules(folder)[0]
+    encoder = folder / first.path
+    if (encoder / "config.json").exists() and first.kind.endswith("Transformer"):
+        load_encoder(encoder, trust_remote_code=trust_remote_code)

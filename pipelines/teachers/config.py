@@ -1,24 +1,44 @@
 """Which teacher a recipe names, and how to get it: its config, its name without loading it, and the teacher itself."""
 
-from typing import TYPE_CHECKING, Literal
+import hashlib
+import importlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import AliasChoices, BeforeValidator, Field
 
-from pipelines.checkpoints.find import resolve
-from pipelines.checkpoints.inspect import check_checkpoint, check_outputs, teacher_name, weights_sha256
+from pipelines.checkpoints.find import find
+from pipelines.checkpoints.inspect import Prompts, check_checkpoint, check_outputs, own_prompts
+from pipelines.checkpoints.name import file_digests, name_of, weights_sha256
 from pipelines.stage.config import Config
 from pipelines.stage.errors import UserError
 
 if TYPE_CHECKING:
-    from pipelines.teachers.bi_encoder import BiEncoderTeacher
-    from pipelines.teachers.cross_encoder import CrossEncoderTeacher
+    from pipelines.teachers.teacher import Teacher
 
-    Teacher = CrossEncoderTeacher | BiEncoderTeacher
 
-LOADERS = {
-    "cross_encoder": "transformers import AutoModelForSequenceClassification",
-    "bi_encoder": "sentence_transformers import SentenceTransformer",
+class Kind(NamedTuple):
+    """A kind of teacher, whose module in this package is called like the kind."""
+
+    teacher: str  # the Teacher of that module
+    library: Literal["transformers", "sentence_transformers"]
+    model: str  # the library's class that loads the folder
+    unit: Literal["logits", "cosines"]  # of its scores
+
+
+KINDS = {
+    "cross_encoder": Kind("CrossEncoderTeacher", "transformers", "AutoModelForSequenceClassification", "logits"),
+    "bi_encoder": Kind("BiEncoderTeacher", "sentence_transformers", "SentenceTransformer", "cosines"),
 }
+
+DTYPES = {"float32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+"""What torch calls each precision. Recipes may say so too, and a teacher's hex is made of it: it must not change."""
+
+
+def _precision(value: Any) -> Any:
+    """A precision by torch's name as well, as recipes and commits had it in the field `dtype`."""
+    return next((precision for precision, dtype in DTYPES.items() if dtype == value), value)
 
 
 class TeacherConfig(Config):
@@ -27,7 +47,7 @@ class TeacherConfig(Config):
     teacher: str = "BAAI/bge-reranker-v2-m3"
     """A folder, `s3://bucket/folder`, `package:NAME` (a Python package that carries a model) or a hub id."""
 
-    teacher_kind: Literal["cross_encoder", "bi_encoder"] = "cross_encoder"
+    teacher_kind: Literal[*KINDS] = "cross_encoder"  # type: ignore[valid-type]  # the table's keys
     """cross_encoder: raw logit, sigmoid relevance. bi_encoder: cosine, relevance (1 + cosine) / 2."""
 
     teacher_revision: str | None = None
@@ -45,7 +65,9 @@ class TeacherConfig(Config):
     max_tokens: int = Field(512, ge=8)
     """Longest input of the teacher, in tokens; what is cut is counted."""
 
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    precision: Annotated[Literal["float32", "bf16", "fp16"], BeforeValidator(_precision)] = Field(
+        "float32", validation_alias=AliasChoices("precision", "dtype")
+    )
     """What the teacher computes in."""
 
     batch_tokens: int | None = Field(None, ge=1)
@@ -57,45 +79,56 @@ class TeacherConfig(Config):
     @classmethod
     def part_of(cls, stored: dict[str, object]) -> "TeacherConfig":
         """The teacher's part of a stored score config."""
-        return cls.model_validate({name: stored[name] for name in cls.model_fields if name in stored})
+        return cls.model_validate({name: stored[name] for name in (*cls.model_fields, "dtype") if name in stored})
 
 
 def name_teacher(config: TeacherConfig) -> str:
     """The teacher's `name@12hex`, from its files. Raises UserError when no teacher can be loaded from them."""
-    folder = resolve(config.teacher, config.teacher_revision)
-    check_checkpoint(folder, LOADERS[config.teacher_kind])
-    if config.teacher_kind == "cross_encoder":
+    folder = find(config.teacher, config.teacher_revision)
+    check_folder(folder, config)
+    if KINDS[config.teacher_kind].model == "AutoModelForSequenceClassification":
         check_outputs(folder)
     if config.teacher_sha256 is not None and (found := weights_sha256(folder)) != config.teacher_sha256:
         raise UserError(
             f"teacher {config.teacher}: its weights have sha256 {found}, the recipe expects {config.teacher_sha256}; "
             f"get the right weights, or set score.teacher_sha256 to these"
         )
-    return teacher_name(
-        folder,
-        config.teacher_kind,
-        max_tokens=config.max_tokens,
-        query_prompt=config.query_prompt,
-        passage_prompt=config.passage_prompt,
-        dtype=config.dtype,
+    return teacher_name(folder, config)
+
+
+def check_folder(folder: Path, config: TeacherConfig) -> None:
+    """Refuse a folder that this kind of teacher cannot be loaded from."""
+    kind = KINDS[config.teacher_kind]
+    check_checkpoint(folder, f"{kind.library} import {kind.model}")
+
+
+def teacher_name(folder: Path, config: TeacherConfig) -> str:
+    """`all-MiniLM-L6-v2@3f9a01c2d4e5`: the hex covers everything that a score depends on, not the engine.
+
+    Weights, configs and tokenizer, prompts, maximum length, precision and kind of teacher.
+    """
+    meaning = {
+        "kind": config.teacher_kind,
+        "files": file_digests(folder),
+        "prompts": prompts_of(folder, config),
+        "max_tokens": config.max_tokens,
+        "dtype": DTYPES[config.precision],
+    }
+    return name_of(folder, hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest())
+
+
+def prompts_of(folder: Path, config: TeacherConfig) -> Prompts:
+    """The prompts as given; where None, a sentence-transformers model's own."""
+    is_saved_with_prompts = KINDS[config.teacher_kind].library == "sentence_transformers"
+    own = own_prompts(folder) if is_saved_with_prompts else Prompts("", "")
+    return Prompts(
+        own.query if config.query_prompt is None else config.query_prompt,
+        own.passage if config.passage_prompt is None else config.passage_prompt,
     )
 
 
 def load_teacher(config: TeacherConfig, device: str | None = None) -> "Teacher":
     """The teacher on a device ("cpu", "cuda"; None is the GPU where there is one)."""
-    from pipelines.teachers.bi_encoder import BiEncoderTeacher
-    from pipelines.teachers.cross_encoder import CrossEncoderTeacher
-
-    teacher_class: type[CrossEncoderTeacher] | type[BiEncoderTeacher] = CrossEncoderTeacher
-    if config.teacher_kind == "bi_encoder":
-        teacher_class = BiEncoderTeacher
-    return teacher_class(
-        resolve(config.teacher, config.teacher_revision),
-        max_tokens=config.max_tokens,
-        query_prompt=config.query_prompt,
-        passage_prompt=config.passage_prompt,
-        dtype=config.dtype,
-        device=device,
-        batch_tokens=config.batch_tokens,
-        trust_remote_code=config.trust_remote_code,
-    )
+    module = importlib.import_module(f"pipelines.teachers.{config.teacher_kind}")  # torch: its name is known without
+    teacher: type[Teacher] = getattr(module, KINDS[config.teacher_kind].teacher)
+    return teacher(find(config.teacher, config.teacher_revision), config, device)

@@ -6,79 +6,49 @@ The model is read directly: sentence-transformers' `predict` would apply an acti
 """
 
 from collections.abc import Callable
-from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from pipelines.checkpoints.inspect import check_checkpoint, prompts_of, several_outputs, teacher_name
+from pipelines.checkpoints.inspect import several_outputs
+from pipelines.checkpoints.load import refuse_random_weights, refusing
 from pipelines.stage.errors import UserError
-from pipelines.teachers.batches import Floats, Integers, Rows, Scores, compute_rows, text_error, token_batches
-from pipelines.teachers.loading import check_max_tokens, pick_batch_tokens, pick_device, pick_dtype, refusing
+from pipelines.teachers.batches import Floats, Integers, Rows, Scores, compute_rows
+from pipelines.teachers.teacher import Teacher
+from pipelines.texts.encodable import encoding_error
+from pipelines.texts.token_batches import token_batches
 
 Columns = dict[str, list[list[int]]]  # input_ids, attention_mask, ...: one list of numbers per pair
 
 
-class CrossEncoderTeacher:
-    """Scores pairs with a model from a local folder (`pipelines.teachers.resolve` gets it there)."""
+class CrossEncoderTeacher(Teacher):
+    """max_tokens are those of query, passage and special tokens together; the passage is cut first."""
 
-    kind = "cross_encoder"
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
 
-    def __init__(
-        self,
-        folder: str,
-        *,
-        max_tokens: int,
-        query_prompt: str | None = None,
-        passage_prompt: str | None = None,
-        dtype: str = "float32",
-        device: str | None = None,
-        batch_tokens: int | None = None,
-        trust_remote_code: bool = False,
-    ) -> None:
-        """Load the model, or refuse it with a UserError that says what was found and what to do.
-
-        Args:
-            max_tokens: of query, passage and special tokens together; the passage is cut first.
-            query_prompt, passage_prompt: put in front of each text; None for nothing.
-            batch_tokens: tokens of a batch with padding; None for the device's default.
-        """
-        self.folder, self.max_tokens, self.dtype = folder, max_tokens, dtype
-        self.prompts = prompts_of(folder, "cross_encoder", query_prompt, passage_prompt)
-        self.device = pick_device(device)
-        self.batch_tokens = pick_batch_tokens(batch_tokens, self.device)
-        self.model, self.tokenizer = _load(folder, pick_dtype(dtype), trust_remote_code)
-        check_max_tokens(self.model, max_tokens, folder)
+    def load(self, dtype: torch.dtype) -> PreTrainedModel:
+        options = {"local_files_only": True, "trust_remote_code": self.config.trust_remote_code}
+        with refusing(self.folder):
+            self.tokenizer = AutoTokenizer.from_pretrained(self.folder, use_fast=True, **options)
+            model, loaded = AutoModelForSequenceClassification.from_pretrained(
+                self.folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
+            )
+        _check_head(self.folder, model, sorted(loaded["missing_keys"]))
+        _check_tokenizer(self.folder, self.tokenizer)
+        if model.config.pad_token_id is None:
+            model.config.pad_token_id = self.tokenizer.pad_token_id
+        self.model = model.eval()
         self.num_embeddings = next(self.model.get_input_embeddings().parameters()).shape[0]
         nn.Module.to(self.model, self.device)
+        return self.model
 
-    @cached_property
-    def name(self) -> str:
-        """`basename@12hex`, as `teacher_name` gives it without loading the model."""
-        return teacher_name(
-            self.folder,
-            "cross_encoder",
-            max_tokens=self.max_tokens,
-            query_prompt=self.prompts.query,
-            passage_prompt=self.prompts.passage,
-            dtype=self.dtype,
-        )
-
-    def score(self, queries: list[str], passages: list[str]) -> Scores:
-        """Raw logits of the pairs (queries[i], passages[i]), in order; a pair that cannot be scored has its error.
-
-        Raises:
-            UserError: the teacher itself is broken: it cannot score a plain pair either.
-        """
-        if len(queries) != len(passages):
-            raise ValueError(f"score got {len(queries)} queries and {len(passages)} passages, expected pairs")
-        return self._score(queries, passages, check_model=self._check_model)
-
-    def _score(self, queries: list[str], passages: list[str], check_model: Callable[[], None]) -> Scores:
+    def score_pairs(self, queries: list[str], passages: list[str], check_model: Callable[[], None]) -> Scores:
         unreadable = [
-            text_error(query) or text_error(passage) for query, passage in zip(queries, passages, strict=True)
+            encoding_error(query) or encoding_error(passage) for query, passage in zip(queries, passages, strict=True)
         ]
         columns, tokens_cut = self._tokenize(
             ["" if why else self.prompts.query + query for query, why in zip(queries, unreadable, strict=True)],
@@ -92,17 +62,17 @@ class CrossEncoderTeacher:
 
     def _tokenize(self, queries: list[str], passages: list[str]) -> tuple[Columns, Integers]:
         """Each pair's tokens within max_tokens, and how many were cut. Only pairs that are too long are read twice."""
-        tokens_cut = np.zeros(len(queries), dtype=np.int32)
+        max_tokens, tokens_cut = self.config.max_tokens, np.zeros(len(queries), dtype=np.int32)
         if not queries:
             return {"input_ids": []}, tokens_cut
         encoded = self.tokenizer(queries, passages, verbose=False)
         columns: Columns = dict(encoded)
         for row, ids in enumerate(columns["input_ids"]):
-            excess = len(ids) - self.max_tokens
+            excess = len(ids) - max_tokens
             if excess > 0:
                 passage_tokens = encoded.sequence_ids(row).count(1)
                 strategy = "only_second" if passage_tokens > excess else "longest_first"
-                pair = self.tokenizer(queries[row], passages[row], truncation=strategy, max_length=self.max_tokens)
+                pair = self.tokenizer(queries[row], passages[row], truncation=strategy, max_length=max_tokens)
                 tokens_cut[row] = len(ids) - len(pair["input_ids"])
                 for key, values in pair.items():
                     columns[key][row] = values
@@ -119,50 +89,23 @@ class CrossEncoderTeacher:
         logits: Floats = self.model(**padded.to(self.device)).logits.float().cpu().numpy()
         return logits
 
-    def _check_model(self) -> None:
-        """Score a plain pair: tells a poisoned pair from a broken teacher."""
-        control = self._score(["what is a cat"], ["a cat is a small animal"], check_model=lambda: None)
-        if control.error[0]:
-            raise UserError(
-                f"teacher {self.folder} cannot score a plain pair of sentences: {control.error[0]}; its weights are "
-                f"damaged or too large for dtype {self.dtype}: fetch them again, or set dtype to float32"
-            )
+    def check_model(self) -> None:
+        control = self.score_pairs(["what is a cat"], ["a cat is a small animal"], check_model=lambda: None)
+        self.refuse("score a plain pair of sentences", control.error[0])
 
 
-def _load(folder: str, dtype: torch.dtype, trust_remote_code: bool) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    check_checkpoint(folder, "transformers import AutoModelForSequenceClassification")
-    with refusing(folder):
-        tokenizer = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=trust_remote_code, use_fast=True
-        )
-        model, loaded = AutoModelForSequenceClassification.from_pretrained(
-            folder,
-            dtype=dtype,
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=trust_remote_code,
-            output_loading_info=True,
-        )
-    _check_head(folder, model, sorted(loaded["missing_keys"]))
-    _check_tokenizer(folder, tokenizer)
-    if model.config.pad_token_id is None:
-        model.config.pad_token_id = tokenizer.pad_token_id
-    return model.eval(), tokenizer
-
-
-def _check_head(folder: str, model: PreTrainedModel, missing: list[str]) -> None:
+def _check_head(folder: Path, model: PreTrainedModel, missing: list[str]) -> None:
     """One output, and every weight from the file: a head that is made at random gives random scores."""
-    if missing:
-        raise UserError(
-            f"{folder} is no cross-encoder: its weights lack {', '.join(missing[:4])} of {type(model).__name__}, which "
-            f"would be random; expected a sequence-classification model with one output, such as "
-            f'BAAI/bge-reranker-v2-m3 (for a sentence-transformers encoder set score.teacher_kind to "bi_encoder")'
-        )
+    expected = (
+        "expected a sequence-classification model with one output, such as BAAI/bge-reranker-v2-m3 (for a "
+        'sentence-transformers encoder set score.teacher_kind to "bi_encoder")'
+    )
+    refuse_random_weights(folder, model, missing, expected)
     if model.config.num_labels != 1:
         raise several_outputs(folder, [str(label) for label in (model.config.id2label or {}).values()])
 
 
-def _check_tokenizer(folder: str, tokenizer: PreTrainedTokenizerBase) -> None:
+def _check_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     if not tokenizer.is_fast:
         raise UserError(
             f"{folder} has a {type(tokenizer).__name__} without tokenizer.json; save it once as a fast tokenizer"

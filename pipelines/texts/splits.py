@@ -35,12 +35,12 @@ def split_of(query: pl.Expr, dev_share: float, test_share: float) -> pl.Expr:
             return "test"
         return "dev" if position >= 1.0 - dev_share else "train"
 
-    def splits(normalised: pl.Series) -> pl.Series:
-        distinct = normalised.drop_nulls().unique()  # each text is hashed once
-        names = pl.Series([split(text) for text in distinct], dtype=pl.String)
-        return normalised.replace_strict(distinct, names, return_dtype=pl.String)
+    def splits(queries: pl.Series) -> pl.Series:
+        distinct = queries.drop_nulls().unique()  # each query is normalised and hashed once
+        names = [split(normalised) for normalised in pl.select(normalise(pl.lit(distinct))).to_series()]
+        return queries.replace_strict(distinct, pl.Series(names, dtype=pl.String), return_dtype=pl.String)
 
-    return normalise(query).map_batches(splits, return_dtype=pl.String, is_elementwise=True)
+    return query.map_batches(splits, return_dtype=pl.String, is_elementwise=True)
 
 
 def split_of_text(query: str, dev_share: float, test_share: float) -> str:

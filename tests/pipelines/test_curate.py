@@ -9,7 +9,6 @@ import pytest
 
 from pipelines import curate
 from pipelines.curate import CurateConfig
-from pipelines.curation import scored_rows
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables
 from pipelines.texts.ids import text_id
@@ -80,7 +79,7 @@ def test_the_same_input_and_config_give_the_same_rows_whatever_the_block_size(ta
     scored = write(tables, made_up(12))
     curate.run(scored, HALF)
 
-    monkeypatch.setattr(scored_rows, "ROWS_PER_BLOCK", 4)
+    monkeypatch.setattr(curate, "ROWS_PER_BLOCK", 4)
     by_pieces = curate.run(scored, HALF).version
 
     assert len(by_pieces.files()) > 5
@@ -198,11 +197,11 @@ class TestWhichScores:
         scored = write_scored(triplets, rows_of(rows, teacher="other@0123456789ab"))
 
         newest = curate.run(scored, CurateConfig()).version.scan().collect()
-        told = capsys.readouterr().err
+        chosen = capsys.readouterr().err
         given = curate.run(scored, CurateConfig(), teacher=JUDGE).version.scan().collect()
 
         assert newest["teacher"].to_list() == ["other@0123456789ab"]
-        assert f"--teacher chooses another: {JUDGE}" in told
+        assert f"--teacher chooses another: {JUDGE}" in chosen
         assert given["teacher"].to_list() == [JUDGE]
 
     def test_a_teacher_without_scores_is_refused_with_those_that_have(self, tables):

@@ -14,13 +14,13 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 from pipelines import distill
-from pipelines.checkpoints.run_folder import IDENTITY, LOCK, ModelFolder
-from pipelines.checkpoints.weights import weights_sha256
+from pipelines.checkpoints.name import weights_sha256
+from pipelines.checkpoints.run_folder import IDENTITY, LOCK, RunFolder
 from pipelines.distill import DistillConfig
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables
-from pipelines.students.training.loop import NonFiniteLoss
 from pipelines.students.training.on_ray import _cache_name
+from pipelines.students.training.optimizer import NonFiniteLoss
 from tests.tiny import tiny_encoder
 from tests.training_data import write_curated, write_vectors
 
@@ -35,8 +35,16 @@ root, curated, vectors, config = sys.argv[1:]
 tables = Tables.at(root)
 ray.init(num_cpus=2, include_dashboard=False)
 config = distill.DistillConfig.model_validate_json(config)
-distill.run(tables.parse(curated), config, name="killed", vectors=tables.parse(vectors))
+distill.run(tables.parse(curated), config, name="killed", vectors=tables.parse(vectors), connect=lambda: None)
 """
+
+
+def connected() -> None:
+    """To the tests' cluster: the fixture `ray_cluster` is."""
+
+
+def no_cluster() -> None:
+    raise AssertionError("there is nothing to do for a cluster")
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +71,7 @@ def setting(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(ray_cluster, setting):
     _, curated, vectors, config = setting
-    return distill.run(curated, config, name="small", vectors=vectors)
+    return distill.run(curated, config, name="small", vectors=vectors, connect=connected)
 
 
 def read_run(tables, name="small"):
@@ -105,10 +113,6 @@ def test_run_file_tells_what_the_training_saw_and_ran_on(setting, trained):
     assert [json.loads(line)["step"] for line in lines] == [0, 1, 2, 3]
 
 
-def no_cluster() -> None:
-    raise AssertionError("there is nothing to do for a cluster")
-
-
 def test_finished_model_is_returned_at_once(setting, trained, capsys):
     _, curated, vectors, config = setting
 
@@ -116,10 +120,46 @@ def test_finished_model_is_returned_at_once(setting, trained, capsys):
     assert "already trained" in capsys.readouterr().err
 
 
+def test_a_model_begun_before_a_field_had_its_default_is_the_same_run(setting, trained, tmp_path):
+    _, curated, vectors, config = setting
+    shutil.copytree(setting[0].uri, tmp_path / "tables")
+    tables = Tables.at(str(tmp_path / "tables"))
+    folder = RunFolder(tables, "small")
+    recorded = folder.read(IDENTITY)
+    del recorded["config"]["freeze_embeddings"]
+    folder.write(IDENTITY, recorded)
+    versions = {"curated": tables.parse(str(curated)), "vectors": tables.parse(str(vectors))}
+
+    again = distill.run(config=config, name="small", connect=no_cluster, **versions)
+
+    assert again.num_rows() == 1
+    other = config.model_copy(update={"seed": 5})
+    with pytest.raises(UserError, match=r"small was begun with config\.seed 0, not 5\. Choose another"):
+        distill.run(config=other, name="small", connect=no_cluster, **versions)
+
+
+def test_a_model_begun_with_fields_of_another_version_is_refused_with_the_difference(setting, trained, tmp_path):
+    _, curated, vectors, config = setting
+    shutil.copytree(setting[0].uri, tmp_path / "tables")
+    tables = Tables.at(str(tmp_path / "tables"))
+    folder = RunFolder(tables, "small")
+    recorded = folder.read(IDENTITY)
+    folder.write(IDENTITY, recorded | {"config": recorded["config"] | {"spread_out": 0.1}})
+
+    with pytest.raises(UserError, match=r"config\.spread_out 0\.1, not None"):
+        distill.run(
+            tables.parse(str(curated)),
+            config,
+            name="small",
+            vectors=tables.parse(str(vectors)),
+            connect=no_cluster,
+        )
+
+
 def test_a_name_whose_run_has_kept_nothing_is_free_for_another(setting, trained, tmp_path):
     _, curated, _, config = setting
     begun, begun_again = {"config": {"seed": 1}}, {"config": {"seed": 2}}
-    folder = ModelFolder(Tables.at(str(tmp_path)), "begun")
+    folder = RunFolder(Tables.at(str(tmp_path)), "begun")
     folder.claim(begun)
     Path(folder.path, "ray", "untrained").mkdir(parents=True)
 
@@ -140,7 +180,9 @@ def test_a_finished_model_whose_folder_is_gone_is_trained_again(setting, trained
     tables = Tables.at(str(tmp_path / "tables"))
     shutil.rmtree(tables.path("models", "small", "model"))
 
-    again = distill.run(tables.parse(str(curated)), config, name="small", vectors=tables.parse(str(vectors)))
+    again = distill.run(
+        tables.parse(str(curated)), config, name="small", vectors=tables.parse(str(vectors)), connect=connected
+    )
 
     assert "is gone: training small again" in capsys.readouterr().err
     assert weights_sha256(Path(tables.path("models", "small", "model"))) == read_run(tables)["weights_sha256"]
@@ -150,7 +192,7 @@ def test_a_finished_model_whose_folder_is_gone_is_trained_again(setting, trained
 def test_training_again_elsewhere_gives_the_same_bytes(setting, trained, tmp_path):
     tables, curated, vectors, config = setting
 
-    again = distill.train(curated, config, tmp_path, vectors=vectors)
+    again = distill.train(curated, config, tmp_path, vectors=vectors, connect=connected)
 
     assert again["weights_sha256"] == read_run(tables)["weights_sha256"]
     assert again["training_data"] == read_run(tables)["training_data"]
@@ -162,11 +204,11 @@ def test_name_of_another_run_is_refused_with_what_differs(setting, trained):
     other = config.model_copy(update={"learning_rate": 2e-3})
 
     with pytest.raises(UserError, match=r"config\.learning_rate 0\.001, not 0\.002\. Choose another --name"):
-        distill.run(curated, other, name="small", vectors=vectors)
+        distill.run(curated, other, name="small", vectors=vectors, connect=connected)
 
 
 def test_name_that_is_being_trained_is_refused_and_a_dead_trainers_lock_taken_over(setting):
-    folder = ModelFolder(setting[0], "locked")
+    folder = RunFolder(setting[0], "locked")
     with folder.lock(), pytest.raises(UserError, match="being trained by another process"), folder.lock():
         pass
     folder.write(LOCK, {"pid": os.getpid(), "host": socket.gethostname(), "started": "1"})  # this pid, used before
@@ -180,7 +222,7 @@ def test_a_term_for_vectors_without_vectors_is_refused(setting):
     _, curated, _, config = setting
 
     with pytest.raises(UserError, match="run score --vectors first"):
-        distill.run(curated, config, name="no_vectors")
+        distill.run(curated, config, name="no_vectors", connect=connected)
 
 
 def test_a_version_without_training_rows_is_refused(setting, tmp_path):
@@ -211,7 +253,7 @@ def test_what_stops_a_worker_reaches_the_user_as_it_is(ray_cluster, setting, tmp
     exploding = config.model_copy(update={"learning_rate": 1e30, "max_grad_norm": 1e30})
 
     with pytest.raises(NonFiniteLoss, match="Lower learning_rate"):
-        distill.train(curated, exploding, tmp_path, vectors=vectors)
+        distill.train(curated, exploding, tmp_path, vectors=vectors, connect=connected)
 
 
 @pytest.mark.slow
@@ -230,7 +272,7 @@ def test_sigint_to_a_training_is_told_with_code_3_and_it_goes_on(ray_cluster, se
 
     assert training.wait() == 3, err
     assert "interrupted; the same command goes on from the last commit or checkpoint" in err
-    assert ModelFolder(tables, "stopped").read(LOCK) is None
+    assert RunFolder(tables, "stopped").read(LOCK) is None
 
 
 @pytest.mark.slow
@@ -238,7 +280,7 @@ def test_two_workers_killed_with_their_driver_go_on_to_identical_weights(ray_clu
     """The driver has a Ray of its own, which dies with it; then the same call goes on from the last checkpoint."""
     tables, curated, vectors, config = setting
     slow = config.model_copy(update={"num_workers": 2, "epochs": 20, "checkpoint_every_steps": 5})
-    undisturbed = distill.train(curated, slow, tmp_path / "undisturbed", vectors=vectors)
+    undisturbed = distill.train(curated, slow, tmp_path / "undisturbed", vectors=vectors, connect=connected)
     program = [sys.executable, "-c", DRIVER, tables.uri, str(curated), str(vectors), slow.model_dump_json()]
     checkpoints = Path(tables.path("models", "killed", "ray", "checkpoints"))
     with subprocess.Popen(program, env=os.environ | {"PYTHONPATH": REPOSITORY}, start_new_session=True) as driver:
@@ -248,7 +290,7 @@ def test_two_workers_killed_with_their_driver_go_on_to_identical_weights(ray_clu
     assert not Path(tables.path("models", "killed", "run.json")).exists()
     before = (min(checkpoints.glob("checkpoint_*")) / "metrics.jsonl").read_text()
 
-    distill.run(curated, slow, name="killed", vectors=vectors)
+    distill.run(curated, slow, name="killed", vectors=vectors, connect=connected)
 
     assert read_run(tables, "killed")["weights_sha256"] == undisturbed["weights_sha256"]
     metrics = Path(tables.path("models", "killed", "metrics.jsonl")).read_text()

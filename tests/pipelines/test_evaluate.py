@@ -1,5 +1,6 @@
 """Evaluating a tiny student from real tables: every system, the rows that are written, and what is refused."""
 
+import gc
 import json
 import shutil
 from pathlib import Path
@@ -10,15 +11,17 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 from pipelines import curate, evaluate
-from pipelines.checkpoints.weights import weights_sha256
+from pipelines.checkpoints.name import weights_sha256
 from pipelines.curate import CurateConfig
 from pipelines.evaluate import EvaluateConfig
+from pipelines.evaluation.systems import NotMeasured, System, find_student, systems
 from pipelines.stage.errors import UserError
 from pipelines.storage import Lineage, Tables, new_version
 from pipelines.storage.commits import ScoringResult
 from pipelines.students.initialise import initialise_student
 from pipelines.teachers.config import TeacherConfig, name_teacher
 from schemas import Models, ScoredTriplets, Triplets
+from tests.rows import frame_of
 from tests.scored_versions import scored_rows
 from tests.tiny import WORDS, tiny_bi_encoder, tiny_cross_encoder, tiny_encoder
 
@@ -56,11 +59,9 @@ def distilled(tables: Tables, curated: str, source: str) -> None:
     model.save(str(folder), create_model_card=False)
     sha256 = weights_sha256(folder)
     row = {"model_id": f"small@{sha256[:12]}", "name": "small", "weights_sha256": sha256, "uri": str(folder),
-           "curated_version": curated, "vectors_version": None, "recipe": json.dumps({"source_model": source}),
-           "config_fingerprint": "0123456789ab", "code": "{}", "engine": "{}", "seconds": 1.0, "steps": 1,
-           "parents": ["source@0123456789ab"]}  # fmt: skip
+           "curated_version": curated, "recipe": json.dumps({"source_model": source})}  # fmt: skip
     with new_version(tables, Models, Lineage("distill", [tables.parse(curated)], QUICK)) as models:
-        models.write(pl.DataFrame([row], schema=Models.polars_schema()))
+        models.write(frame_of(Models, row))
 
 
 def beir_folder(folder: Path) -> str:
@@ -167,6 +168,33 @@ def test_a_teacher_that_is_gone_is_told_and_left_out(tmp_path, capsys):
     assert "teacher" not in done.summary["system"].to_list()
     assert "teacher: not measured:" in done.text()
     assert "teacher is not measured" in capsys.readouterr().err
+
+
+def test_one_model_beside_the_student_is_in_memory_at_a_time(cross):
+    def num_models() -> int:
+        gc.collect()
+        return sum(type(one) is SentenceTransformer for one in gc.get_objects())
+
+    alive = {}
+    student = find_student(cross, "small")
+    without_others = num_models()
+    for system in systems(student, [], compare_with=("untrained", "teacher"), rerank_depth=10, batch_size=4):
+        alive[system.role] = num_models() - without_others
+        del system
+
+    assert alive == {"student": 0, "untrained": 1, "teacher": 0}  # the teacher is a cross-encoder
+
+
+def test_a_system_that_cannot_be_loaded_comes_as_not_measured_in_its_place(tmp_path):
+    student = find_student(make_root(tmp_path), "small")
+    shutil.rmtree(tmp_path / "source")
+    compare_with = ("bm25", "teacher", "untrained")
+
+    found = list(systems(student, [], compare_with=compare_with, rerank_depth=10, batch_size=4))
+
+    assert [one.role for one in found] == ["student", "untrained", "teacher", "bm25"]
+    assert [type(one) for one in found] == [System, NotMeasured, System, System]
+    assert "source" in found[1].reason
 
 
 def test_another_teacher_in_the_same_place_is_not_taken_for_it(tmp_path):

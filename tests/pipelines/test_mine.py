@@ -1,6 +1,7 @@
 """Mined negatives come from the stated ranks, are never a known positive, and do not depend on the order of rows."""
 
 import json
+from collections import Counter
 
 import pytest
 from pydantic import ValidationError
@@ -65,6 +66,19 @@ def test_negatives_come_from_the_stated_ranks_and_random_ones_stand_in(tables, t
 
     assert set(negatives) <= {passages.texts[position] for position in ranking[3:]}
     assert len(negatives) == 3 * 5
+
+
+def test_a_mined_row_names_its_miner_and_the_rank_that_it_gave_among_all_passages(tables, tmp_path):
+    config = small(first_rank=4, last_rank=9, negatives_per_query=5, random_negatives=2)
+    mine.run(tables, [write(tmp_path, PAIRS)], config)
+    passages = Passages((pair["positive"] for pair in PAIRS), 100)
+    rows = mined(tables, "query", "negative", "miner", "rank")
+    best = {query: Bm25Index(passages.texts).top([query], 9).positions[0] for query in {row[0] for row in rows}}
+
+    assert Counter(miner for _, _, miner, _ in rows) == {"bm25": 30 * 3, "random": 30 * 2}
+    assert {rank for *_, miner, rank in rows if miner == "bm25"} == {4, 5, 6, 7, 8, 9}
+    for query, negative, miner, rank in rows:
+        assert rank is None if miner == "random" else negative == passages.texts[best[query][rank - 1]]
 
 
 def test_random_negatives_fill_up_where_the_ranks_give_too_few(tables, tmp_path):

@@ -18,7 +18,7 @@ from pipelines.stage.errors import UserError
 from pipelines.storage import Lineage, Tables, TableVersion, new_version
 from pipelines.teachers.config import TeacherConfig, load_teacher, name_teacher
 from schemas import ScoredTriplets, Triplets
-from tests.scored_versions import scored_rows
+from tests.rows import frame_of
 from tests.tiny import WORDS, poison, tiny_bi_encoder, tiny_cross_encoder
 
 ROOT = Path(__file__).parents[2]
@@ -31,13 +31,16 @@ def text(seed: str, words: int = 6) -> str:
 def append_triplets(tables: Tables, first: int, count: int, negatives: int = 2) -> TableVersion:
     """Queries `first` to `first + count`, each with one positive and some negatives, which queries share."""
     rows = [
-        (text(f"q{n}", 4), text(f"p{n}"), 0.0, text(f"p{n + 1 + 7 * k}"), 0.0)
+        {"query": text(f"q{n}", 4), "positive": text(f"p{n}"), "negative": text(f"p{n + 1 + 7 * k}")}
         for n in range(first, first + count)
         for k in range(negatives)
     ]
-    frame = scored_rows(rows).select(Triplets.polars_schema().keys()).sort("query_id")
+    return write_triplets(tables, rows)
+
+
+def write_triplets(tables: Tables, rows: list[dict[str, str]]) -> TableVersion:
     with new_version(tables, Triplets, Lineage("ingest", [], Config())) as writer:
-        writer.write(frame)
+        writer.write(frame_of(Triplets, *rows).sort("query_id"))
     return writer.version
 
 
@@ -157,22 +160,10 @@ def test_an_engine_that_gives_other_scores_is_found_before_anything_is_scored(ra
     tables = Tables.at(str(tmp_path))
     triplets = append_triplets(tables, 0, 4)
     wrong = expected_scores(triplets, config).with_columns(pl.col("positive_score") + 0.5)
-    rows = (
-        triplets.scan()
-        .collect()
-        .join(wrong, on="triplet_id")
-        .with_columns(
-            teacher=pl.lit(name_teacher(config)),
-            positive_relevance=pl.lit(0.5, pl.Float32),
-            negative_relevance=pl.lit(0.5, pl.Float32),
-            positive_tokens_cut=pl.lit(0, pl.Int32),
-            negative_tokens_cut=pl.lit(0, pl.Int32),
-            scoring_error=pl.lit(None, pl.String),
-        )
-    )
+    rows = triplets.scan().collect().join(wrong, on="triplet_id").to_dicts()
     elsewhere = Lineage("score", [triplets], config, {"teacher": name_teacher(config), "engine": {"device": "abacus"}})
     with new_version(tables, ScoredTriplets, elsewhere) as existing:
-        existing.write(rows.select(ScoredTriplets.polars_schema().keys()))
+        existing.write(frame_of(ScoredTriplets, *rows, teacher=name_teacher(config)))
     grown = append_triplets(tables, 4, 4)
 
     with pytest.raises(UserError, match=r"scores up to 0\.5\d* away.*abacus"):
@@ -182,13 +173,17 @@ def test_an_engine_that_gives_other_scores_is_found_before_anything_is_scored(ra
 
 def test_a_text_that_cannot_be_encoded_has_no_vector_and_stops_nothing(ray_cluster, tmp_path):
     folder = poison(tiny_bi_encoder(tmp_path / "encoder"))
-    rows = scored_rows([("red sea", "big fish", 0, "old king", 0), ("blue sky", "poison", 0, "cold ice", 0)])
     tables = Tables.at(str(tmp_path / "tables"))
-    with new_version(tables, Triplets, Lineage("ingest", [], Config())) as writer:
-        writer.write(rows.select(Triplets.polars_schema().keys()))
+    triplets = write_triplets(
+        tables,
+        [
+            {"query": "red sea", "positive": "big fish", "negative": "old king"},
+            {"query": "blue sky", "positive": "poison", "negative": "cold ice"},
+        ],
+    )
     config = ScoreConfig(teacher=folder, teacher_kind="bi_encoder", max_tokens=64)
 
-    scored, vectors = score.run(writer.version, config, vectors=True, connect=connected)
+    scored, vectors = score.run(triplets, config, vectors=True, connect=connected)
 
     errors = dict(scored.scan().select("query", "scoring_error").collect().iter_rows())
     assert errors["red sea"] is None

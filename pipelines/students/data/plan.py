@@ -13,6 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.texts.token_batches import batch_starts
+
 Ints = NDArray[np.integer]
 
 
@@ -89,8 +91,8 @@ def share_texts(tokens: Ints, num_ranks: int, tokens_per_forward: int) -> list[l
     Returns:
         For each rank its sub-forwards, each the rows of the texts it embeds; empty where texts are too few.
     """
-    num_each = -(-len(_cut(tokens, tokens_per_forward)) // num_ranks)
-    starts = _cut(tokens, _smallest_even_limit(tokens, num_ranks * num_each))
+    num_each = -(-len(batch_starts(tokens, tokens_per_forward)) // num_ranks)
+    starts = batch_starts(tokens, _smallest_even_limit(tokens, num_ranks * num_each))
     rows = np.split(np.arange(len(tokens)), starts[1:])
     shares: list[list[Ints]] = [[] for _ in range(num_ranks)]
     load = [0] * num_ranks
@@ -114,19 +116,10 @@ def _step_of(triplets: Ints, triplets_per_step: int) -> Ints:
     return step
 
 
-def _cut(tokens: Ints, limit: int) -> list[int]:
-    """Where each sub-forward starts when each takes as many texts, longest first, as `limit` padded tokens hold."""
-    starts, start = [], 0
-    while start < len(tokens):
-        starts.append(start)
-        start += max(1, limit // int(tokens[start]))
-    return starts
-
-
 def _smallest_even_limit(tokens: Ints, num_parts: int) -> int:
     """The fewest padded tokens a sub-forward must hold for the texts to fit into `num_parts`."""
     low, high = int(tokens[0]), int(tokens[0]) * len(tokens)
     while low < high:
         middle = (low + high) // 2
-        low, high = (low, middle) if len(_cut(tokens, middle)) <= num_parts else (middle + 1, high)
+        low, high = (low, middle) if len(batch_starts(tokens, middle)) <= num_parts else (middle + 1, high)
     return low

@@ -1,1 +1,1 @@
-"""What the student learns: one module per term, and how a step adds them up."""
+"""What the student learns: config.py (every term's fields, no torch), a module per term, their sum in registry.py."""

@@ -29,11 +29,13 @@ from pipelines.storage import Tables, TableVersion
 from pipelines.storage.fingerprint import fingerprint_of
 from pipelines.storage.lineage import engine
 from pipelines.students.config import DistillConfig
-from pipelines.students.data.token_cache import SUMMARY, TokenCache, build_token_cache
+from pipelines.students.data.token_cache import SUMMARY, TokenCache
+from pipelines.students.data.tokenise import build_token_cache
 from pipelines.students.initialise import load_student
-from pipelines.students.training.loop import NonFiniteLoss, train_student
+from pipelines.students.training.loop import train_student
+from pipelines.students.training.optimizer import NonFiniteLoss
+from pipelines.students.training.sinks import MetricsFile, ProgressLines
 
-TOLD_EVERY_S = 5.0
 KEPT_CHECKPOINTS = 2
 GROUP_TIMEOUT_S = 3_600
 
@@ -48,8 +50,8 @@ def train_on_ray(curated: TableVersion, config: DistillConfig, vectors: TableVer
     """
     filesystem, path = kept.filesystem()
     use_gpu = _available("GPU") > 0 if config.use_gpu == "auto" else config.use_gpu
-    _tell_if_workers_must_wait(config, use_gpu)
-    with _told_on_stderr() as told:
+    _warn_if_workers_must_wait(config, use_gpu)
+    with _printed_on_stderr() as lines:
         trainer = TorchTrainer(
             _train_on_one_rank,  # type: ignore[arg-type]  # what it returns is the result's return_value
             train_loop_config={
@@ -58,7 +60,7 @@ def train_on_ray(curated: TableVersion, config: DistillConfig, vectors: TableVer
                 "vectors": str(vectors) if vectors else None,
                 "config": config.model_dump(mode="json"),
                 "kept": kept.uri,
-                "told": told,
+                "lines": lines,
                 "cache": _cache_name(curated, config, vectors, kept),
             },
             torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo", timeout_s=GROUP_TIMEOUT_S),
@@ -97,7 +99,7 @@ def _worker_environment(config: DistillConfig) -> dict[str, str]:
     }
 
 
-def _tell_if_workers_must_wait(config: DistillConfig, use_gpu: bool) -> None:
+def _warn_if_workers_must_wait(config: DistillConfig, use_gpu: bool) -> None:
     """An autoscaler may still add nodes, so this is no error; without one the run would wait in silence."""
     kind = "GPU" if use_gpu else "CPU"
     if config.num_workers > _available(kind):
@@ -113,7 +115,7 @@ def _available(kind: str) -> float:
 
 
 @contextmanager
-def _told_on_stderr() -> Iterator[Queue]:
+def _printed_on_stderr() -> Iterator[Queue]:
     """A queue whose lines are printed here as they come, whether or not Ray forwards what workers print."""
     queue = Queue(actor_options={"num_cpus": 0})
     stop = threading.Event()
@@ -160,7 +162,7 @@ def _train_on_one_rank(settings: Json) -> Json:
             device=device,
             resume_from=Path(resumed) if resumed else None,
             on_checkpoint=_report,
-            on_step=_Teller(settings["told"]),
+            sinks=[MetricsFile(Path(folder)), ProgressLines(settings["lines"].put)],
         )
     if context.get_local_rank() == 0:
         shutil.rmtree(local)  # the last report was a barrier: every rank has read its last texts
@@ -206,11 +208,12 @@ def _token_cache(
 
 def _check_vectors_fit(cache: TokenCache, student: SentenceTransformer, config: DistillConfig) -> None:
     width, needed = cache.summary["vector_width"], student.get_embedding_dimension()
-    if config.vectors and width != needed:
-        raise UserError(
-            f"the teacher's vectors are {width} wide, the student's {needed}: the term distill.vectors needs the same "
-            "width. Set distill.vectors=0, or take a teacher or a distill.source_model of the other's width"
-        )
+    for term in config.weights_on_teacher_vectors():
+        if width != needed:
+            raise UserError(
+                f"the teacher's vectors are {width} wide, the student's {needed}: the term distill.{term} needs the "
+                f"same width. Set distill.{term}=0, or take a teacher or a distill.source_model of the other's width"
+            )
 
 
 def _report(step: int, folder: Path | None) -> None:
@@ -219,34 +222,6 @@ def _report(step: int, folder: Path | None) -> None:
     ray.train.report({"step": step}, checkpoint=checkpoint)
     if folder:
         shutil.rmtree(folder)
-
-
-class _Teller:
-    """Lines of progress from rank 0: step, loss, speed, and the time to go at the speed of this run so far."""
-
-    def __init__(self, told: Queue) -> None:
-        self._told = told
-        self._first: tuple[int, float] | None = None
-        self._triplets = 0
-        self._told_at = 0.0
-
-    def __call__(self, line: Json, num_steps: int) -> None:
-        now = time.monotonic()
-        if self._first is None:
-            self._first = (line["step"], now)  # the first step pays for warming up: it is no measure
-            if line["step"]:
-                self._told.put(f"distill: goes on after step {line['step']:,} of {num_steps:,}, the last checkpoint")
-            return
-        self._triplets += line["triplets"]
-        is_last = line["step"] + 1 == num_steps
-        if now - self._told_at >= TOLD_EVERY_S or is_last:
-            self._told_at = now
-            elapsed = now - self._first[1]
-            to_go = elapsed / (line["step"] - self._first[0]) * (num_steps - line["step"] - 1)
-            self._told.put(
-                f"distill: step {line['step'] + 1:,} of {num_steps:,}, loss {line['loss']:.4g}, "
-                f"{self._triplets / elapsed:,.0f} triplets/s, {int(to_go) // 60}:{int(to_go) % 60:02d} min to go"
-            )
 
 
 def _device(device: torch.device) -> Json:

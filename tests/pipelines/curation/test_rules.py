@@ -9,10 +9,11 @@ import polars as pl
 import pytest
 
 from pipelines.curate import CurateConfig, Curation, curate_triplets
-from pipelines.curation.leaks import EvaluationTexts
+from pipelines.curation.evaluation_texts import EvaluationTexts
 from pipelines.curation.rules import CrossEncoderThresholds
 from pipelines.texts.ids import text_id, triplet_id
 from schemas import ScoredTriplets
+from tests.scored_versions import relevance, scored_rows
 
 # irrelevant below 0, relevant from 0; kept from a margin of 1; swapped above 2; a false negative is less than 1 below
 CONFIG = CurateConfig(
@@ -22,39 +23,9 @@ Row = tuple[str, float | None, str, float | None]
 
 
 def scored(*rows: Row, query: str = "q", **columns: str) -> pl.DataFrame:
-    """Scored triplets of one query."""
-    ids = [(text_id(query), text_id(positive), text_id(negative)) for positive, _, negative, _ in rows]
-    frame = pl.DataFrame(
-        {
-            "triplet_id": [triplet_id(*three) for three in ids],
-            "query_id": [three[0] for three in ids],
-            "positive_id": [three[1] for three in ids],
-            "negative_id": [three[2] for three in ids],
-            "query": query,
-            "positive": [row[0] for row in rows],
-            "negative": [row[2] for row in rows],
-            "source": "docs",
-            "source_file": "pairs.jsonl",
-            "source_row": range(1, len(rows) + 1),
-            "external_id": None,
-            "teacher": "judge@0123456789ab",
-            "positive_score": [row[1] for row in rows],
-            "negative_score": [row[3] for row in rows],
-            "positive_relevance": [relevance(row[1]) for row in rows],
-            "negative_relevance": [relevance(row[3]) for row in rows],
-            "positive_tokens_cut": 0,
-            "negative_tokens_cut": 0,
-            "scoring_error": None,
-        }
-        | columns,
-        schema_overrides=ScoredTriplets.polars_schema(),
-    )
-    return frame.select(ScoredTriplets.polars_schema().keys())
-
-
-def relevance(score: float | None) -> float | None:
-    """Any function that grows with the score will do."""
-    return None if score is None else (score + 20) / 40
+    """Scored triplets of one query, their negatives ranked in the order of the rows."""
+    of_query = scored_rows([(query, *row) for row in rows], miner="bm25", **columns)
+    return of_query.with_columns(rank=pl.int_range(1, pl.len() + 1, dtype=pl.Int32))
 
 
 def curate(*rows: Row, config: CurateConfig = CONFIG, **columns: str) -> Curation:
@@ -99,6 +70,7 @@ def test_a_row_the_teacher_agrees_with_is_kept_as_it_is(row):
     assert kept(curation) == [(row[0], row[2], None)]
     assert curation.kept["teacher_margin"].to_list() == [row[1] - row[3]]
     assert curation.kept["original_triplet_id"].to_list() == [None]
+    assert curation.kept.select("miner", "rank").rows() == [("bm25", 1)]
 
 
 def test_a_scoring_error_comes_before_every_other_reason():
@@ -137,6 +109,7 @@ class TestSwapped:
         assert (row["positive_id"], row["negative_id"]) == (text_id("b"), text_id("a"))
         assert row["triplet_id"] == triplet_id(text_id("q"), text_id("b"), text_id("a"))
         assert row["original_triplet_id"] == triplet_id(text_id("q"), text_id("a"), text_id("b"))
+        assert (row["miner"], row["rank"]) == ("given", None)  # no miner chose the old positive
         assert len(curation.dropped) == 0
 
     def test_a_reversed_row_among_right_ones_is_swapped_back(self):
@@ -201,6 +174,7 @@ class TestPromoted:
         assert (row["positive_score"], row["negative_score"], row["teacher_margin"]) == (2.5, -2.0, 4.5)
         assert (row["positive_id"], row["negative_id"]) == (text_id("b"), text_id("n2"))
         assert row["negative_relevance"] == pytest.approx(relevance(-2.0))
+        assert (row["miner"], row["rank"]) == ("bm25", 3)  # as "n2" was chosen
         assert row["triplet_id"] == triplet_id(text_id("q"), text_id("b"), text_id("n2"))
         assert row["original_triplet_id"] == triplet_id(text_id("q"), text_id("a"), text_id("b"))
 
@@ -235,6 +209,7 @@ class TestPromoted:
         curation = curate(("a", 3.0, "b", 2.5), ("x", -4.0, "c", 3.0))
 
         assert kept(curation) == [("b", "x", "promoted"), ("c", "x", "swapped")]
+        assert curation.kept.select("miner", "rank").rows() == [("given", None), ("given", None)]
 
     def test_a_text_of_an_evaluation_set_is_no_true_negative(self):
         rows = scored(("a", 3.0, "b", 2.5), ("a", 3.0, "n", -2.0))
@@ -321,6 +296,7 @@ def test_whatever_the_rows(random_rows, thresholds, corrections):
     assert (curation.kept["teacher_margin"] >= thresholds.min_teacher_margin).all()
     assert_every_row_has_one_outcome(random_rows, curation)
     assert_no_passage_is_positive_and_negative(curation.kept)
+    assert_every_negative_has_its_own_miner_and_rank(random_rows, curation.kept)
     assert_again_changes_nothing(curation, config)
     assert_order_does_not_matter(random_rows, curation, config)
 
@@ -335,6 +311,13 @@ def assert_every_row_has_one_outcome(rows: pl.DataFrame, curation: Curation) -> 
 def assert_no_passage_is_positive_and_negative(kept: pl.DataFrame) -> None:
     positives, negatives = (set(kept.select("query_id", f"{side}_id").rows()) for side in ("positive", "negative"))
     assert not positives & negatives
+
+
+def assert_every_negative_has_its_own_miner_and_rank(rows: pl.DataFrame, kept: pl.DataFrame) -> None:
+    mined = set(rows.select("query_id", "negative_id", "miner", "rank").rows())
+    given = {(*row, "given", None) for row in rows.select("query_id", "positive_id").rows()}
+    negatives = set(kept.select("query_id", "negative_id", "miner", "rank").rows())
+    assert negatives <= mined | given
 
 
 def assert_again_changes_nothing(curation: Curation, config: CurateConfig) -> None:

@@ -1,6 +1,7 @@
 """Metrics against values worked out by hand; the test and the intervals against scipy and closed forms."""
 
 import math
+from itertools import product
 
 import numpy as np
 import polars as pl
@@ -68,6 +69,34 @@ def test_p_value_agrees_with_scipy(shift):
     )  # fmt: skip
 
     assert ours == pytest.approx(reference.pvalue, abs=0.02)
+
+
+def test_p_value_is_the_share_of_all_exchanges_that_are_as_large():
+    left, right = np.array([0.3, 0.1, 0.2, 0.5, 0.4, 0.1]), np.array([0.1, 0.2, 0.4, 0.1, 0.2, 0.4])
+    differences = np.array([2, -1, -2, 4, 2, -3])  # tenths
+    sums = [abs(sum(signs * differences)) for signs in product([-1, 1], repeat=6)]
+    expected = sum(one >= abs(sum(differences)) for one in sums) / 2**6
+
+    p_value = randomisation_p_value(left, right, num_permutations=100_000, seed=1)
+
+    assert p_value == pytest.approx(expected, abs=0.005)
+
+
+def test_sums_that_differ_by_rounding_alone_are_equal():
+    """The differences add up to nothing, in float64 to 2.8e-17; some exchanges to 0, which is not less."""
+    left, right = np.array([0.2, 0.5, 0.9, 0.6, 0.6, 0.6]), np.array([0.8, 0.3, 0.4, 0.5, 0.5, 0.9])
+
+    assert randomisation_p_value(left, right, num_permutations=999, seed=5) == 1
+
+
+def test_one_query_proves_nothing():
+    assert randomisation_p_value(np.array([0.9]), np.array([0.1]), num_permutations=99, seed=0) == 1
+    assert mean_interval(np.array([0.9]), num_resamples=99, seed=0) == (0.9, 0.9, 0.9)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5])
+def test_an_interval_of_equal_values_has_no_width(value):
+    assert mean_interval(np.full(50, value), num_resamples=99, seed=0) == (value, value, value)
 
 
 def test_p_value_is_one_for_equal_systems_symmetric_and_repeatable():

@@ -2,12 +2,11 @@
 
 import numpy as np
 import pytest
-from sentence_transformers import SentenceTransformer
 
 from pipelines.evaluation.evaluation_sets import EvaluationSet
-from pipelines.evaluation.rankings import StudentEncoder, bm25_ranking, dense_rankings, reranked
-from pipelines.teachers.cross_encoder import CrossEncoderTeacher
-from tests.tiny import tiny_bi_encoder, tiny_cross_encoder
+from pipelines.evaluation.rankings import bm25_ranking, dense_rankings, reranked
+from pipelines.teachers.config import TeacherConfig, load_teacher
+from tests.tiny import tiny_cross_encoder
 
 CORPUS = {"p1": "red king", "p2": "blue fish in the sea", "p3": "the king", "p4": "old winter night"}
 QUERIES = {"q1": "king", "q2": "blue sea"}
@@ -26,7 +25,7 @@ class Compass:
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory):
-    return CrossEncoderTeacher(tiny_cross_encoder(tmp_path_factory.mktemp("teacher")), max_tokens=64)
+    return load_teacher(TeacherConfig(teacher=tiny_cross_encoder(tmp_path_factory.mktemp("teacher")), max_tokens=64))
 
 
 def test_an_encoder_ranks_by_cosine_at_each_dimension():
@@ -35,17 +34,6 @@ def test_an_encoder_ranks_by_cosine_at_each_dimension():
 
     assert found[2] == {"q1": ["p1", "p4", "p2", "p3"], "q2": ["p2", "p4", "p1", "p3"]}
     assert found[1]["q1"] == ["p1", "p2", "p4", "p3"]  # on one dimension three are equal: in order of their ids
-
-
-def test_a_student_encodes_with_its_own_prompts(tmp_path):
-    folder = tiny_bi_encoder(tmp_path, prompts={"query": "what is ", "document": "passage "})
-    encoder = StudentEncoder(SentenceTransformer(folder, device="cpu"), batch_size=2)
-    plain = SentenceTransformer(folder, device="cpu")
-    texts = ["king", "blue fish in the sea", "a"]
-
-    for kind, prompt in [("query", "what is "), ("passage", "passage ")]:
-        expected = plain.encode([prompt + text for text in texts])
-        np.testing.assert_allclose(encoder.encode(texts, kind), expected, atol=1e-5)
 
 
 def test_bm25_ranks_only_passages_that_share_a_word():

@@ -14,16 +14,15 @@ from pipelines.stage.errors import UserError
 from pipelines.storage import Lineage, Tables, new_version
 from pipelines.storage.lineage import code, engine
 from schemas import Triplets
-from tests.scored_versions import scored_rows
+from tests.rows import frame_of
 
 RUN = {"engine": engine().model_dump(), "code": code().model_dump(), "vectors": None}
 
 
 def write_table(root: Path) -> Tables:
     tables = Tables.at(str(root))
-    rows = scored_rows([("query", "positive", 1.0, "negative", 0.0)]).select(Triplets.polars_schema().keys())
     with new_version(tables, Triplets, Lineage("ingest", [], Config())) as writer:
-        writer.write(rows)
+        writer.write(frame_of(Triplets))
     return tables
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 
 from pipelines.scoring.vectors import encode_texts
-from pipelines.teachers.bi_encoder import BiEncoderTeacher
+from pipelines.teachers.config import TeacherConfig, load_teacher
 from pipelines.texts.ids import text_id
 from schemas import TeacherVectors
 from tests.tiny import poison, tiny_bi_encoder
@@ -12,7 +12,7 @@ from tests.tiny import poison, tiny_bi_encoder
 
 def test_a_text_that_cannot_be_encoded_has_no_vector(tmp_path):
     folder = poison(tiny_bi_encoder(tmp_path / "encoder", prompts={"query": "what is ", "document": ""}))
-    teacher = BiEncoderTeacher(folder, max_tokens=64)
+    teacher = load_teacher(TeacherConfig(teacher=folder, teacher_kind="bi_encoder", max_tokens=64))
     named = {text_id(text): text for text in ("red sea", "poison", "old king")}
     kinds = [("red sea", "query"), ("poison", "passage"), ("old king", "passage"), ("red sea", "passage")]
     texts = pl.DataFrame([{"text_id": text_id(text), "kind": kind, "text": text} for text, kind in kinds])

@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from pipelines.search.bm25 import Bm25Index, singular, words
+from pipelines.search.bm25 import Bm25Index, singular, word_tokenizer
 
 PASSAGES = [
     "Cats sleep all day.",
@@ -15,6 +15,10 @@ PASSAGES = [
     "the of and",
     "grass",
 ]
+
+
+def words(text):
+    return word_tokenizer().tokenize([text], return_as="string", show_progress=False, allow_empty=False)[0]
 
 
 def lucene_bm25(query, passages, k1=0.9, b=0.4):

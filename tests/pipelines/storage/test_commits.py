@@ -11,13 +11,12 @@ from pipelines.stage.errors import UserError
 from pipelines.storage import Invocation, Lineage, Tables, new_version
 from pipelines.storage.commits import Commit, CurationResult, IngestedFile, IntakeResult, Record, ScoringResult
 from schemas import Triplets
-from tests.scored_versions import scored_rows
+from tests.rows import frame_of
 
 
 def append_one(tables, number, **lineage):
-    rows = scored_rows([(f"query {number}", "positive", 1.0, "negative", 0.0)])
     with new_version(tables, Triplets, Lineage("ingest", [], Config(), **lineage)) as writer:
-        writer.write(rows.select(Triplets.polars_schema().keys()))
+        writer.write(frame_of(Triplets, {"query": f"query {number}"}, source="docs"))
     return writer.version
 
 
@@ -59,6 +58,19 @@ def test_every_commit_carries_what_the_command_line_knows(tmp_path):
     assert append_one(tables, 0).commit.recipe == {"ingest": {}}
     assert append_one(tables, 1).commit.note == "of the command"
     assert append_one(tables, 2, note="of the stage").commit.note == "of the stage"
+
+
+def test_each_version_has_its_own_commit_also_when_read_long_after(tmp_path):
+    tables = Tables.at(str(tmp_path))
+    for number in range(3):
+        append_one(tables, number, note=f"commit {number}")
+
+    assert [tables.version("triplets", number).commit.note for number in range(3)] == [
+        "commit 0",
+        "commit 1",
+        "commit 2",
+    ]
+    assert [version.commit.note for version in tables.version("triplets", 1).history()] == ["commit 1", "commit 0"]
 
 
 def test_another_programs_compaction_is_looked_through_to_what_it_compacted(tmp_path):

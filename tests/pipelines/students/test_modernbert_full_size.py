@@ -5,7 +5,7 @@ import torch
 from transformers import ModernBertConfig, ModernBertModel
 
 from pipelines.students.initialise import initialise_student
-from pipelines.students.objective.losses import margin_mse
+from pipelines.students.objective.margin_mse import margin_mse
 from tests.tiny import tiny_tokenizer
 
 DIMENSIONS = [768, 512, 256, 128, 64]

@@ -1,25 +1,16 @@
-"""Batches of a token budget, and the halving that finds a row that fails."""
+"""The halving of batches that finds a row that fails."""
 
 import numpy as np
 import pytest
 import torch
 
 from pipelines.stage.errors import UserError
-from pipelines.teachers.batches import MIN_ALL_FAILED, compute_rows, token_batches
+from pipelines.teachers.batches import MIN_ALL_FAILED, compute_rows
+from pipelines.texts.token_batches import token_batches
 
 
 def never_broken() -> None:
     """A model that passes its own check."""
-
-
-def test_batches_hold_every_row_once_longest_first_within_the_budget():
-    batches = [rows.tolist() for rows in token_batches([3, 10, 3, 7, 50], batch_tokens=14)]
-
-    assert batches == [[4], [1], [3, 0], [2]]
-
-
-def test_rows_of_equal_length_keep_their_order():
-    assert np.concatenate(list(token_batches([5] * 100, batch_tokens=40))).tolist() == list(range(100))
 
 
 def test_a_row_that_raises_is_found_and_only_it():

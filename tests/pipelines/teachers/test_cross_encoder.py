@@ -11,11 +11,15 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from pipelines.stage.errors import UserError
-from pipelines.teachers import teacher_name
+from pipelines.teachers.config import TeacherConfig, name_teacher
 from pipelines.teachers.cross_encoder import CrossEncoderTeacher
 from tests.tiny import edit_weights, poison, texts, tiny_cross_encoder, tiny_encoder
 
 FAMILIES = ["bert", "modernbert", "mpnet", "xlm-roberta"]
+
+
+def judge(folder: str, device: str | None = None, **settings) -> CrossEncoderTeacher:
+    return CrossEncoderTeacher(Path(folder), TeacherConfig(teacher=folder, **settings), device)
 
 
 def scored_one_by_one(folder: str, queries: list[str], passages: list[str], max_tokens: int) -> np.ndarray:
@@ -48,7 +52,7 @@ def test_scores_are_the_raw_logits_of_a_plain_forward_pass(family, tmp_path):
     folder = tiny_cross_encoder(tmp_path / family, family=family)
     queries, passages = texts(30, seed=1), texts(30, seed=2, max_words=60)
 
-    scores = CrossEncoderTeacher(folder, max_tokens=48, batch_tokens=150).score(queries, passages)
+    scores = judge(folder, max_tokens=48, batch_tokens=150).score(queries, passages)
 
     expected = scored_one_by_one(folder, queries, passages, max_tokens=48)
     assert expected.std() > 0.1
@@ -59,7 +63,7 @@ def test_scores_are_the_raw_logits_of_a_plain_forward_pass(family, tmp_path):
 
 def test_scores_do_not_depend_on_the_order_of_the_pairs(folder):
     queries, passages = texts(40, seed=3), texts(40, seed=4)
-    teacher = CrossEncoderTeacher(folder, max_tokens=64, batch_tokens=200)
+    teacher = judge(folder, max_tokens=64, batch_tokens=200)
     order = np.random.default_rng(5).permutation(40)
 
     shuffled = teacher.score([queries[row] for row in order], [passages[row] for row in order])
@@ -68,20 +72,20 @@ def test_scores_do_not_depend_on_the_order_of_the_pairs(folder):
 
 
 def test_no_pairs_give_no_scores(folder):
-    scores = CrossEncoderTeacher(folder, max_tokens=64).score([], [])
+    scores = judge(folder, max_tokens=64).score([], [])
 
     assert (len(scores.score), len(scores.relevance), len(scores.tokens_cut), scores.error) == (0, 0, 0, [])
 
 
 def test_prompts_stand_in_front_of_each_text(folder):
-    prompted = CrossEncoderTeacher(folder, max_tokens=64, query_prompt="what is ", passage_prompt="passage ")
-    plain = CrossEncoderTeacher(folder, max_tokens=64)
+    prompted = judge(folder, max_tokens=64, query_prompt="what is ", passage_prompt="passage ")
+    plain = judge(folder, max_tokens=64)
 
     assert prompted.score(["a cat"], ["a dog"]).score == plain.score(["what is a cat"], ["passage a dog"]).score
 
 
 def test_tokens_cut_are_those_beyond_max_tokens_and_the_passage_loses_them_first(folder):
-    teacher = CrossEncoderTeacher(folder, max_tokens=16)  # 3 of them special
+    teacher = judge(folder, max_tokens=16)  # 3 of them special
     queries = ["red blue", "red blue", "red " * 40, "red " * 14]
     passages = ["sun " * 11, "sun " * 31, "sun " * 5, "sun sun"]
 
@@ -95,7 +99,7 @@ def test_a_pair_whose_token_is_damaged_is_found_and_only_it(poisoned_folder):
     queries, passages = texts(20, seed=6), texts(20, seed=7)
     passages[13] = "the poison of a fish"
 
-    scores = CrossEncoderTeacher(poisoned_folder, max_tokens=64, batch_tokens=400).score(queries, passages)
+    scores = judge(poisoned_folder, max_tokens=64, batch_tokens=400).score(queries, passages)
 
     assert scores.error == [None] * 13 + ["the teacher's output is not finite"] + [None] * 6
     assert np.isnan(scores.score).nonzero()[0].tolist() == [13]
@@ -105,13 +109,13 @@ def test_a_pair_whose_token_is_damaged_is_found_and_only_it(poisoned_folder):
 
 
 def test_a_call_with_nothing_but_a_poison_pair_does_not_blame_the_teacher(poisoned_folder):
-    scores = CrossEncoderTeacher(poisoned_folder, max_tokens=64).score(["poison"], ["a poison"])
+    scores = judge(poisoned_folder, max_tokens=64).score(["poison"], ["a poison"])
 
     assert scores.error == ["the teacher's output is not finite"]
 
 
 def test_a_lone_surrogate_is_an_error_of_its_pair(folder):
-    scores = CrossEncoderTeacher(folder, max_tokens=64).score(["a cat", "a \ud800 cat"], ["a dog", "a dog"])
+    scores = judge(folder, max_tokens=64).score(["a cat", "a \ud800 cat"], ["a dog", "a dog"])
 
     assert scores.error == [None, "UnicodeEncodeError: surrogates not allowed at character 2"]
     assert np.isnan(scores.score).tolist() == [False, True]
@@ -122,7 +126,7 @@ def test_a_token_without_an_embedding_is_an_error_of_its_pair(own_folder):
     tokenizer.add_tokens(["unheard"])
     tokenizer.save_pretrained(own_folder)
 
-    scores = CrossEncoderTeacher(own_folder, max_tokens=64).score(["a cat", "unheard"], ["a dog", "a dog"])
+    scores = judge(own_folder, max_tokens=64).score(["a cat", "unheard"], ["a dog", "a dog"])
 
     assert scores.error[0] is None
     assert scores.error[1].startswith(f"ValueError: token id {len(tokenizer) - 1} is beyond the model's")
@@ -132,13 +136,13 @@ def test_a_teacher_that_can_score_nothing_is_refused_at_its_first_pair(own_folde
     edit_weights(own_folder, lambda weights: weights["classifier.bias"].fill_(torch.nan))
 
     with pytest.raises(UserError, match="cannot score a plain pair of sentences: the teacher's output is not finite"):
-        CrossEncoderTeacher(own_folder, max_tokens=64).score(["a cat"], ["a dog"])
+        judge(own_folder, max_tokens=64).score(["a cat"], ["a dog"])
 
 
-def test_bfloat16_comes_close_and_has_another_name(folder):
+def test_bf16_comes_close_and_has_another_name(folder):
     queries, passages = texts(10, seed=8), texts(10, seed=9)
-    full = CrossEncoderTeacher(folder, max_tokens=64)
-    half = CrossEncoderTeacher(folder, max_tokens=64, dtype="bfloat16")
+    full = judge(folder, max_tokens=64)
+    half = judge(folder, max_tokens=64, precision="bf16")
 
     np.testing.assert_allclose(half.score(queries, passages).score, full.score(queries, passages).score, atol=0.1)
     assert half.name != full.name
@@ -149,16 +153,16 @@ def test_bfloat16_comes_close_and_has_another_name(folder):
 def test_a_gpu_scores_like_the_cpu(folder):
     queries, passages = texts(50, seed=10), texts(50, seed=11)
 
-    scores = CrossEncoderTeacher(folder, max_tokens=64, device="cuda").score(queries, passages)
+    scores = judge(folder, max_tokens=64, device="cuda").score(queries, passages)
 
-    expected = CrossEncoderTeacher(folder, max_tokens=64, device="cpu").score(queries, passages).score
+    expected = judge(folder, max_tokens=64, device="cpu").score(queries, passages).score
     np.testing.assert_allclose(scores.score, expected, atol=1e-4)
 
 
 def test_the_name_of_a_loaded_teacher_is_known_without_loading_it(folder):
-    teacher = CrossEncoderTeacher(folder, max_tokens=64, query_prompt="q: ")
+    teacher = judge(folder, max_tokens=64, query_prompt="q: ")
 
-    assert teacher.name == teacher_name(folder, "cross_encoder", max_tokens=64, query_prompt="q: ")
+    assert teacher.name == name_teacher(TeacherConfig(teacher=folder, max_tokens=64, query_prompt="q: "))
     assert teacher.name.startswith("judge@")
 
 
@@ -166,14 +170,14 @@ def test_a_model_with_several_outputs_is_refused(tmp_path):
     folder = tiny_cross_encoder(tmp_path / "nli", num_labels=3)
 
     with pytest.raises(UserError, match=r"has 3 outputs \(LABEL_0, LABEL_1, LABEL_2\), expected one relevance logit"):
-        CrossEncoderTeacher(folder, max_tokens=64)
+        judge(folder, max_tokens=64)
 
 
 def test_an_encoder_without_a_head_is_refused(tmp_path):
     folder = tiny_encoder(tmp_path / "encoder")
 
     with pytest.raises(UserError, match=r"lack classifier.bias, classifier.weight .* would be random; .*bi_encoder"):
-        CrossEncoderTeacher(folder, max_tokens=64)
+        judge(folder, max_tokens=64)
 
 
 def test_weights_that_are_not_safetensors_are_refused_with_how_to_convert_them(own_folder):
@@ -182,17 +186,17 @@ def test_weights_that_are_not_safetensors_are_refused_with_how_to_convert_them(o
     weights.unlink()
 
     with pytest.raises(UserError, match=r"pytorch_model.bin.*convert it: python -c .*save_pretrained") as refusal:
-        CrossEncoderTeacher(own_folder, max_tokens=64)
+        judge(own_folder, max_tokens=64)
 
     exec(str(refusal.value).split('python -c "')[1].rstrip('"'))  # the advice works
-    CrossEncoderTeacher(own_folder, max_tokens=64)
+    judge(own_folder, max_tokens=64)
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path):
     (tmp_path / "notes.md").write_text("nothing")
 
     with pytest.raises(UserError, match=r"holds no model: found notes.md; expected config.json"):
-        CrossEncoderTeacher(str(tmp_path), max_tokens=64)
+        judge(str(tmp_path), max_tokens=64)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +212,7 @@ def test_weights_that_cannot_be_read_are_refused(own_folder, damage, message):
     damage(Path(own_folder, "model.safetensors"))
 
     with pytest.raises(UserError, match=message):
-        CrossEncoderTeacher(own_folder, max_tokens=64)
+        judge(own_folder, max_tokens=64)
 
 
 def test_weights_that_do_not_fit_the_config_are_refused(own_folder):
@@ -216,7 +220,7 @@ def test_weights_that_do_not_fit_the_config_are_refused(own_folder):
     Path(own_folder, "config.json").write_text(json.dumps(config | {"hidden_size": 64}))
 
     with pytest.raises(UserError, match="cannot be loaded"):
-        CrossEncoderTeacher(own_folder, max_tokens=64)
+        judge(own_folder, max_tokens=64)
 
 
 def test_an_unknown_architecture_is_refused(own_folder):
@@ -224,28 +228,23 @@ def test_an_unknown_architecture_is_refused(own_folder):
     Path(own_folder, "config.json").write_text(json.dumps(config | {"model_type": "unheard"}))
 
     with pytest.raises(UserError, match="cannot be loaded"):
-        CrossEncoderTeacher(own_folder, max_tokens=64)
+        judge(own_folder, max_tokens=64)
 
 
 def test_a_missing_tokenizer_is_refused(own_folder):
     Path(own_folder, "tokenizer.json").unlink()
 
     with pytest.raises(UserError, match=r"has no tokenizer: found config.json"):
-        CrossEncoderTeacher(own_folder, max_tokens=64)
+        judge(own_folder, max_tokens=64)
 
 
 @pytest.mark.parametrize("family", ["bert", "xlm-roberta"])
 def test_more_tokens_than_the_model_has_positions_are_refused(family, tmp_path):
     folder = tiny_cross_encoder(tmp_path / family, family=family)
 
-    assert CrossEncoderTeacher(folder, max_tokens=512).score(["sun " * 600], ["sun"]).error == [None]
+    assert judge(folder, max_tokens=512).score(["sun " * 600], ["sun"]).error == [None]
     with pytest.raises(UserError, match="reads at most 512 tokens"):
-        CrossEncoderTeacher(folder, max_tokens=513)
-
-
-def test_an_unknown_dtype_is_refused(folder):
-    with pytest.raises(UserError, match="expected one of float32, bfloat16, float16"):
-        CrossEncoderTeacher(folder, max_tokens=64, dtype="float8")
+        judge(folder, max_tokens=513)
 
 
 JUDGE = Path(__file__).parents[4] / "shared" / "models" / "judge-minilm"
@@ -257,6 +256,6 @@ def test_a_real_cross_encoder_scores_like_a_plain_forward_pass():
     queries = ["what is the capital of france", "how to list files"]
     passages = ["paris is the capital and largest city of france .", "ls shows the files of a directory"]
 
-    scores = CrossEncoderTeacher(str(JUDGE), max_tokens=128).score(queries, passages)
+    scores = judge(str(JUDGE), max_tokens=128).score(queries, passages)
 
     np.testing.assert_allclose(scores.score, scored_one_by_one(str(JUDGE), queries, passages, 128), atol=1e-5)

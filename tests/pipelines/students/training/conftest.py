@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.storage import Tables
-from pipelines.students.data.token_cache import build_token_cache
+from pipelines.students.data.tokenise import build_token_cache
 from pipelines.students.initialise import initialise_student
 from tests.tiny import tiny_encoder
 from tests.tiny_training import WIDTH, Setting

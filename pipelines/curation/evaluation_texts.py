@@ -1,6 +1,6 @@
-"""Keeps evaluation out of training: texts of evaluation sets, and held-out queries that share a positive with training.
+"""Keeps evaluation out of training: the texts of evaluation sets, which no row of the training table may hold.
 
-Texts are compared after `normalise`; passages inside a table by id, which is the text's hash.
+Texts are compared after `normalise`.
 """
 
 from collections.abc import Sequence
@@ -35,9 +35,3 @@ class EvaluationTexts(NamedTuple):
                 known = texts.filter(normalise(pl.col(column)).is_in(self.texts.implode()))[column]
                 found |= rows[column].is_in(known.implode())
         return found
-
-
-def positives(rows: pl.DataFrame, kept: pl.DataFrame) -> pl.DataFrame:
-    """query_id and passage_id of every positive, as it came and as it was corrected."""
-    pairs = pl.concat([frame.select("query_id", "positive_id") for frame in (rows, kept)])
-    return pairs.unique().rename({"positive_id": "passage_id"})

@@ -18,7 +18,7 @@ MADE_BY = {
 }
 
 
-def resolve(tables: "Tables", name: str, given: str | None) -> "TableVersion":
+def version_to_read(tables: "Tables", name: str, given: str | None) -> "TableVersion":
     """The version given, or the newest; of scored_triplets the newest that says which triplets version is complete."""
     if given is not None:
         versions = [tables.parse(printed) for printed in given.split("\n")]  # `score --vectors` prints two
@@ -48,10 +48,12 @@ def newest_vectors(tables: "Tables", recipe: "Recipe") -> "TableVersion | None":
     Raises:
         UserError: there are none.
     """
-    vectors = tables.latest("teacher_vectors") if recipe.distill.vectors else None
-    if recipe.distill.vectors and vectors is None:
-        raise UserError(
-            f"distill.vectors is {recipe.distill.vectors}, but there are no teacher vectors under {tables.uri}; run "
-            f"`python -m jobs score --vectors` with this --recipe first, or add --set distill.vectors=0"
-        )
+    weights = recipe.distill.weights_on_teacher_vectors()
+    vectors = tables.latest("teacher_vectors") if weights else None
+    for term, weight in weights.items():
+        if vectors is None:
+            raise UserError(
+                f"distill.{term} is {weight}, but there are no teacher vectors under {tables.uri}; run `python -m jobs "
+                f"score --vectors` with this --recipe first, or add --set distill.{term}=0"
+            )
     return vectors

@@ -1,0 +1,106 @@
+"""Encoders loaded whole from their folders: no weight left random, refusals in place of tracebacks."""
+
+import logging
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from sentence_transformers.sentence_transformer.modules import Pooling
+from torch import nn
+from transformers import AutoConfig, AutoModel, PreTrainedModel
+
+from pipelines.checkpoints.inspect import modules, weight_files
+from pipelines.stage.errors import UserError, describe
+
+LAYER_PREFIXES = {
+    "modernbert": "layers.",
+    "bert": "encoder.layer.",
+    "mpnet": "encoder.layer.",
+    "roberta": "encoder.layer.",
+    "xlm-roberta": "encoder.layer.",
+}
+"""Families whose layers we can pick, and where they stand in the state dict."""
+
+log = logging.getLogger(__name__)
+
+
+def load_source(folder: Path) -> PreTrainedModel:
+    """The encoder that a student takes its layers from. Raises UserError when its family is not in LAYER_PREFIXES."""
+    weight_files(folder)
+    with refusing(folder):
+        config = AutoConfig.from_pretrained(folder)
+    if config.model_type not in LAYER_PREFIXES:
+        raise UserError(
+            f"{folder} is of family {config.model_type!r}, expected one of {', '.join(LAYER_PREFIXES)}; "
+            "another family needs its line in LAYER_PREFIXES, pipelines/checkpoints/load.py"
+        )
+    return load_encoder(folder)
+
+
+def load_encoder(folder: Path, *, trust_remote_code: bool = False) -> PreTrainedModel:
+    """The whole encoder in float32, without its pooler, which neither mean pooling nor a teacher has a use for."""
+    with refusing(folder):
+        encoder, loaded = AutoModel.from_pretrained(
+            folder,
+            dtype=torch.float32,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=trust_remote_code,
+            output_loading_info=True,
+        )
+    missing = [key for key in loaded["missing_keys"] if not key.startswith("pooler.")]
+    refuse_random_weights(folder, encoder, missing, "fetch the model again, or save it again")
+    return drop_pooler(encoder)
+
+
+def refuse_random_weights(folder: Path, model: PreTrainedModel, missing: Collection[str], advice: str) -> None:
+    """Raise UserError when the files lack weights of the model: transformers makes them at random."""
+    if missing:
+        names = ", ".join(sorted(missing)[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
+        raise UserError(
+            f"{folder}: its weights lack {names} of {type(model).__name__}, which would be random; {advice}"
+        )
+
+
+def drop_pooler(encoder: PreTrainedModel) -> PreTrainedModel:
+    """An unused module would stop DistributedDataParallel: its parameters never get a gradient."""
+    if hasattr(encoder, "pooler"):
+        encoder.register_module("pooler", None)
+    return encoder
+
+
+def longest_input(model: PreTrainedModel) -> int | None:
+    """Tokens that the model has positions for; None where it does not say."""
+    positions: int | None = getattr(model.config, "max_position_embeddings", None)
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            # RoBERTa's family counts positions from padding_idx + 1
+            positions = module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+    return positions
+
+
+def note_what_is_left_behind(folder: Path) -> None:
+    """Warn of a pooling other than mean, and of modules after it: without them the student starts further away."""
+    for module in modules(folder)[1:]:
+        if module.kind == "Pooling":
+            mode = Pooling.load(str(folder), subfolder=module.path).pooling_mode
+            if mode != "mean":
+                log.warning("%s pools by %s, the student by mean: it will start further from its source", folder, mode)
+        elif module.kind != "Normalize":
+            log.warning("%s has a %s module, which the student is made without", folder, module.kind)
+
+
+@contextmanager
+def refusing(folder: Path) -> Iterator[None]:
+    """What the libraries raise on truncated, corrupt or mismatched files becomes a UserError that names the folder."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError, SafetensorError) as error:
+        raise UserError(
+            f"{folder} cannot be loaded: {describe(error)}; expected a config.json, weights and tokenizer that belong "
+            f"together (a model with its own code needs trust_remote_code)"
+        ) from error

@@ -1,0 +1,60 @@
+"""Questions to the tables that the command line asks: the models with their figures, and any SELECT.
+
+Both read explicit or newest versions and give a frame; nothing here writes or prints.
+"""
+
+import re
+from collections.abc import Sequence
+
+import polars as pl
+
+from pipelines.stage.errors import UserError
+from pipelines.storage import Tables
+
+WRITES = re.compile(r"\s*(delete|drop|truncate|update|insert|create|alter|merge)\b", re.IGNORECASE)
+
+
+def leaderboard(tables: Tables) -> pl.DataFrame:
+    """Every model with its data, recipe and mean nDCG@10: one row per model, data set and dimension, widest first.
+
+    A model that was never evaluated has one row with nulls; without any evaluation there are no such columns.
+
+    Raises:
+        UserError: there is no model.
+    """
+    models, evaluations = tables.latest("models"), tables.latest("evaluations")
+    if models is None:
+        raise UserError(f"there is no model under {tables.uri}; run `python -m jobs distill` first")
+    known = models.scan().select(
+        "model_id", "curated_version", "vectors_version", "config_fingerprint", "steps", "seconds"
+    )
+    if evaluations is not None:
+        figures = (
+            evaluations.scan()
+            .filter(pl.col("metric") == "nDCG@10")
+            .group_by("model_id", "data_set", "dimension")
+            .agg(pl.col("value").mean().alias("nDCG@10"))
+        )
+        known = known.join(figures, on="model_id", how="left")
+        known = known.sort("model_id", "data_set", "dimension", descending=[False, False, True])
+    return known.collect()
+
+
+def ask(tables: Tables, sql: str, at: Sequence[str] = ()) -> pl.DataFrame:
+    """The answer to a SELECT over all tables: those named in `at` at that version, the others at their newest.
+
+    Raises:
+        UserError: there is no table, the statement would write, or it fails; with the tables and their columns.
+    """
+    versions = {name: version for name in tables.names() if (version := tables.latest(name)) is not None}
+    versions |= {version.name: version for version in map(tables.parse, at)}
+    if not versions:
+        raise UserError(f"there is no table under {tables.uri}; is --tables (or TABLES) the right root?")
+    if match := WRITES.match(sql):
+        raise UserError(f"{match[1].upper()} would change a table, and query only reads; expected a SELECT")
+    context = pl.SQLContext({name: version.scan() for name, version in versions.items()})
+    try:
+        return context.execute(sql).collect(engine="streaming")
+    except (pl.exceptions.PolarsError, ValueError) as error:
+        columns = "; ".join(f"{name}({', '.join(version.columns())})" for name, version in versions.items())
+        raise UserError(f"the query failed: {str(error).splitlines()[0]}; the tables are {columns}") from error

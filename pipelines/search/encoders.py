@@ -1,0 +1,67 @@
+"""Encoders: texts in, vectors out; what exact search needs beside the positions it gives back.
+
+texts  --Encoder.encode-->  float32 vectors        a corpus  --passage_blocks-->  its vectors, a block at a time
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Literal, Protocol
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from sentence_transformers import SentenceTransformer
+
+from pipelines.stage.progress import Progress
+from pipelines.storage import TableVersion
+from pipelines.teachers.bi_encoder import BiEncoderTeacher
+from pipelines.texts.ids import text_ids
+
+PASSAGES_PER_BLOCK = 2_000
+
+
+class Encoder(Protocol):
+    """Texts to float32 vectors of shape (texts, D)."""
+
+    def encode(self, texts: list[str], kind: Literal["query", "passage"], /) -> NDArray[np.float32]: ...
+
+
+class StudentEncoder:
+    """A sentence-transformers model with its own prompts; each call sorts its texts by length."""
+
+    def __init__(self, model: SentenceTransformer, batch_size: int) -> None:
+        self.model, self.batch_size = model, batch_size
+
+    def encode(self, texts: list[str], kind: Literal["query", "passage"], /) -> NDArray[np.float32]:
+        encode = self.model.encode_query if kind == "query" else self.model.encode_document
+        vectors = encode(texts, batch_size=self.batch_size, show_progress_bar=False, convert_to_tensor=True)
+        return np.asarray(vectors.float().cpu().numpy(), np.float32)
+
+
+class StoredVectors:
+    """A bi-encoder teacher that encodes only the texts whose vectors no scoring run has stored."""
+
+    def __init__(self, teacher: BiEncoderTeacher, vectors: TableVersion | None) -> None:
+        self.teacher, self.vectors = teacher, vectors
+
+    def encode(self, texts: list[str], kind: Literal["query", "passage"], /) -> NDArray[np.float32]:
+        if self.vectors is None:
+            return self.teacher.encode(texts, kind)
+        wanted = pl.DataFrame({"text_id": text_ids(texts)}).with_row_index("row")
+        of_teacher = (pl.col("teacher") == pl.lit(self.teacher.name)) & (pl.col("kind") == pl.lit(kind))
+        stored = self.vectors.scan().filter(of_teacher & pl.col("text_id").is_in(wanted["text_id"].implode()))
+        found = wanted.join(stored.select("text_id", "vector").collect(), on="text_id").sort("row")
+        encoded = np.empty((len(texts), self.teacher.dimension), np.float32)
+        encoded[found["row"].to_numpy()] = found["vector"].explode().to_numpy().reshape(len(found), -1)
+        missing = wanted.join(found, on="row", how="anti")["row"].to_list()
+        if missing:
+            encoded[missing] = self.teacher.encode([texts[row] for row in missing], kind)
+        return encoded
+
+
+def passage_blocks(encoder: Encoder, passages: Sequence[str], doing: str) -> Iterator[NDArray[np.float32]]:
+    """The passages' vectors in their order, a block at a time; progress is told as `doing`."""
+    progress = Progress(doing, "passages", done=0, total=len(passages))
+    for start in range(0, len(passages), PASSAGES_PER_BLOCK):
+        block = list(passages[start : start + PASSAGES_PER_BLOCK])
+        yield encoder.encode(block, "passage")
+        progress.advance(len(block))

@@ -1,0 +1,56 @@
+"""Tables as text: a frame as `query` prints it, aligned columns of ready text, Markdown with every cell escaped."""
+
+import html
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import polars as pl
+
+MOST_COLUMNS_IN_TABLE = 10
+
+
+def frame_lines(frame: pl.DataFrame) -> Iterator[str]:
+    """All rows, as a Markdown-like table, or one value a line where there are many columns."""
+    if frame.width <= MOST_COLUMNS_IN_TABLE:
+        yield _laid_out(frame, "ASCII_MARKDOWN", tbl_width_chars=200, fmt_str_lengths=80, thousands_separator=",")
+        return
+    for number, row in enumerate(frame.iter_rows(named=True), 1):
+        yield f"-- row {number}"
+        for name, value in row.items():
+            text = _on_one_line(value)
+            yield f"{name:<24} {text if len(text) <= 120 else text[:119] + '…'}"
+
+
+def aligned_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Columns of text, two spaces apart and indented by two; nothing is cut or wrapped."""
+    frame = pl.DataFrame(list(rows), schema=dict.fromkeys(header, pl.String), orient="row")
+    text = _laid_out(frame, "NOTHING", tbl_width_chars=10_000, fmt_str_lengths=10_000)
+    return "\n".join(f" {line.rstrip()}" for line in text.splitlines())  # Polars pads each cell by a space
+
+
+def markdown_table(header: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
+    """Cells are escaped, so that no text of the data can become markup."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(map(_markdown_cell, line))} |" for line in lines)
+
+
+def _laid_out(frame: pl.DataFrame, formatting: Any, **options: Any) -> str:
+    with pl.Config(
+        tbl_rows=-1,
+        tbl_cols=-1,
+        fmt_table_cell_list_len=-1,
+        tbl_hide_dataframe_shape=True,
+        tbl_hide_column_data_types=True,
+        tbl_formatting=formatting,
+        **options,
+    ):
+        return str(frame)
+
+
+def _markdown_cell(value: object) -> str:
+    text = "" if value is None else _on_one_line(value)
+    return html.escape(text, quote=False).replace("|", "\\|").replace("`", "\\`")
+
+
+def _on_one_line(value: object) -> str:
+    return " ".join(str(value).split())

@@ -1,0 +1,179 @@
+"""Builds the token cache: a curated version's training split, each text numbered and tokenised once.
+
+    curated@v (+ vectors@v) --build_token_cache(tokenizer, ...)--> the files of token_cache.py, `summary.json` last
+
+Groups are queries in ascending id, triplets within a group in ascending id, texts in the order in which triplets first
+name them: the same curated rows give the same bytes however their files are cut. Memory: the table streams by query
+range, once; 21 bytes for each unique text stay while the cache is built.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import polars as pl
+from transformers import PreTrainedTokenizerBase
+
+from pipelines.stage.errors import UserError
+from pipelines.storage import TableVersion
+from pipelines.students.data.token_cache import ARRAYS, SUMMARY, TARGETS, Array, TokenCache
+
+TEXTS_PER_BATCH = 2_000  # tokenised at once: bounds the memory of their encodings
+ROWS_PER_READ = 200_000
+VECTORS_PER_READ = 50_000
+
+ROLES = {"query": "query", "positive": "passage", "negative": "passage"}  # of a triplet's texts -> their kinds
+KIND = pl.Enum(["query", "passage"])
+TEXT = ["kind", "text_id"]  # what tells texts apart
+
+
+def build_token_cache(
+    folder: Path,
+    curated: TableVersion,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    max_tokens: int,
+    query_prompt: str = "",
+    passage_prompt: str = "",
+    vectors: TableVersion | None = None,
+    vectors_teacher: str | None = None,
+) -> TokenCache:
+    """Tokenise the training split of `curated` into `folder`; a finished cache there is opened as it is.
+
+    Prompts stand before the text as in `SentenceTransformer.encode(prompt=...)`. The folder must belong to these
+    arguments alone. Raises UserError when there is nothing to train on or a text has no teacher vector.
+    """
+    if not (folder / SUMMARY).exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        prompts = {"query": query_prompt, "passage": passage_prompt}
+        with ExitStack() as stack:
+            files = {name: stack.enter_context((folder / name).open("wb")) for name in ARRAYS}
+            builder = _Builder(files, tokenizer, max_tokens, prompts)
+            for rows in _training_rows(curated):
+                builder.add(rows)
+        if not builder.summary["triplets"]:
+            raise UserError(f"{curated} has no triplet in its train split, expected some; curate again")
+        width = 0 if vectors is None else _write_vectors(folder / "vectors", vectors, vectors_teacher, builder.texts)
+        _finish(folder, builder.summary | {"vector_width": width})
+    return TokenCache.open(folder)
+
+
+def _training_rows(curated: TableVersion) -> Iterator[pl.DataFrame]:
+    """The training split in frames of whole queries, ascending by query and triplet; empty frames left out."""
+    for frame in curated.read_by_query_range(ROWS_PER_READ):
+        rows = frame.filter(pl.col("split") == "train").sort("query_id", "triplet_id")
+        if len(rows):
+            yield rows
+
+
+class _Builder:
+    """Appends the rows of whole queries to the cache's files; `texts` numbers all texts so far."""
+
+    def __init__(
+        self,
+        files: Mapping[str, BinaryIO],
+        tokenizer: PreTrainedTokenizerBase,
+        max_tokens: int,
+        prompts: Mapping[str, str],
+    ) -> None:
+        self._files, self._tokenizer, self._max_tokens, self._prompts = files, tokenizer, max_tokens, prompts
+        self.texts = pl.DataFrame(schema={"kind": KIND, "text_id": pl.UInt128, "number": pl.UInt32})
+        self.summary = {"groups": 0, "triplets": 0, "texts": 0, "tokens": 0, "texts_cut": 0}
+
+    def add(self, rows: pl.DataFrame) -> None:
+        """Write the groups of these rows, and the tokens of the texts that no earlier row had."""
+        numbers, new_texts = self._number(_mentions(rows))
+        for batch in new_texts.iter_slices(TEXTS_PER_BATCH):
+            self._write_tokens(batch)
+        group_triplets = rows.group_by("query_id", maintain_order=True).len()["len"]
+        self._write("triplet_texts", numbers.to_numpy())
+        self._write("targets", rows.select(TARGETS).to_numpy())
+        self._write("group_triplets", group_triplets.to_numpy())
+        self.summary["groups"] += len(group_triplets)
+        self.summary["triplets"] += len(rows)
+
+    def _number(self, mentions: pl.DataFrame) -> tuple[pl.Series, pl.DataFrame]:
+        """The number of each mention's text, and the texts that are named for the first time, in that order."""
+        named = mentions.unique(TEXT, keep="first", maintain_order=True)
+        met = self.texts.lazy().join(named.lazy(), on=TEXT, how="semi").collect(engine="streaming")  # hashes `named`
+        new = named.join(met, on=TEXT, how="anti", maintain_order="left").with_row_index("number", len(self.texts))
+        numbered = new.select(*TEXT, "number")
+        self.texts = self.texts.vstack(numbered)
+        of_mentions = mentions.join(met.vstack(numbered), on=TEXT, how="inner", maintain_order="left")
+        return of_mentions["number"], new
+
+    def _write_tokens(self, texts: pl.DataFrame) -> None:
+        """The token ids of each text, its kind's prompt before it."""
+        prompted = [self._prompts[kind] + text for kind, text in texts.select("kind", "text").iter_rows()]
+        encodings = self._tokenizer(prompted, truncation=True, max_length=self._max_tokens).encodings
+        assert encodings is not None, "transformers 5 has fast tokenizers only"
+        lengths = [len(encoding.ids) for encoding in encodings]
+        self._write("token_ids", np.concatenate([encoding.ids for encoding in encodings]))
+        self._write("text_tokens", np.array(lengths))
+        self.summary["texts"] += len(lengths)
+        self.summary["tokens"] += sum(lengths)
+        self.summary["texts_cut"] += sum(bool(encoding.overflowing) for encoding in encodings)
+
+    def _write(self, name: str, values: Array) -> None:
+        self._files[name].write(np.ascontiguousarray(values, dtype=ARRAYS[name]).tobytes())
+
+
+def _mentions(rows: pl.DataFrame) -> pl.DataFrame:
+    """The texts of the rows as they are named: each row's query, positive and negative, then the next row's."""
+    return rows.select(
+        kind=pl.lit(list(ROLES.values()), dtype=pl.List(KIND)),
+        text_id=pl.concat_list([_raw_id(f"{role}_id") for role in ROLES]),
+        text=pl.concat_list(list(ROLES)),
+    ).explode("kind", "text_id", "text")
+
+
+def _raw_id(column: str) -> pl.Expr:
+    """An id's 32 hex digits as one number: 16 bytes."""
+    return pl.col(column).str.to_integer(base=16, dtype=pl.UInt128)
+
+
+def _write_vectors(path: Path, vectors: TableVersion, teacher: str | None, texts: pl.DataFrame) -> int:
+    """Teacher vectors in the order of the texts; returns their width. Raises UserError when a text has none."""
+    teacher = teacher or _only_teacher(vectors)
+    of_teacher = vectors.scan().filter(pl.col("teacher") == teacher)
+    rows = of_teacher.select(pl.col("kind").cast(KIND), _raw_id("text_id"), "vector")
+    aligned: Array | None = None
+    is_missing = np.ones(len(texts), dtype=bool)
+    for frame in rows.collect_batches(chunk_size=VECTORS_PER_READ, maintain_order=False):
+        if aligned is None:
+            aligned = np.memmap(path, np.float32, "w+", shape=(len(texts), len(frame["vector"][0])))
+        ours = texts.lazy().join(frame.lazy(), on=TEXT, how="inner").collect(engine="streaming")
+        aligned[ours["number"]] = ours["vector"].list.to_array(aligned.shape[1])
+        is_missing[ours["number"]] = False
+    if aligned is None or is_missing.any():
+        raise UserError(
+            f"{vectors} has no vector by {teacher} for {is_missing.sum():,} of the {len(is_missing):,} training texts, "
+            "expected one for each; run: python -m jobs score --vectors (with the same --tables and --recipe)"
+        )
+    return int(aligned.shape[1])
+
+
+def _only_teacher(vectors: TableVersion) -> str:
+    teachers = vectors.scan().select(pl.col("teacher").unique()).collect(engine="streaming")["teacher"].sort().to_list()
+    if len(teachers) != 1:
+        raise UserError(
+            f"{vectors} has vectors by {teachers}, expected one teacher; set distill.vectors_teacher to one"
+        )
+    return str(teachers[0])
+
+
+def _finish(folder: Path, summary: dict[str, Any]) -> None:
+    """Write the summary last, in one step: a cache with a summary is whole."""
+    digest = hashlib.sha256()
+    for name in sorted(ARRAYS):
+        digest.update(f"{name}:{(folder / name).stat().st_size}\n".encode())
+        with (folder / name).open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    unfinished = folder / f"{SUMMARY}.unfinished"
+    unfinished.write_text(json.dumps(summary | {"digest": digest.hexdigest()}))
+    unfinished.rename(folder / SUMMARY)

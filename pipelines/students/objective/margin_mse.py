@@ -1,0 +1,68 @@
+"""MarginMSE: the student's margin between positive and negative, drawn to the teacher's.
+
+Shape letters: step.py.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from pipelines.students.data.token_cache import TARGETS
+from pipelines.students.objective.config import MarginMseConfig
+from pipelines.students.objective.matryoshka import cosines_at
+from pipelines.students.objective.step import Step
+
+
+def of_step(step: Step, config: MarginMseConfig) -> Tensor:
+    """The mean over the step's triplets, summed over dimensions."""
+    kind = config.margin_target.removesuffix("_margin")
+    positive, negative = (step.targets[:, TARGETS.index(f"{side}_{kind}")] for side in ("positive", "negative"))
+    values_KB = margin_mse(
+        step.embeddings_TD,
+        step.on_device(step.batch.query),
+        step.on_device(step.batch.positive),
+        step.on_device(step.batch.negative),
+        torch.as_tensor(positive - negative, device=step.embeddings_TD.device),
+        dimensions=config.dimensions,
+        scale=config.margin_scale,
+    )
+    return values_KB.sum() / len(step.batch.triplets)
+
+
+def margin_mse(
+    embeddings_TD: Tensor,
+    query_B: Tensor,
+    positive_B: Tensor,
+    negative_B: Tensor,
+    teacher_margin_B: Tensor,
+    *,
+    dimensions: Sequence[int],
+    scale: float | Tensor,
+) -> Tensor:
+    """Squared gap between the student's and the teacher's margin, one per dimension and triplet.
+
+    The student's margin is `scale * (cos(q, p) - cos(q, n))`; the difference of cosines is at most 2, and `scale`
+    brings it to the units of the teacher's margin: 1 where the target is a margin of relevances or cosines, about 20
+    where it is one of logits. Summed over K and B and divided by the number of triplets, this equals
+    sentence-transformers' MatryoshkaLoss(MarginMSELoss) when scale is 1.
+
+    Args:
+        query_B, positive_B, negative_B: rows of embeddings_TD, int64.
+        teacher_margin_B: target(q, p) - target(q, n) in the teacher's units.
+        scale: a number, or a scalar tensor when it is fitted.
+    Returns:
+        Shape (K, B), in squared units of the teacher.
+    Raises:
+        ValueError: not one margin per triplet (subtraction would broadcast instead).
+    Source: Hofstätter et al. 2020, https://arxiv.org/abs/2010.02666; Kusupati et al. 2022, https://arxiv.org/abs/2205.13147.
+    """
+    if teacher_margin_B.shape != query_B.shape:
+        raise ValueError(
+            f"margin_mse got teacher margins of shape {tuple(teacher_margin_B.shape)}, expected "
+            f"{tuple(query_B.shape)}: one margin per triplet, not one score per passage"
+        )
+    positive_cosine_KB = cosines_at(embeddings_TD, query_B, positive_B, dimensions)
+    negative_cosine_KB = cosines_at(embeddings_TD, query_B, negative_B, dimensions)
+    student_margin_KB = scale * (positive_cosine_KB - negative_cosine_KB)
+    return (student_margin_KB - teacher_margin_B.to(student_margin_KB.dtype)).square()

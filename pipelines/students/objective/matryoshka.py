@@ -1,0 +1,79 @@
+"""Matryoshka: cosines of embeddings cut to each of several dimensions, for every loss term.
+
+A student's score is always the cosine of the two embeddings *cut* to a dimension: cut, then normalised, so embeddings
+need not have unit length. Arithmetic is float32 or better, also under autocast. Summing a loss over the dimensions is
+what sentence-transformers' MatryoshkaLoss does with its default weights of one. Shape letters: step.py.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+NORM_EPSILON = 1e-12  # of torch.nn.functional.normalize: norms below it count as this
+
+
+def cosines_at(embeddings_TD: Tensor, left_B: Tensor, right_B: Tensor, dimensions: Sequence[int]) -> Tensor:
+    """Cosine of each indexed pair of texts, with both embeddings cut to each dimension.
+
+    Returns:
+        Shape (K, B).
+    """
+    return cosines_of_rows(rows_at(embeddings_TD, left_B), rows_at(embeddings_TD, right_B), dimensions)
+
+
+def cosines_of_rows(left_BD: Tensor, right_BD: Tensor, dimensions: Sequence[int]) -> Tensor:
+    """Cosine of row with row at each dimension, shape (K, B): three products, whatever the number of dimensions."""
+    _check_dimensions(dimensions, left_BD.shape[-1])
+    left_BD, right_BD = _at_least_float32(left_BD), _at_least_float32(right_BD)
+    dot_KB = _prefix_sums(left_BD * right_BD, dimensions)
+    left_norm_KB = _norm(_prefix_sums(left_BD.square(), dimensions))
+    right_norm_KB = _norm(_prefix_sums(right_BD.square(), dimensions))
+    return dot_KB / (left_norm_KB * right_norm_KB)
+
+
+def cosine_matrices(query_QD: Tensor, passage_PD: Tensor, dimensions: Sequence[int]) -> list[Tensor]:
+    """All cosines of queries with passages, one (Q, P) matrix per dimension."""
+    _check_dimensions(dimensions, query_QD.shape[-1])
+    query_QD, passage_PD = _at_least_float32(query_QD), _at_least_float32(passage_PD)
+    with torch.autocast(query_QD.device.type, enabled=False):  # a matrix product would fall back to 16 bits
+        return [
+            functional.normalize(query_QD[:, :dimension], dim=-1, eps=NORM_EPSILON)
+            @ functional.normalize(passage_PD[:, :dimension], dim=-1, eps=NORM_EPSILON).T
+            for dimension in dimensions
+        ]
+
+
+def rows_at(embeddings_TD: Tensor, index_B: Tensor) -> Tensor:
+    """`embeddings_TD[index_B]`, by the lookup whose backward adds in a fixed order.
+
+    With plain indexing the backward adds atomically on several CPU threads, and 15 of 19 repetitions of one step gave
+    other last bits (torch 2.13); with index_select a GPU does so, say the docs of use_deterministic_algorithms.
+    """
+    return functional.embedding(index_B, embeddings_TD)
+
+
+def _prefix_sums(values_BD: Tensor, dimensions: Sequence[int]) -> Tensor:
+    """Sum of the first d columns for each d, shape (K, B): a sum per segment between cuts, then sums of few terms."""
+    cuts = sorted(set(dimensions))
+    widths = [end - start for start, end in zip([0, *cuts[:-1]], cuts, strict=True)]
+    segments = torch.split(values_BD[:, : cuts[-1]], widths, dim=1)
+    sums_KB = torch.stack([segment_BD.sum(dim=1) for segment_BD in segments]).cumsum(dim=0)
+    return sums_KB[[cuts.index(dimension) for dimension in dimensions]]
+
+
+def _norm(squared_norm: Tensor) -> Tensor:
+    """Square root, at least NORM_EPSILON; clamped before the root, whose gradient at zero is infinite."""
+    return squared_norm.clamp_min(NORM_EPSILON**2).sqrt()
+
+
+def _at_least_float32(vectors: Tensor) -> Tensor:
+    """The vectors in float32, or in float64 if that is what they are."""
+    return vectors.to(torch.promote_types(vectors.dtype, torch.float32))
+
+
+def _check_dimensions(dimensions: Sequence[int], width: int) -> None:
+    """A slice past the end would silently be the whole embedding."""
+    if not dimensions or min(dimensions) < 1 or max(dimensions) > width:
+        raise ValueError(f"dimensions are {list(dimensions)}, expected one or more, each from 1 to {width}")

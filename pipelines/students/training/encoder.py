@@ -1,0 +1,108 @@
+"""The student as one rank trains it: texts of the token cache in, embeddings out, and their gradients back.
+
+A step's texts come as sub-forwards. Their graphs are kept until the gradients are known, or made anew for the backward
+pass (`recompute_embeddings`). Ranks exchange gradients once a step, in the backward of the last sub-forward.
+"""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from sentence_transformers import SentenceTransformer
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from pipelines.students.config import TrainingConfig
+from pipelines.students.data.plan import Ints
+from pipelines.students.data.token_cache import TokenCache
+
+TOKENS_PER_FORWARD = {"cpu": 1_024, "cuda": 32_768}  # a CPU's caches hold little; a GPU wants large matrices
+
+
+class _Embedder(nn.Module):
+    """The student with tensors in and a tensor out, as DistributedDataParallel wants it."""
+
+    def __init__(self, student: SentenceTransformer) -> None:
+        super().__init__()
+        self.student = student
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        features = self.student({"input_ids": input_ids, "attention_mask": attention_mask})
+        embeddings: Tensor = features["sentence_embedding"]
+        return embeddings
+
+
+class RankEncoder:
+    """The student on this rank's device, beside its copies on the other ranks of the default process group."""
+
+    def __init__(
+        self, student: SentenceTransformer, cache: TokenCache, config: TrainingConfig, device: torch.device
+    ) -> None:
+        self._cache, self._config, self.device = cache, config, device
+        self.rank, self.num_ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        self.student = student.to(device).train(config.dropout > 0)
+        if config.freeze_embeddings:
+            assert student.transformers_model is not None, "a student is a transformer"
+            student.transformers_model.get_input_embeddings().requires_grad_(False)
+        self.module = _Embedder(self.student)
+        self._parallel = (
+            DistributedDataParallel(self.module, forward_sync_buffers=False) if self.num_ranks > 1 else None
+        )
+        self._pad_token_id = int(student.tokenizer.pad_token_id)
+        self.dtype = _autocast_dtype(config.precision, device)
+        self.tokens_per_forward = config.tokens_per_forward or TOKENS_PER_FORWARD[device.type]
+
+    def warm_up(self) -> None:
+        """One backward of nothing, in fresh and resumed runs alike.
+
+        DistributedDataParallel rebuilds its buckets after its first backward and from then on reduces in another
+        order: without this, from three ranks on, a resumed step would differ in its last bits.
+        """
+        if self._parallel is not None:
+            nothing = self._embed(self._parallel, np.zeros(1, dtype=np.int64), step=0, part=0).sum() * 0
+            nothing.backward()  # type: ignore[no-untyped-call]
+            self.module.zero_grad(set_to_none=True)
+
+    def embed(self, parts: Sequence[Ints], step: int) -> list[Tensor]:
+        """The embeddings of each sub-forward's texts, float32 or better, ready for `backward` of the same ones."""
+        if self._config.recompute_embeddings:
+            with torch.no_grad():
+                return [self._embed(self.module, texts, step, part) for part, texts in enumerate(parts)]
+        return [self._embed_with_graph(parts, part, step) for part in range(len(parts))]
+
+    def backward(self, parts: Sequence[Ints], step: int, embeddings: list[Tensor], gradients: list[Tensor]) -> None:
+        """Add to the parameters' gradients what follows from those of the embeddings, averaged over ranks."""
+        if not self._config.recompute_embeddings:
+            torch.autograd.backward(embeddings, gradients)
+            return
+        for part, gradient in enumerate(gradients):
+            with self._exchange_if(part == len(parts) - 1):
+                self._embed_with_graph(parts, part, step).backward(gradient)  # type: ignore[no-untyped-call]
+
+    def _embed_with_graph(self, parts: Sequence[Ints], part: int, step: int) -> Tensor:
+        with self._exchange_if(part == len(parts) - 1):
+            return self._embed(self._parallel or self.module, parts[part], step, part)
+
+    def _exchange_if(self, is_last: bool) -> AbstractContextManager[None]:
+        """Ranks average their gradients in the backward of what is embedded here, if it is the step's last."""
+        return nullcontext() if is_last or self._parallel is None else self._parallel.no_sync()
+
+    def _embed(self, model: nn.Module, texts: Ints, step: int, part: int) -> Tensor:
+        input_ids, attention_mask = self._cache.padded(texts, self._pad_token_id)
+        if self._config.dropout:
+            seeds = np.random.SeedSequence([self._config.seed, step, self.rank, part])
+            torch.manual_seed(int(seeds.generate_state(1)[0]))
+        with torch.autocast(self.device.type, self.dtype or torch.bfloat16, enabled=self.dtype is not None):
+            embedded: Tensor = model(
+                torch.from_numpy(input_ids).to(self.device), torch.from_numpy(attention_mask).to(self.device)
+            )
+        return embedded.to(torch.promote_types(embedded.dtype, torch.float32))
+
+
+def _autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
+    """None is float32 throughout."""
+    if precision == "auto":
+        precision = "float32" if device.type == "cpu" else "bf16"
+    return {"float32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]

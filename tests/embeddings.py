@@ -1,0 +1,18 @@
+"""Made-up embeddings for the losses' tests, in float64, and gradients in them."""
+
+import torch
+from torch import Tensor
+
+EXACT = {"rtol": 1e-11, "atol": 1e-13}
+DIMENSIONS = [32, 24, 16, 8, 1]
+
+
+def embeddings(num_texts: int, width: int = 32, seed: int = 0) -> Tensor:
+    """Float64, of any length: what a model without Normalize would give."""
+    generator = torch.Generator().manual_seed(seed)
+    scales = torch.linspace(0.1, 5, num_texts, dtype=torch.float64)[:, None]
+    return (torch.randn(num_texts, width, dtype=torch.float64, generator=generator) * scales).requires_grad_()
+
+
+def gradient(value: Tensor, of: Tensor) -> Tensor:
+    return torch.autograd.grad(value, of)[0]

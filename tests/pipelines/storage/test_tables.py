@@ -1,0 +1,76 @@
+"""Versions of tables: readable for ever, cut into ranges of whole queries, refused where there is none."""
+
+import polars as pl
+import pytest
+
+from pipelines.stage.errors import UserError
+from pipelines.storage import Tables
+from pipelines.storage.tables import bucket_ranges
+
+
+def test_an_old_version_keeps_its_rows(append, tables):
+    before = append(tables, 0, 3)
+    after = append(tables, 3, 2)
+
+    assert (str(before), str(after)) == ("triplets@0", "triplets@1")
+    assert [len(version.scan().collect()) for version in (before, after)] == [3, 5]
+
+
+def test_ranges_hold_whole_queries_and_together_every_row_once(append, tables):
+    append(tables, 0, 40)
+    version = append(tables, 40, 60)
+
+    frames = list(version.read_by_query_range(max_rows=15))
+
+    assert max(map(len, frames)) <= 15
+    assert pl.concat(frames).sort("triplet_id").equals(version.scan().collect().sort("triplet_id"))
+    assert version.num_rows() == 100
+    upper = ""
+    for frame in frames:
+        assert frame["query_id"].min() > upper
+        upper = frame["query_id"].max()
+
+
+def test_buckets_are_grouped_up_to_the_limit_and_a_large_one_stands_alone():
+    ranges = bucket_ranges(["000", "001", "7ff", "fff"], [4, 5, 30, 2], 10)
+
+    assert ranges == [("000", "002"), ("7ff", "800"), ("fff", "g")]
+
+
+def test_a_root_made_anew_is_another_table(append, tmp_path):
+    identities = []
+    for name in ("one", "two"):
+        identities.append(append(Tables.at(str(tmp_path / name)), 0, 2).identity())
+
+    assert identities[0]["version"] == identities[1]["version"]
+    assert identities[0]["table_id"] != identities[1]["table_id"]
+    assert identities[0]["digest"] != identities[1]["digest"]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("triplets@9", "triplets has the versions 0 to 0"),
+        ("curated_triplets@0", "there is no table curated_triplets"),
+        ("nothing@0", "'nothing' is no table; expected one of ingested_files"),
+        ("triplets", "expected TABLE@VERSION"),
+    ],
+)
+def test_a_version_that_does_not_exist_is_refused_with_what_exists(append, tables, text, told):
+    append(tables, 0, 1)
+
+    with pytest.raises(UserError, match=told):
+        tables.parse(text)
+
+
+def test_a_root_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+
+    with pytest.raises(UserError, match="file is a file; expected a folder"):
+        Tables.at(str(tmp_path / "file" / "below"))
+
+
+@pytest.mark.parametrize("root", ["s3://", "s3://A bucket/x", "gs://bucket/x"])
+def test_a_root_of_another_form_is_refused(root):
+    with pytest.raises(UserError, match="s3://bucket/prefix"):
+        Tables.at(root)
