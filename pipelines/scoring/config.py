@@ -1,30 +1,13 @@
-"""Every number of a scoring run: the teacher, its actors, chunks and commits. Imports neither torch nor ray."""
+"""Every number of a scoring run: the teacher, its stream, the check of its engine. Imports neither torch nor ray."""
 
 from pydantic import Field
 
+from pipelines.streaming.config import StreamConfig
 from pipelines.teachers.config import TeacherConfig
 
 
-class ScoreConfig(TeacherConfig):
+class ScoreConfig(StreamConfig, TeacherConfig):
     """The teacher and how the work is spread. Stored with every version it produced."""
-
-    use_gpu: bool | None = None
-    """Actors on GPUs (true) or CPUs (false); None is GPUs when the cluster has any at the start."""
-
-    num_gpus: float = Field(1.0, gt=0)
-    """GPUs that an actor claims; 0.5 puts two on one card."""
-
-    num_cpus: int = Field(1, ge=1)
-    """CPUs, and so threads, of an actor without a GPU."""
-
-    max_actors: int | None = Field(None, ge=1)
-    """Most actors at once; None is as many as the cluster has room for."""
-
-    chunk_rows: int = Field(20_000, ge=1)
-    """Most rows of a chunk: some minutes of work, the unit that a kill can lose."""
-
-    commit_every_s: float = Field(10.0, ge=0)
-    """Written chunks are committed together, this many seconds apart."""
 
     engine_check_pairs: int = Field(1_000, ge=0)
     """On libraries or hardware new to this teacher's scores, so many existing triplets are scored again first."""

@@ -1,110 +1,144 @@
-"""The Ray Data pipeline of a scoring run: three operators over an actor pool. No commits in here.
+"""A chunk's way through the cluster: three operators of Ray Data, over a pool of actors. No commits in here.
 
-    chunks --read (tasks)--> rows --TeacherActor (actors: GPU where there is one)--> rows --write_chunk (tasks)--> files
+    ranges --read_chunk (tasks)--> rows --ChunkActor (GPU where there is one)--> rows --write_chunk (tasks)--> files
 
-So the teacher never waits for I/O, and only small rows reach the driver.
+So the actors never wait for I/O, and only small rows reach the driver. Between the operators a chunk is one value of
+one row of Ray's: a row cannot be split over blocks, and an empty chunk still arrives.
 """
 
 import logging
-from collections.abc import Callable, Iterator
+import pickle
+from collections.abc import Iterator
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import polars as pl
 import ray
 import ray.data
 
-from pipelines.scoring.config import ScoreConfig
-from pipelines.scoring.pairs import ChunkScorer, Row, TeacherActor, no_pairs, pack, unpack, write_chunk
 from pipelines.stage.errors import UserError
-from pipelines.storage import Tables
-from pipelines.storage.commits import ScoringEngine
+from pipelines.storage import DataFile, QueryRange, TableVersion, write_file
 from pipelines.storage.lineage import engine
-from pipelines.teachers.config import TeacherConfig
-from schemas import Table, Triplets
+from pipelines.streaming.config import StreamConfig
+from pipelines.streaming.stream import Plan, Stream
+
+Row = dict[str, Any]
+NO_FILE = DataFile("", 0, 0, "")
 
 IO_CPUS = 0.05
 """What a read or write task claims of a CPU, so that nearly all of them are left to the actors."""
 
 
-def _resources() -> dict[str, float]:
-    return dict(ray.cluster_resources())  # type: ignore[no-untyped-call]
+class Chunk(NamedTuple):
+    """A range of ids on its way."""
+
+    id_range: QueryRange
+    base: TableVersion | None = None  # of the table, against which it was read
+    frames: tuple[pl.DataFrame, ...] = ()  # what was read, then what the actor made of it
+    file: DataFile = NO_FILE
+    counts: dict[str, Any] | None = None  # of the file's rows
+
+    @classmethod
+    def of(cls, row: Row) -> "Chunk":
+        """Raises UserError when an actor refused its work."""
+        if row["refused"]:
+            raise UserError(row["refused"])
+        return cls(*pickle.loads(row["chunk"]))
+
+    def row(self) -> Row:
+        return {"chunk": pickle.dumps(tuple(self)), "refused": ""}
 
 
-def has_gpu(config: ScoreConfig) -> bool:
+def read_chunk(row: Row, stream: Stream) -> Row:
+    """What is left of the chunk against the newest version, which goes along: the commit looks at what came after."""
+    chunk, newest = Chunk.of(row), stream.newest()
+    order = dict.fromkeys([stream.id_column, *stream.key])
+    rows = stream.left(chunk.id_range, newest).collect(engine="streaming").sort(list(order))
+    beside = stream.beside(rows, chunk.id_range, newest) if len(rows) else ()
+    return chunk._replace(base=newest, frames=(rows, *beside)).row()
+
+
+class ChunkActor:
+    """The stream's actor, made for the first chunk that has rows.
+
+    A UserError does not raise here, where Ray would restart the actor for ever: the chunk comes back with `refused`
+    saying why, and the driver raises.
+    """
+
+    def __init__(self, stream: Stream, threads: int | None) -> None:
+        self.actor = cache(partial(stream.actor, threads))
+
+    def __call__(self, row: Row) -> Row:
+        chunk = Chunk.of(row)
+        if not len(chunk.frames[0]):
+            return row
+        try:
+            return chunk._replace(frames=(self.actor()(*chunk.frames),)).row()
+        except UserError as error:
+            return {"chunk": b"", "refused": str(error)}
+
+
+def write_chunk(row: Row, stream: Stream) -> Row:
+    """Validate the chunk's rows and write them as one file, not yet part of any version."""
+    if row["refused"]:
+        return row
+    chunk = Chunk.of(row)
+    if not len(chunk.frames[0]):
+        return chunk._replace(frames=()).row()
+    file = write_file(stream.source.tables, stream.table, chunk.frames[0])
+    counts = chunk.frames[0].select(rows=pl.len(), **stream.counts).row(0, named=True)
+    return chunk._replace(frames=(), file=file, counts=counts).row()
+
+
+def stream_chunks(plan: Plan) -> Iterator[Chunk]:
+    """Send what is left through the operators; yields each chunk that has rows, in a file of no version yet."""
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    size = num_actors(plan.stream.config)
+    rows = [Chunk(id_range).row() for id_range in plan.chunks(size)]
+    few = max(1, size // 2)  # each costs a process, and reading is quick beside the actors' work
+    io: dict[str, Any] = {"fn_kwargs": {"stream": plan.stream}, "num_cpus": IO_CPUS, "concurrency": few}
+    read = ray.data.from_items(rows, override_num_blocks=len(rows)).map(read_chunk, **io)  # type: ignore[arg-type]
+    written = _worked_on(read, plan.stream, len(rows)).map(write_chunk, **io)  # type: ignore[arg-type]
+    return (chunk for row in written.iter_rows() if (chunk := Chunk.of(row)).file.num_rows)
+
+
+def work_once(stream: Stream, *frames: pl.DataFrame) -> pl.DataFrame:
+    """What an actor of this cluster makes of a chunk that holds these frames; nothing is written."""
+    given = Chunk(QueryRange("", ""), frames=frames).row()
+    return Chunk.of(_worked_on(ray.data.from_items([given]), stream, 1).take_all()[0]).frames[0]
+
+
+def _worked_on(chunks: ray.data.Dataset, stream: Stream, num_chunks: int) -> ray.data.Dataset:
+    """The chunks through a pool of actors: as many as there is room and work for, none of them missed when it dies.
+
+    In a fixed-size pool a dead actor would keep its slot (Ray issue 62746), so the pool may shrink to one.
+    """
+    config, on_gpu = stream.config, has_gpu(stream.config)
+    size = min(num_actors(config), num_chunks)
+    pool = ray.data.ActorPoolStrategy(min_size=1, max_size=size, initial_size=size, max_tasks_in_flight_per_actor=2)
+    claim: dict[str, Any] = {"num_gpus": config.num_gpus} if on_gpu else {"num_cpus": config.num_cpus - IO_CPUS}
+    given = (stream, None if on_gpu else config.num_cpus)
+    return chunks.map(ChunkActor, compute=pool, fn_constructor_args=given, **claim)  # type: ignore[arg-type]
+
+
+def has_gpu(config: StreamConfig) -> bool:
     """Whether the actors of this run go to GPUs."""
     return config.use_gpu if config.use_gpu is not None else _resources().get("GPU", 0) > 0
 
 
-def num_actors(config: ScoreConfig) -> int:
+def num_actors(config: StreamConfig) -> int:
     """How many actors the cluster has room for now, at least one, at most `max_actors`."""
     resources = _resources()
     room = resources.get("GPU", 0) / config.num_gpus if has_gpu(config) else resources.get("CPU", 0) / config.num_cpus
     return max(1, min(int(room), config.max_actors or int(room)))
 
 
-def scoring_engine(config: ScoreConfig) -> ScoringEngine:
-    """What computes the scores: library versions and the kind of device. Another engine moves the last bits."""
+def device(config: StreamConfig) -> str:
+    """The kind of device that the actors compute on."""
     accelerators = sorted(name for name in _resources() if name.startswith("accelerator_type:"))
-    this = engine()
-    device = ",".join(accelerators) or "GPU" if has_gpu(config) else f"{this.machine} {this.processor}"
-    libraries = {name: this.libraries[name] for name in ("torch", "transformers", "sentence-transformers")}
-    return ScoringEngine(device=device, libraries=libraries)
+    return ",".join(accelerators) or "GPU" if has_gpu(config) else f"{engine().machine} {engine().processor}"
 
 
-class Operators(NamedTuple):
-    """What the three operators do with a chunk, and where its file goes."""
-
-    read: Callable[..., Row]
-    actor: type[TeacherActor]
-    table: type[Table]
-
-
-def stream(
-    chunks: list[Row], operators: Operators, config: ScoreConfig, teacher: str, tables: Tables, read: dict[str, Any]
-) -> Iterator[Row]:
-    """Send the chunks through `operators`, reading each by `read(chunk, **read)`; yields one small row per chunk.
-
-    Raises:
-        UserError: a worker refused the teacher.
-    """
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    ray.data.DataContext.get_current().enable_progress_bars = False
-    few = max(1, num_actors(config) // 2)  # each costs a process, and reading is quick beside scoring
-    io: dict[str, Any] = {"num_cpus": IO_CPUS, "concurrency": few}
-    written = (
-        ray.data.from_items(chunks, override_num_blocks=len(chunks))
-        .map(operators.read, fn_kwargs=read, **io)
-        .map(operators.actor, **_actors(config, teacher, len(chunks)))  # type: ignore[arg-type]  # Ray takes classes too
-        .map(write_chunk, fn_kwargs={"tables": tables, "table": operators.table}, **io)  # type: ignore[arg-type]
-    )
-    for row in written.iter_rows():
-        if row["refused"]:
-            raise UserError(row["refused"])
-        yield row
-
-
-def _actors(config: ScoreConfig, teacher: str, num_chunks: int) -> dict[str, Any]:
-    """The actor pool: as many actors as there is room and work for, none of them missed when it dies.
-
-    In a fixed-size pool a dead actor would keep its slot (Ray issue 62746), so the pool may shrink to one.
-    """
-    size = min(num_actors(config), num_chunks)
-    pool = ray.data.ActorPoolStrategy(min_size=1, max_size=size, initial_size=size, max_tasks_in_flight_per_actor=2)
-    resources = {"num_gpus": config.num_gpus} if has_gpu(config) else {"num_cpus": config.num_cpus - IO_CPUS}
-    threads = None if has_gpu(config) else config.num_cpus
-    teacher_config = TeacherConfig.part_of(config.model_dump())
-    return {"compute": pool, "fn_constructor_args": (teacher_config, teacher, threads), **resources}
-
-
-def rescore(rows: pl.DataFrame, config: ScoreConfig, teacher: str) -> pl.DataFrame:
-    """Scored rows, scored once more by an actor of this cluster.
-
-    Raises:
-        UserError: the worker refused the teacher.
-    """
-    triplets = rows.select(Triplets.polars_schema().keys())
-    chunk = {"lower": "", "upper": "", "base": -1, "rows": pack(triplets), "known": pack(no_pairs())}
-    scored = ray.data.from_items([chunk]).map(ChunkScorer, **_actors(config, teacher, 1)).take_all()  # type: ignore[arg-type]
-    if scored[0]["refused"]:
-        raise UserError(scored[0]["refused"])
-    return unpack(scored[0]["rows"])
+def _resources() -> dict[str, float]:
+    return dict(ray.cluster_resources())  # type: ignore[no-untyped-call]

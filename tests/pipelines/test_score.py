@@ -75,6 +75,10 @@ def assert_each_once(triplets: TableVersion, scored: TableVersion, config: Teach
         assert gap <= 1e-5
 
 
+def connected() -> None:
+    """The fixture has connected."""
+
+
 def unexpected() -> None:
     raise AssertionError("there is nothing to do for a cluster")
 
@@ -83,7 +87,7 @@ def test_a_grown_table_is_scored_once_and_completed_once(ray_cluster, tmp_path, 
     tables = Tables.at(str(tmp_path))
     triplets = append_triplets(tables, 0, 40)
 
-    (scored,) = score.run(triplets, config)
+    (scored,) = score.run(triplets, config, connect=connected)
     assert_each_once(triplets, scored, config)
     assert scored.commit.result.complete.model_dump() == {
         "teacher": name_teacher(config),
@@ -97,7 +101,7 @@ def test_a_grown_table_is_scored_once_and_completed_once(ray_cluster, tmp_path, 
 
     grown = append_triplets(tables, 40, 8)
     assert score.run(grown, config, dry_run=True, connect=unexpected) == []
-    (scored_again,) = score.run(grown, config)
+    (scored_again,) = score.run(grown, config, connect=connected)
     assert_each_once(grown, scored_again, config)
     rows_written = [version.commit.result.rows for version in scored_again.history()]
     assert sum(rows_written) == 96
@@ -106,8 +110,8 @@ def test_a_grown_table_is_scored_once_and_completed_once(ray_cluster, tmp_path, 
 def test_a_share_is_part_of_a_larger_share(ray_cluster, tmp_path, config):
     triplets = append_triplets(Tables.at(str(tmp_path)), 0, 60)
 
-    (small,) = score.run(triplets, config, share=0.3)
-    (whole,) = score.run(triplets, config)
+    (small,) = score.run(triplets, config, share=0.3, connect=connected)
+    (whole,) = score.run(triplets, config, connect=connected)
 
     queries = small.scan().select("query_id").unique().collect()["query_id"]
     assert 5 <= len(queries) <= 31
@@ -128,7 +132,7 @@ def test_a_bi_encoder_gives_cosines_and_each_text_its_vector_once(ray_cluster, t
     )
     assert f"80 rows to score and {num_texts} texts to encode; nothing was done" in capsys.readouterr().err
 
-    scored, vectors = score.run(triplets, config, vectors=True)
+    scored, vectors = score.run(triplets, config, vectors=True, connect=connected)
 
     assert_each_once(triplets, scored, config)
     rows = scored.scan().collect()
@@ -148,7 +152,7 @@ def test_a_teacher_with_two_outputs_is_refused_with_what_to_do(ray_cluster, tmp_
     folder = tiny_cross_encoder(tmp_path / "two", num_labels=2)
 
     with pytest.raises(UserError, match="2 outputs"):
-        score.run(triplets, ScoreConfig(teacher=folder, max_tokens=64))
+        score.run(triplets, ScoreConfig(teacher=folder, max_tokens=64), connect=connected)
     assert triplets.tables.latest("scored_triplets") is None
 
 
@@ -163,7 +167,7 @@ def test_an_engine_that_gives_other_scores_is_found_before_anything_is_scored(ra
     grown = append_triplets(tables, 4, 4)
 
     with pytest.raises(UserError, match=r"scores up to 0\.5\d* away.*abacus"):
-        score.run(grown, config)
+        score.run(grown, config, connect=connected)
     assert tables.latest("scored_triplets") == existing.version
 
 
@@ -179,7 +183,7 @@ def test_a_text_that_cannot_be_encoded_has_no_vector_and_stops_nothing(ray_clust
     )
     config = ScoreConfig(teacher=folder, teacher_kind="bi_encoder", max_tokens=64)
 
-    scored, vectors = score.run(triplets, config, vectors=True)
+    scored, vectors = score.run(triplets, config, vectors=True, connect=connected)
 
     errors = dict(scored.scan().select("query", "scoring_error").collect().iter_rows())
     assert errors["red sea"] is None

@@ -1,36 +1,150 @@
-"""Written chunks become part of a version unless another run has been there first."""
+"""Streaming without scoring: queries in capitals, each once, whoever else writes, refuses or adds rows meanwhile."""
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
+from typing import Any, ClassVar
 
-from pipelines.scoring.config import ScoreConfig
-from pipelines.scoring.pairs import ChunkScorer, read_chunk
-from pipelines.stage.config import Config
-from pipelines.storage import Lineage, Tables, new_version, write_file
-from pipelines.streaming.commits import Job, commit_group
-from pipelines.streaming.pipeline import Operators
-from schemas import ScoredTriplets, Triplets
-from tests.rows import frame_of
+import polars as pl
+import pytest
 
-TEACHER = "judge@0123456789ab"
-TEXTS = [{"query": "red sea"}, {"query": "blue sky"}]
+from pipelines.stage.errors import UserError
+from pipelines.storage import Lineage, QueryRange, Tables, TableVersion
+from pipelines.storage.commits import Commit, ScoringResult
+from pipelines.streaming.commits import commit_group, drain
+from pipelines.streaming.config import StreamConfig
+from pipelines.streaming.pipeline import Chunk, ChunkActor, read_chunk, stream_chunks, write_chunk
+from pipelines.streaming.stream import Plan, Stream
+from pipelines.texts.ids import text_id
+from schemas import ScoredTriplets
+from tests.scored_versions import scored_rows, write_triplets
+
+CAPITALS = "capitals@0123456789ab"
 
 
-def test_a_chunk_that_another_run_has_overtaken_is_not_committed(ray_cluster, tmp_path):
-    tables = Tables.at(str(tmp_path))
-    with new_version(tables, Triplets, Lineage("ingest", [], Config())) as triplets:
-        triplets.write(frame_of(Triplets, *TEXTS))
-    operators = Operators(read_chunk, ChunkScorer, ScoredTriplets)
-    job = Job(triplets.version, ScoreConfig(teacher="judge"), TEACHER, operators, {}, "query_id", "again")
+@dataclass(frozen=True)
+class Capitals(Stream):
+    """Triplets with their query in capitals; a query that begins with "no" is refused."""
 
-    def written() -> dict[str, object]:
-        file = write_file(tables, ScoredTriplets, frame_of(ScoredTriplets, *TEXTS, teacher=TEACHER))
-        return {"lower": "000", "upper": "g", "base": -1, "num_errors": 0, **file._asdict()}
+    table = ScoredTriplets
+    id_column = "query_id"
+    key: ClassVar = ["triplet_id"]
+    maker_column = "teacher"
+    counts: ClassVar = {"errors": pl.col("positive_tokens_cut").sum()}
 
-    mine, rivals = written(), written()
-    assert commit_group(job, [rivals]) == 2
-    assert commit_group(job, [mine]) == 0
+    def rows(self, id_range: QueryRange) -> pl.LazyFrame:
+        return self.source.scan().filter(id_range.contains("query_id"))
 
-    scored = tables.latest("scored_triplets").scan().collect()
-    assert sorted(scored["query"]) == ["blue sky", "red sea"]
-    assert not Path(tables.path("scored_triplets"), mine["path"]).exists()
-    assert Path(tables.path("scored_triplets"), rivals["path"]).exists()
+    def beside(self, rows: pl.DataFrame, id_range: QueryRange, newest: TableVersion | None) -> tuple[pl.DataFrame, ...]:
+        return (rows.select("triplet_id", positive_tokens_cut=pl.col("query").str.len_chars().cast(pl.Int32)),)
+
+    def actor(self, threads: int | None) -> Callable[..., pl.DataFrame]:
+        return self.capitals
+
+    def capitals(self, rows: pl.DataFrame, lengths: pl.DataFrame) -> pl.DataFrame:
+        if refused := rows.filter(pl.col("query").str.starts_with("no"))["query"].to_list():
+            raise UserError(f"{refused} cannot be written in capitals")
+        zero = pl.lit(0.0, pl.Float32)
+        scores = {f"{side}_{name}": zero for side in ("positive", "negative") for name in ("score", "relevance")}
+        return rows.join(lengths, on="triplet_id").with_columns(
+            query=pl.col("query").str.to_uppercase(),
+            teacher=pl.lit(self.maker),
+            negative_tokens_cut=pl.lit(0, pl.Int32),
+            scoring_error=pl.lit(None, pl.String),
+            **scores,
+        )
+
+    def record(self, **counts: Any) -> Commit:
+        result = ScoringResult(teacher=self.maker, **counts)
+        return Lineage("score", [self.source], self.config).commit(self.source.tables.invocation, result)
+
+
+def capitals(tmp_path: Path, num_queries: int, *, chunk_rows: int = 7, more: tuple[str, ...] = ()) -> Capitals:
+    """A stream over two triplets of each query."""
+    queries = [*(f"question {number}" for number in range(num_queries)), *more]
+    rows = scored_rows([(query, "yes", 0.0, negative, 0.0) for query in queries for negative in ("or no", "maybe")])
+    triplets = write_triplets(Tables.at(str(tmp_path)), rows)
+    return Capitals(triplets, StreamConfig(chunk_rows=chunk_rows, commit_every_s=0, max_actors=1), CAPITALS, "again")
+
+
+def assert_each_once(stream: Stream) -> None:
+    """Every triplet has its row, and no file lies about that is part of no version."""
+    newest = stream.newest()
+    assert newest is not None
+    written = newest.scan().select("triplet_id", "query").collect().sort("triplet_id")
+    expected = stream.source.scan().select("triplet_id", pl.col("query").str.to_uppercase()).collect()
+    assert written.equals(expected.sort("triplet_id"))
+    results = [result for _, result in newest.results(ScoringResult)]
+    assert sum(result.rows for result in results) == len(expected)
+    assert sum(result.errors for result in results) == expected["query"].str.len_chars().sum()
+    assert files_under(stream) == {file["path"] for file in newest.files()}
+
+
+def files_under(stream: Stream) -> set[str]:
+    return {path.name for path in Path(stream.source.tables.path("scored_triplets")).glob("*.parquet")}
+
+
+def written(stream: Stream) -> Chunk:
+    """All rows as one chunk, through the operators by hand."""
+    row = read_chunk(Chunk(QueryRange("000", "g")).row(), stream)
+    return Chunk.of(write_chunk(ChunkActor(stream, 1)(row), stream))
+
+
+def test_a_chunk_that_another_run_has_overtaken_is_not_committed(tmp_path):
+    stream = capitals(tmp_path, 6)
+    mine, rivals = written(stream), written(stream)
+
+    assert commit_group(stream, [rivals]) == 12
+    assert commit_group(stream, [mine]) == 0
+
+    assert_each_once(stream)
+    assert mine.file.path not in files_under(stream)
+
+
+def test_rows_of_another_maker_overtake_nothing(tmp_path):
+    stream = capitals(tmp_path, 6)
+    mine, others = written(stream), replace(stream, maker="others@0123456789ab")
+
+    assert commit_group(others, [written(others)]) == 12
+    assert commit_group(stream, [mine]) == 12
+
+
+def test_what_a_rival_commits_of_a_chunk_is_left_out_and_the_rest_is_planned_again(ray_cluster, tmp_path):
+    stream = capitals(tmp_path, 40)
+    rival = replace(stream, config=StreamConfig(chunk_rows=30, commit_every_s=0, max_actors=1))
+    mine, rivals = list(stream_chunks(Plan.of(stream))), list(stream_chunks(Plan.of(rival)))
+    assert len(mine) > len(rivals)
+
+    first = commit_group(stream, mine[:2])
+    theirs = commit_group(rival, rivals)
+    assert 0 < theirs < 80 - first, "the rival's chunks that hold the first two are dropped"
+    commit_group(stream, mine[2:])
+
+    assert drain(Plan.of(stream)).num_left == 0
+    assert_each_once(stream)
+
+
+def test_two_runs_at_once_write_each_row_once(ray_cluster, tmp_path):
+    stream = capitals(tmp_path, 40)
+    rival = replace(stream, config=StreamConfig(chunk_rows=20, commit_every_s=0, max_actors=1))
+    plans = [Plan.of(stream), Plan.of(rival)]
+
+    with ThreadPoolExecutor() as both:
+        left = list(both.map(drain, plans))
+
+    assert [plan.num_left for plan in left] == [0, 0]
+    assert_each_once(stream)
+
+
+def test_a_refusal_ends_the_run_with_its_reason_and_leaves_no_file(ray_cluster, tmp_path, capsys):
+    last = next(query for number in count() if text_id(query := f"no {number}").startswith("fff"))  # after all else
+    stream = replace(capitals(tmp_path, 40, more=(last,)), config=StreamConfig(chunk_rows=20, max_actors=1))
+
+    with pytest.raises(UserError, match=rf"\['{last}', '{last}'\] cannot be written in capitals"):
+        drain(Plan.of(stream))
+
+    assert stream.newest() is None
+    assert files_under(stream) == set()
+    assert capsys.readouterr().err == f"scored_triplets: 0 of 82 rows by {CAPITALS}; to go on: again\n"

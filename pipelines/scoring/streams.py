@@ -1,0 +1,117 @@
+"""A scoring run as the streams it consists of: triplets into scores and, if wanted, texts into vectors."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import polars as pl
+
+from pipelines.scoring.config import ScoreConfig
+from pipelines.scoring.pairs import NO_PAIRS, cosines, each_once, pairs_of, pairs_to_score, score_triplets
+from pipelines.scoring.vectors import TEXT_COLUMNS, encode_texts
+from pipelines.stage.errors import UserError
+from pipelines.storage import Lineage, QueryRange, TableVersion
+from pipelines.storage.commits import Commit, ScoringEngine, ScoringResult
+from pipelines.storage.lineage import engine
+from pipelines.streaming.pipeline import device
+from pipelines.streaming.stream import Stream
+from pipelines.teachers.config import load_teacher
+from schemas import ScoredTriplets, TeacherVectors
+
+if TYPE_CHECKING:
+    from pipelines.teachers.teacher import Teacher
+
+
+@dataclass(frozen=True)
+class TeacherStream(Stream):
+    """Texts of a triplets version through a teacher, who is the maker: its `name@12hex`."""
+
+    maker_column = "teacher"
+
+    config: ScoreConfig
+    share: float
+
+    def triplets(self) -> pl.LazyFrame:
+        """Those of the share's queries, chosen by their id: the same ones every time, and 1 % is part of 5 %."""
+        position = pl.col("query_id").str.slice(3, 8).str.to_integer(base=16) / 16**8
+        return self.source.scan().filter(position < self.share if self.share < 1 else pl.lit(True))
+
+    def engine(self) -> ScoringEngine:
+        """What computes the scores: library versions and the kind of device. Another engine moves the last bits."""
+        libraries = {name: engine().libraries[name] for name in ("torch", "transformers", "sentence-transformers")}
+        return ScoringEngine(device=device(self.config), libraries=libraries)
+
+    def record(self, **result: Any) -> Commit:
+        scoring = ScoringResult(teacher=self.maker, engine=self.engine(), **result)
+        return Lineage("score", [self.source], self.config).commit(self.source.tables.invocation, scoring)
+
+    def load_teacher(self, threads: int | None) -> "Teacher":
+        """The teacher on an actor's device. Raises UserError when it is not the driver's."""
+        if threads is not None:
+            import torch  # read and write tasks do without
+
+            torch.set_num_threads(threads)
+        teacher = load_teacher(self.config)
+        if teacher.name != self.maker:
+            raise UserError(
+                f"a worker's copy of teacher {self.config.teacher} is {teacher.name}, the driver's is {self.maker}; "
+                f"put the same files on every node, or give a hub id with teacher_revision, or an s3:// folder"
+            )
+        return teacher
+
+
+class PairStream(TeacherStream):
+    """Triplets to their scores; the teacher is loaded for the first pair whose score is not known."""
+
+    table = ScoredTriplets
+    id_column = "query_id"
+    key: ClassVar = ["triplet_id"]
+    counts: ClassVar = {"errors": pl.col("scoring_error").count()}
+
+    def id_ranges(self) -> list[QueryRange]:
+        return self.source.query_ranges(max_rows=2_000_000)
+
+    def rows(self, id_range: QueryRange) -> pl.LazyFrame:
+        return self.triplets().filter(id_range.contains("query_id"))
+
+    def beside(self, rows: pl.DataFrame, id_range: QueryRange, newest: TableVersion | None) -> tuple[pl.DataFrame, ...]:
+        """The pairs whose score is known: the teacher scored them in the same range, or encoded both texts."""
+        known = [NO_PAIRS]
+        if newest is not None:
+            of_teacher = (pl.col("teacher") == pl.lit(self.maker)) & pl.col("scoring_error").is_null()
+            known.append(pairs_of(newest.scan().filter(id_range.contains("query_id") & of_teacher).collect()))
+        vectors = self.source.tables.latest("teacher_vectors")
+        if vectors is not None:
+            known.append(cosines(pairs_to_score(rows), vectors.scan().filter(pl.col("teacher") == pl.lit(self.maker))))
+        return (each_once(known),)
+
+    def actor(self, threads: int | None) -> Callable[..., pl.DataFrame]:
+        return partial(score_triplets, name=self.maker, load=cache(partial(self.load_teacher, threads)))
+
+
+class TextStream(TeacherStream):
+    """Texts to their vectors, each text once as a query and once as a passage.
+
+    Triplets are not clustered by these ids, so each chunk scans all of them: where the corpus is large, take chunks as
+    large as memory allows (`score.chunk_rows`).
+    """
+
+    table = TeacherVectors
+    id_column = "text_id"
+    key: ClassVar = ["text_id", "kind"]
+
+    def rows(self, id_range: QueryRange) -> pl.LazyFrame:
+        texts = [
+            self.triplets().select(text_id=f"{column}_id", kind=pl.lit(kind), text=column)
+            for kind, columns in TEXT_COLUMNS.items()
+            for column in columns
+        ]
+        return pl.concat(texts).filter(id_range.contains("text_id")).unique(self.key)
+
+    def actor(self, threads: int | None) -> Callable[..., pl.DataFrame]:
+        from pipelines.teachers.bi_encoder import BiEncoderTeacher  # torch: read tasks do without
+
+        teacher = self.load_teacher(threads)
+        assert isinstance(teacher, BiEncoderTeacher), "score.run asks for vectors of bi-encoders only"
+        return partial(encode_texts, teacher=teacher)
