@@ -118,7 +118,7 @@ def test_the_model_is_made_again(run, frozen, ray_cluster, capsys):
 
 def test_rows_are_added_scored_curated_and_trained_on(run, frozen, root, ray_cluster, tmp_path):
     rows = [{"query": f"a question {n}", "positive": f"its answer {n}", "negative": f"a bird {n}"} for n in range(6)]
-    pairs = [{"query": f"a pair {n}", "positive": f"the other half {n}"} for n in range(6)]
+    pairs = [{"query": f"a yellow pair {n}", "positive": f"the yellow half {n}"} for n in range(6)]
     for name, lines in (("rows", rows), ("pairs", pairs)):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 

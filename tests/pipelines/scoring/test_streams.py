@@ -1,45 +1,35 @@
-"""A chunk of triplets with a teacher, through the operators: what fails costs only its own triplets, and is counted."""
+"""A chunk of triplets through the operators with a teacher: failed rows are counted, another teacher is refused."""
+
+from pathlib import Path
 
 from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.streams import PairStream
-from pipelines.stage.config import Config
-from pipelines.storage import Lineage, QueryRange, Tables, new_version
-from pipelines.streaming.pipeline import Chunk, ChunkActor, read_chunk, write_chunk
+from pipelines.storage import QueryRange, Tables
+from pipelines.streaming.pipeline import Chunk, ChunkActor, Row, read_chunk, write_chunk
 from pipelines.teachers.config import name_teacher
-from schemas import Triplets
-from tests.rows import frame_of
+from tests.scored_versions import scored_rows, write_triplets
 from tests.tiny import poison, tiny_cross_encoder
 
-POISONED = frame_of(
-    Triplets,
-    {"query": "red sea", "positive": "big fish", "negative": "old king"},
-    {"query": "blue sky", "positive": "poison", "negative": "cold ice"},
-)
+
+def written(tmp_path: Path, config: ScoreConfig, teacher: str) -> Row:
+    rows = scored_rows([("red sea", "big fish", 0.0, "old king", 0.0), ("blue sky", "poison", 0.0, "cold ice", 0.0)])
+    triplets = write_triplets(Tables.at(str(tmp_path / "tables")), rows)
+    stream = PairStream(triplets, config, teacher, "again", 1.0)
+    return write_chunk(ChunkActor(stream, 1)(read_chunk(Chunk(QueryRange("000", "g")).row(), stream)), stream)
 
 
-def test_a_pair_the_teacher_cannot_score_costs_only_its_own_triplets(tmp_path):
+def test_a_row_the_teacher_cannot_score_is_written_and_counted(tmp_path):
     config = ScoreConfig(teacher=poison(tiny_cross_encoder(tmp_path / "judge")), max_tokens=64)
-    with new_version(Tables.at(str(tmp_path / "tables")), Triplets, Lineage("ingest", [], Config())) as triplets:
-        triplets.write(POISONED)
-    stream = PairStream(triplets.version, config, name_teacher(config), "again", 1.0)
 
-    scored = ChunkActor(stream, 1)(read_chunk(Chunk(QueryRange("000", "g")).row(), stream))
+    chunk = Chunk.of(written(tmp_path, config, name_teacher(config)))
 
-    by_query = {row["query"]: row for row in Chunk.of(scored).frames[0].to_dicts()}
-    assert by_query["red sea"]["scoring_error"] is None
-    assert by_query["red sea"]["positive_score"] is not None
-    assert by_query["blue sky"]["scoring_error"].startswith("positive: ")
-    assert (by_query["blue sky"]["positive_score"], by_query["blue sky"]["negative_score"]) == (None, None)
-    written = Chunk.of(write_chunk(scored, stream))
-    assert (written.file.num_rows, written.counts) == (2, {"rows": 2, "errors": 1})
+    assert (chunk.file.num_rows, chunk.counts) == (2, {"rows": 2, "errors": 1})
 
 
-def test_a_worker_that_finds_another_teacher_refuses(tmp_path):
+def test_a_worker_that_finds_another_teacher_refuses_and_writes_nothing(tmp_path):
     config = ScoreConfig(teacher=tiny_cross_encoder(tmp_path / "judge"), max_tokens=64)
-    with new_version(Tables.at(str(tmp_path / "tables")), Triplets, Lineage("ingest", [], Config())) as triplets:
-        triplets.write(POISONED)
-    stream = PairStream(triplets.version, config, "judge@0123456789ab", "again", 1.0)
 
-    refused = write_chunk(ChunkActor(stream, 1)(read_chunk(Chunk(QueryRange("000", "g")).row(), stream)), stream)
+    row = written(tmp_path, config, "judge@0123456789ab")
 
-    assert refused["refused"].startswith(f"a worker's copy of teacher {config.teacher} is {name_teacher(config)}, ")
+    assert row["refused"].startswith(f"a worker's copy of teacher {config.teacher} is {name_teacher(config)}, ")
+    assert not (tmp_path / "tables" / "scored_triplets").exists()

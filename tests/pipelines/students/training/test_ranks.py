@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from tests.tiny_training import Killed, Setting, weights_of
+from tests.tiny_training import SETTINGS, Killed, Setting, weights_of
 
 RANKS = 3  # from three on, the order of DDP's buckets shows in the last bits
 
@@ -49,13 +49,21 @@ def test_ranks_learn_what_one_process_learns(setting, several, tmp_path):
 
 
 def test_in_float32_ranks_and_one_process_stay_within_the_stated_tolerance(setting, several, tmp_path):
-    """Measured: 1.8e-5 where the weights moved 1e-2. Biases of attention keys are left out: softmax ignores them, so
-    their gradient is rounding alone, which Adam blows up to a full step."""
-    _, alone, _ = setting.train(tmp_path)
-    counts = {name: parameter.numel() for name, parameter in alone.named_parameters()}
-    apart = (several["weights"]["undisturbed"] - weights_of(alone)).abs().split(list(counts.values()))
+    """Measured: apart by 2e-4 of the way that the weights went, all but 2 of 42,240 within 1e-5.
 
-    assert max(gap.max() for name, gap in zip(counts, apart, strict=True) if "key.bias" not in name) < 1e-4
+    Those few have a gradient that is rounding alone, which Adam blows up to as much as a full step (1.8e-5 at most on
+    one machine, 1.04e-4 on another). Biases of attention keys, which softmax ignores, are all so: they are left out.
+    """
+    _, alone, _ = setting.train(tmp_path)
+    is_counted = torch.cat(
+        [torch.full((weight.numel(),), "key.bias" not in name) for name, weight in alone.named_parameters()]
+    )
+    apart = (several["weights"]["undisturbed"] - weights_of(alone))[is_counted]
+    way = (weights_of(setting.student()) - weights_of(alone))[is_counted]
+
+    assert apart.norm() < 1e-3 * way.norm()
+    assert (apart.abs() > 1e-5).float().mean() < 1e-4
+    assert apart.abs().max() < SETTINGS["learning_rate"]
 
 
 def test_ranks_killed_at_a_checkpoint_go_on_to_identical_weights(several):
