@@ -25,14 +25,14 @@ PACKAGES = {  # package of pipelines/ -> all of ours that it may import; each st
     "teachers": "stage texts checkpoints",
     "search": "stage storage texts checkpoints teachers",
     "intake": "schemas stage storage texts",
-    "mining": "schemas stage storage texts search intake",
-    "streaming": "schemas stage storage texts",  # not what is streamed: whoever streams next has the room
+    "mining": "schemas stage storage texts teachers search intake",
+    "streaming": "schemas stage storage texts",
     "scoring": "schemas stage storage texts teachers streaming",
     "curation": "schemas stage storage texts intake",
     "students": "schemas stage storage texts checkpoints",
     "evaluation": "schemas stage storage texts checkpoints teachers search intake curation students",
-    "publication": "schemas stage storage checkpoints curation",
     "inspection": "schemas stage storage checkpoints curation",
+    "publication": "schemas stage storage checkpoints curation inspection",
 }
 LONGEST_FUNCTION = 45  # lines
 WITHOUT_A_MODULE = {  # test file -> what it tests instead of the module of its name

@@ -16,19 +16,18 @@ OF_FOLDERS = {
 }
 PATH_IN_CODE = re.compile(r"\b(?:schemas|pipelines|jobs|tests|infra)/[\w./-]*\w/?")
 PATH_IN_FOLDER = re.compile(r"`([\w/]+/|[\w/]*\w\.(?:py|md|toml|sh))`")
-NOT_THERE_YET = {"attention.py", "dense.py", "maintenance.py", "report.py"}  # rooms that pipelines/README.md names
 
 
 @pytest.mark.parametrize(
     "path", sorted({path for text in (README, *OF_FOLDERS.values()) for path in PATH_IN_CODE.findall(text)})
 )
 def test_every_path_in_the_readmes_exists(path):
-    assert (ROOT / path).exists() or Path(path).name in NOT_THERE_YET
+    assert (ROOT / path).exists()
 
 
 @pytest.mark.parametrize("folder", OF_FOLDERS, ids=str)
 def test_every_file_that_a_folders_readme_names_is_there(folder):
-    named = {path for path in PATH_IN_FOLDER.findall(OF_FOLDERS[folder]) if Path(path).name not in NOT_THERE_YET}
+    named = PATH_IN_FOLDER.findall(OF_FOLDERS[folder])
     places = [ROOT / folder, ROOT, *(path for path in (ROOT / folder).iterdir() if path.is_dir())]
 
     assert [path for path in named if not any((place / path).exists() for place in places)] == []
