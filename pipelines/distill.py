@@ -196,16 +196,7 @@ def _initialise(config: DistillConfig, kept: Tables) -> str:
     """The untrained student as a folder for the workers, which then need no hub; returns the source's identity."""
     from pipelines.students.initialise import initialise_student
 
-    student = initialise_student(
-        config.source_model,
-        config.layers,
-        config.num_layers,
-        dimensions=config.dimensions,
-        max_tokens=config.max_tokens,
-        query_prompt=config.query_prompt,
-        passage_prompt=config.passage_prompt,
-        dropout=config.dropout,
-    )
+    student = initialise_student(config)
     filesystem, path = kept.filesystem()
     filesystem.create_dir(f"{path}/{UNTRAINED}", recursive=True)
     with tempfile.TemporaryDirectory() as folder:

@@ -22,11 +22,10 @@ from torch import Tensor
 
 from pipelines.checkpoints.run_folder import MODEL
 from pipelines.students.config import TrainingConfig
-from pipelines.students.data.plan import Ints, StepBatch, padded_tokens, share_texts
-from pipelines.students.data.schedule import Schedule, learning_rate_at
+from pipelines.students.data.plan import Ints, Schedule, StepBatch, learning_rate_at, padded_tokens, share_texts
 from pipelines.students.data.token_cache import TokenCache
+from pipelines.students.objective.matryoshka import Step
 from pipelines.students.objective.registry import step_loss
-from pipelines.students.objective.step import Step
 from pipelines.students.training.encoder import RankEncoder
 from pipelines.students.training.optimizer import ADVICE, NonFiniteLoss, Optimizer
 from pipelines.students.training.sinks import Line, Sink
