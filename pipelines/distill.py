@@ -158,11 +158,7 @@ def _check_trainable(curated: TableVersion) -> None:
 
 
 def _row_of(
-    folder: RunFolder,
-    trained: Json,
-    curated: TableVersion,
-    config: DistillConfig,
-    vectors: TableVersion | None,
+    folder: RunFolder, trained: Json, curated: TableVersion, config: DistillConfig, vectors: TableVersion | None
 ) -> TableVersion:
     """The models version with the model's row, which is written now unless it is there."""
     model_id = f"{folder.name}@{trained['weights_sha256'][:12]}"

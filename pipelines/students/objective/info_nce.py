@@ -31,12 +31,7 @@ def of_step(step: Step, config: ObjectiveConfig) -> Tensor:
 
 
 def info_nce(
-    query_QD: Tensor,
-    passage_PD: Tensor,
-    is_positive_QP: Tensor,
-    *,
-    dimensions: Sequence[int],
-    temperature: float,
+    query_QD: Tensor, passage_PD: Tensor, is_positive_QP: Tensor, *, dimensions: Sequence[int], temperature: float
 ) -> Tensor:
     """Cross-entropy of each query's positive against every passage of the step that is not its positive.
 

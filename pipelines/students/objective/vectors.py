@@ -22,11 +22,7 @@ def of_step(step: Step, config: ObjectiveConfig) -> Tensor:
 
 
 def vector_regression(
-    student_BD: Tensor,
-    teacher_BD: Tensor,
-    *,
-    dimensions: Sequence[int],
-    distance: Literal["l2", "cosine"] = "l2",
+    student_BD: Tensor, teacher_BD: Tensor, *, dimensions: Sequence[int], distance: Literal["l2", "cosine"] = "l2"
 ) -> Tensor:
     """Distance between the student's and the teacher's vector of each text, both cut alike and of unit length.
 

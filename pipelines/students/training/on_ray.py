@@ -21,7 +21,7 @@ import ray.train
 import torch
 from pyarrow import fs
 from ray.train.torch import TorchConfig, TorchTrainer
-from ray.util.queue import Empty, Queue
+from ray.util.queue import Queue
 from sentence_transformers import SentenceTransformer
 
 from pipelines.checkpoints.run_folder import CHECKPOINTS, UNTRAINED, Json
@@ -110,21 +110,17 @@ def _available(kind: str) -> float:
 def _printed_on_stderr() -> Iterator[Queue]:
     """A queue whose lines are printed here as they come, whether or not Ray forwards what workers print."""
     queue = Queue(actor_options={"num_cpus": 0})
-    stop = threading.Event()
 
     def print_lines() -> None:
-        while not stop.is_set():
-            try:
-                print(queue.get(timeout=0.5), file=sys.stderr, flush=True)
-            except Empty:
-                continue
+        for line in iter(queue.get, None):
+            print(line, file=sys.stderr, flush=True)
 
     printing = threading.Thread(target=print_lines, daemon=True)
     printing.start()
     try:
         yield queue
     finally:
-        stop.set()
+        queue.put(None)  # the last line
         printing.join()
         queue.shutdown()
 
@@ -147,7 +143,7 @@ def _train_on_one_rank(
         while not (local / SUMMARY).exists():  # the first builds it; if it fails, Ray ends this worker too
             time.sleep(0.2)
     cache = build_token_cache(local, curated, student.tokenizer, config, vectors)  # opens one that is there
-    _check_vectors_fit(cache.summary["vector_width"], student, config)
+    _check_vectors_fit(cache.summary["vector_width"], student.get_embedding_dimension(), config)
     device = ray.train.torch.get_device()
     checkpoint = ray.train.get_checkpoint()
     with tempfile.TemporaryDirectory() as folder, checkpoint.as_directory() if checkpoint else nullcontext() as resumed:
@@ -184,8 +180,7 @@ def _fetched_student(kept: Tables) -> SentenceTransformer:
         return load_student(folder)
 
 
-def _check_vectors_fit(width: int, student: SentenceTransformer, config: DistillConfig) -> None:
-    needed = student.get_embedding_dimension()
+def _check_vectors_fit(width: int, needed: int | None, config: DistillConfig) -> None:
     for term in config.weights_on_teacher_vectors():
         if width != needed:
             raise UserError(
