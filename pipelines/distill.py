@@ -30,8 +30,6 @@ from pipelines.storage.lineage import code
 from pipelines.students.config import DistillConfig
 from schemas import Models
 
-__all__ = ["DistillConfig", "run", "train"]
-
 
 def run(
     curated: TableVersion,

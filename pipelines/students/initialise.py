@@ -30,8 +30,11 @@ from pipelines.students.config import DistillConfig, LayerPick
 from pipelines.students.heads import mean_pooling
 
 DROPOUT_FIELDS = (
-    *("hidden_dropout_prob", "attention_probs_dropout_prob"),
-    *("embedding_dropout", "attention_dropout", "mlp_dropout"),  # ModernBERT
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "embedding_dropout",
+    "attention_dropout",
+    "mlp_dropout",
 )
 
 
@@ -48,7 +51,9 @@ def pick_layers(num_layers: int, num_picked: int, how: LayerPick | Sequence[int]
     if how == "uniform":
         return _uniform(num_layers, num_picked)
     if how == "uniform_with_last":
-        return _uniform_with_last(num_layers, num_picked)
+        if num_picked < 2:
+            raise UserError("uniform_with_last picks the first and the last layer, so num_layers must be at least 2")
+        return [round(index * (num_layers - 1) / (num_picked - 1)) for index in range(num_picked)]
     if how == "first":
         return list(range(num_picked))
     if how == "last":
@@ -84,12 +89,6 @@ def _uniform(num_layers: int, num_picked: int) -> list[int]:
             f"Ask for {len(picked)}, or use uniform_with_last, or list the layers"
         )
     return picked
-
-
-def _uniform_with_last(num_layers: int, num_picked: int) -> list[int]:
-    if num_picked < 2:
-        raise UserError("uniform_with_last picks the first and the last layer, so num_layers must be at least 2")
-    return [round(index * (num_layers - 1) / (num_picked - 1)) for index in range(num_picked)]
 
 
 def _checked(layers: list[int], num_layers: int, num_picked: int) -> list[int]:

@@ -37,9 +37,6 @@ from pipelines.students.training.loop import train_student
 from pipelines.students.training.optimizer import NonFiniteLoss
 from pipelines.students.training.sinks import MetricsFile, ProgressLines
 
-KEPT_CHECKPOINTS = 2
-GROUP_TIMEOUT_S = 3_600
-
 
 def train_on_ray(curated: TableVersion, config: DistillConfig, vectors: TableVersion | None, kept: Tables) -> Any:
     """Ray Train to the end, or from its last checkpoint to the end.
@@ -55,14 +52,14 @@ def train_on_ray(curated: TableVersion, config: DistillConfig, vectors: TableVer
     with _printed_on_stderr() as lines:
         trainer = TorchTrainer(
             partial(_train_on_one_rank, curated, config, vectors, kept, lines),  # type: ignore[arg-type]  # it returns
-            torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo", timeout_s=GROUP_TIMEOUT_S),
+            torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo", timeout_s=3_600),
             scaling_config=ray.train.ScalingConfig(num_workers=config.num_workers, use_gpu=use_gpu),
             run_config=ray.train.RunConfig(  # type: ignore[call-arg]  # typed as V1's, which V2 replaces on import
                 name=CHECKPOINTS,
                 storage_path=path,
                 storage_filesystem=filesystem,
                 failure_config=ray.train.FailureConfig(max_failures=config.max_failures),
-                checkpoint_config=ray.train.CheckpointConfig(num_to_keep=KEPT_CHECKPOINTS),
+                checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
                 worker_runtime_env={"env_vars": _worker_environment(config)},
             ),
         )

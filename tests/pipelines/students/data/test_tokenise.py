@@ -85,17 +85,17 @@ def test_tokens_are_those_of_sentence_transformers_with_the_prompt(tables, tmp_p
 
 
 def test_digest_does_not_depend_on_files_or_ranges_but_on_rows_targets_and_prompts(tables, tmp_path, monkeypatch):
-    one_file = build(tmp_path / "one", commit_curated(tables, ROWS)).digest
+    one_file = build(tmp_path / "one", commit_curated(tables, ROWS)).summary["digest"]
     monkeypatch.setattr("pipelines.students.data.tokenise.ROWS_PER_READ", 1)
     monkeypatch.setattr("pipelines.students.data.tokenise.TEXTS_PER_BATCH", 2)
     many_files = commit_curated(tables, ROWS, num_blocks=3)
-    assert build(tmp_path / "many", many_files).digest == one_file
+    assert build(tmp_path / "many", many_files).summary["digest"] == one_file
 
     other_target = [ROWS[0] | {"positive_score": 9.0}, *ROWS[1:]]
     others = [
-        build(tmp_path / "prompt", many_files, query_prompt="query ").digest,
-        build(tmp_path / "row", commit_curated(tables, ROWS[1:])).digest,
-        build(tmp_path / "target", commit_curated(tables, other_target)).digest,
+        build(tmp_path / "prompt", many_files, query_prompt="query ").summary["digest"],
+        build(tmp_path / "row", commit_curated(tables, ROWS[1:])).summary["digest"],
+        build(tmp_path / "target", commit_curated(tables, other_target)).summary["digest"],
     ]
     assert len({one_file, *others}) == 4
 
