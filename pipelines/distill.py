@@ -30,8 +30,6 @@ from pipelines.storage.lineage import code
 from pipelines.students.config import DistillConfig
 from schemas import Models
 
-__all__ = ["DistillConfig", "run", "train"]
-
 
 def run(
     curated: TableVersion,
@@ -158,11 +156,7 @@ def _check_trainable(curated: TableVersion) -> None:
 
 
 def _row_of(
-    folder: RunFolder,
-    trained: Json,
-    curated: TableVersion,
-    config: DistillConfig,
-    vectors: TableVersion | None,
+    folder: RunFolder, trained: Json, curated: TableVersion, config: DistillConfig, vectors: TableVersion | None
 ) -> TableVersion:
     """The models version with the model's row, which is written now unless it is there."""
     model_id = f"{folder.name}@{trained['weights_sha256'][:12]}"
@@ -196,16 +190,7 @@ def _initialise(config: DistillConfig, kept: Tables) -> str:
     """The untrained student as a folder for the workers, which then need no hub; returns the source's identity."""
     from pipelines.students.initialise import initialise_student
 
-    student = initialise_student(
-        config.source_model,
-        config.layers,
-        config.num_layers,
-        dimensions=config.dimensions,
-        max_tokens=config.max_tokens,
-        query_prompt=config.query_prompt,
-        passage_prompt=config.passage_prompt,
-        dropout=config.dropout,
-    )
+    student = initialise_student(config)
     filesystem, path = kept.filesystem()
     filesystem.create_dir(f"{path}/{UNTRAINED}", recursive=True)
     with tempfile.TemporaryDirectory() as folder:

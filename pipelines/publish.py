@@ -16,9 +16,8 @@ import polars as pl
 from pyarrow import fs
 from sentence_transformers import SentenceTransformer
 
-from pipelines.checkpoints.models_table import row_of_weights, rows_of_model
 from pipelines.checkpoints.name import weights_sha256
-from pipelines.checkpoints.run_folder import MODEL, RUN, RunFolder
+from pipelines.checkpoints.run_folder import MODEL, RUN, RunFolder, row_of_weights, rows_of_model
 from pipelines.publication.manifest import FORMAT, manifest_of
 from pipelines.publication.model_card import model_card
 from pipelines.stage.errors import UserError

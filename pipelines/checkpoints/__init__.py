@@ -1,7 +1,7 @@
 """Folders that hold a model, for teachers and students alike; only load.py imports torch.
 
-find.py, fetch.py       a folder, package:NAME, s3:// or hub id -> the local folder
+find.py                 a folder, package:NAME, s3:// or hub id -> the local folder
 inspect.py, name.py     what a folder holds and must hold; its hashes, and its NAME@12hex
 load.py                 an encoder with every weight from its files; refusals in place of tracebacks
-run_folder.py, models_table.py     models/NAME under the root while and after it is trained; its rows
+run_folder.py           models/NAME under the root while and after it is trained; its rows of the models table
 """

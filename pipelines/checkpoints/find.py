@@ -1,10 +1,24 @@
-"""Where a model is: a folder, an installed package, s3:// or a model hub, always as a local folder."""
+"""Where a model is: a folder, an installed package, s3:// or a model hub, always as a local folder.
 
+What is far away is fetched once per machine and read from its cache then: sixteen actors cost the hub one request.
+"""
+
+import hashlib
 import importlib.util
-from pathlib import Path
+import os
+import shutil
+import tempfile
+from pathlib import Path, PurePosixPath
 
-from pipelines.checkpoints.fetch import from_hub, from_object_store
+import huggingface_hub
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from pyarrow import fs
+
 from pipelines.stage.errors import UserError
+from pipelines.storage import Tables
+
+MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.py")
+OTHER_RUNTIMES = ("onnx/*", "openvino/*", "runs/*")
 
 
 def find(model: str, revision: str | None = None) -> Path:
@@ -17,7 +31,8 @@ def find(model: str, revision: str | None = None) -> Path:
         UserError: there is no such model, or it cannot be reached.
     """
     if model.startswith("s3://"):
-        return from_object_store(model)
+        cache = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser() / "object_store"
+        return copy_once(*Tables.at(model).filesystem(), cache, model)
     if model.startswith("package:"):
         return _in_package(model.removeprefix("package:"))
     path = Path(model).expanduser()
@@ -31,7 +46,7 @@ def find(model: str, revision: str | None = None) -> Path:
         raise UserError(
             f"model {model}: there is no such folder; expected a folder, package:NAME, s3://... or a hub id"
         )
-    return from_hub(model, revision)
+    return _from_hub(model, revision)
 
 
 def _in_package(name: str) -> Path:
@@ -49,3 +64,71 @@ def _in_package(name: str) -> Path:
             f"{found}; give the folder itself"
         )
     return folders.pop()
+
+
+def _from_hub(model: str, revision: str | None) -> Path:
+    """The hub cache's folder of a model. Raises UserError when it is neither there nor to be had."""
+    try:
+        folder = huggingface_hub.snapshot_download(
+            model, revision=revision, allow_patterns=list(MODEL_FILES), ignore_patterns=list(OTHER_RUNTIMES)
+        )
+    except HFValidationError as error:
+        raise UserError(
+            f"model {model!r} is no folder and no hub id; expected a folder, package:NAME, s3://... or OWNER/NAME"
+        ) from error
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        at = f" at revision {revision}" if revision else ""
+        why = "HF_HUB_OFFLINE is set" if huggingface_hub.constants.is_offline_mode() else _first_line(error)
+        raise UserError(
+            f"model {model}{at} is no folder here and could not be fetched from the hub ({why}); give a local folder, "
+            f"check the id (and HF_TOKEN for a gated model), or set HF_HOME to a cache that has it"
+        ) from error
+    return Path(folder)
+
+
+def copy_once(filesystem: fs.FileSystem, path: str, cache: Path, uri: str) -> Path:
+    """Copy a model's folder below `cache`, unless these very files (name, size, time) were copied before.
+
+    The copy appears whole or not at all: it is made beside its place and renamed.
+    """
+    try:
+        found = filesystem.get_file_info(fs.FileSelector(path, recursive=True))
+    except OSError as error:
+        raise UserError(
+            f"model {uri} cannot be listed: {_first_line(error)}; check the URI and AWS_* credentials"
+        ) from error
+    names = {PurePosixPath(info.path).relative_to(path): info for info in found if info.is_file}
+    wanted = {name: info for name, info in names.items() if _is_model_file(name)}
+    if not wanted:
+        raise UserError(
+            f"model {uri}: found {len(names)} files, none of a model; expected config.json and *.safetensors"
+        )
+    listing = [f"{name} {info.size} {info.mtime_ns}" for name, info in sorted(wanted.items())]
+    digest = hashlib.sha256("\n".join([uri, *listing]).encode()).hexdigest()[:16]
+    target = cache / digest / PurePosixPath(path).name
+    if not target.is_dir():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix="partial-", dir=target.parent))
+        for name, info in wanted.items():
+            (partial / name).parent.mkdir(parents=True, exist_ok=True)
+            fs.copy_files(info.path, str(partial / name), filesystem, fs.LocalFileSystem())
+        _rename_unless_there(partial, target)
+    return target
+
+
+def _is_model_file(name: PurePosixPath) -> bool:
+    return any(name.match(pattern) for pattern in MODEL_FILES) and f"{name.parts[0]}/*" not in OTHER_RUNTIMES
+
+
+def _rename_unless_there(partial: Path, target: Path) -> None:
+    """Of two processes that copied the same model, the second leaves the first one's copy alone."""
+    try:
+        partial.rename(target)
+    except OSError:
+        shutil.rmtree(partial)
+        if not target.is_dir():
+            raise
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

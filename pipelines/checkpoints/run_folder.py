@@ -1,4 +1,4 @@
-"""models/NAME under the tables' root: who is training it, what it is a model of, and the files that come out.
+"""models/NAME under the tables' root: who is training it, what it is a model of, the files that come out, its rows.
 
     models/NAME/  lock.json  identity.json  ray/ (while it trains)  model/  metrics.jsonl  run.json (last: it is whole)
 
@@ -13,11 +13,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import obstore
+import polars as pl
 import psutil
 from filelock import FileLock, Timeout
 from obstore.exceptions import AlreadyExistsError, PreconditionError
@@ -27,6 +28,7 @@ from pyarrow import fs
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables
 from pipelines.storage.fingerprint import fingerprint_of
+from schemas import Models
 
 if TYPE_CHECKING:
     from obstore import PutMode, UpdateVersion
@@ -73,27 +75,20 @@ class RunFolder:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Nobody else trains this name meanwhile; a lock whose holder is dead is taken over."""
-        with self._alone_on_this_file_system(), self._held():
+        with ExitStack() as stack:
+            if isinstance(
+                self.filesystem, fs.LocalFileSystem
+            ):  # there the system's lock too, which dies with its holder
+                Path(self.path).parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    stack.enter_context(FileLock(Path(self.path).with_name(f".{self.name}.lock"), timeout=0))
+                except Timeout as error:
+                    raise UserError(
+                        f"model {self.name} is being trained by another process; wait for it, stop it, or choose "
+                        "another --name"
+                    ) from error
+            stack.enter_context(self._held())
             yield
-
-    @contextmanager
-    def _alone_on_this_file_system(self) -> Iterator[None]:
-        """The operating system's lock, which dies with its holder; none on S3."""
-        if not isinstance(self.filesystem, fs.LocalFileSystem):
-            yield
-            return
-        Path(self.path).parent.mkdir(parents=True, exist_ok=True)
-        guard = FileLock(Path(self.path).with_name(f".{self.name}.lock"))
-        try:
-            guard.acquire(timeout=0)
-        except Timeout as error:
-            raise UserError(
-                f"model {self.name} is being trained by another process; wait for it, stop it, or choose another --name"
-            ) from error
-        try:
-            yield
-        finally:
-            guard.release()
 
     @contextmanager
     def _held(self) -> Iterator[None]:
@@ -177,6 +172,28 @@ class RunFolder:
         before = self.filesystem.get_file_info(f"{self.path}/{LOCK}").mtime
         time.sleep(STALE_S)
         return bool(self.filesystem.get_file_info(f"{self.path}/{LOCK}").mtime != before)
+
+
+def rows_of_model(tables: Tables, model: str) -> pl.DataFrame:
+    """The rows of a model by its NAME or NAME@12hex, at least one. Raises UserError with the names there are."""
+    models = tables.latest("models")
+    known = models.scan().collect() if models else pl.DataFrame(schema=Models.polars_schema())
+    rows = known.filter((pl.col("name") == model) | (pl.col("model_id") == model))
+    if rows.is_empty():
+        names = ", ".join(known["name"].unique().sort()) or "none"
+        raise UserError(f"there is no model {model!r} under {tables.uri}; found: {names}. `distill` makes one")
+    return rows
+
+
+def row_of_weights(rows: pl.DataFrame, weights_sha256: str) -> dict[str, Any]:
+    """The newest of a model's rows that describes exactly these weights. Raises UserError when none does."""
+    described = rows.filter(pl.col("weights_sha256") == weights_sha256).to_dicts()
+    if not described:
+        raise UserError(
+            f"the weights that lie under {rows['name'][0]} have sha256 {weights_sha256[:12]}..., which is not what the "
+            f"models table has: they were trained over or changed. Train it again, or name another model"
+        )
+    return described[-1]
 
 
 def _process_start(pid: int) -> str | None:

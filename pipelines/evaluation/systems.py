@@ -11,9 +11,8 @@ from typing import Any, Literal, NamedTuple
 from sentence_transformers import SentenceTransformer
 
 from pipelines.checkpoints.find import find
-from pipelines.checkpoints.models_table import row_of_weights, rows_of_model
 from pipelines.checkpoints.name import weights_sha256
-from pipelines.checkpoints.run_folder import MODEL
+from pipelines.checkpoints.run_folder import MODEL, row_of_weights, rows_of_model
 from pipelines.curation.versions import curation_of
 from pipelines.evaluation.evaluation_sets import EvaluationSet, input_of
 from pipelines.evaluation.rankings import NO_VECTORS, Ranking, Rankings, bm25_ranking, dense_rankings, reranked
@@ -21,6 +20,7 @@ from pipelines.search.encoders import Encoder, StoredVectors, StudentEncoder
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables, TableVersion
 from pipelines.storage.commits import ScoringResult
+from pipelines.students.config import DistillConfig
 from pipelines.students.initialise import initialise_student
 from pipelines.teachers.bi_encoder import BiEncoderTeacher
 from pipelines.teachers.config import TeacherConfig, load_teacher
@@ -104,16 +104,16 @@ def _untrained(student: Student, batch_size: int) -> System:
     assert student.model.transformers_model is not None, "a student is a transformer"
     assert student.model.max_seq_length is not None, "a student has a longest input"
     layers = student.model.transformers_model.config.distilled_from_layers
-    untrained = initialise_student(
-        recipe["source_model"],
-        layers,
-        len(layers),
-        dimensions=dimensions,
+    config = DistillConfig(
+        source_model=recipe["source_model"],
+        layers=tuple(layers),
+        num_layers=len(layers),
+        dimensions=tuple(dimensions),
         max_tokens=student.model.max_seq_length,
         query_prompt=student.model.prompts.get("query") or "",
         passage_prompt=student.model.prompts.get("document") or "",
-    ).to(student.model.device)
-    encoder = StudentEncoder(untrained, batch_size)
+    )
+    encoder = StudentEncoder(initialise_student(config).to(student.model.device), batch_size)
     return _dense("untrained", f"untrained:{student.row['model_id']}", encoder, dimensions)
 
 

@@ -1,12 +1,12 @@
 """Students, of distill: what a student is, what it learns, from which data, and how it is trained.
 
-    config.py        every number of a training, read without torch; terms' fields in objective/config.py
+    config.py        every number of a training, the loss terms' too; read without torch
     initialise.py    the untrained student: layers of a larger encoder; heads.py: what stands on it
     objective/       the loss: a module per term, summed in registry.py
-    data/            a curated version as token ids (tokenise.py, token_cache.py), cut into steps (plan.py, schedule.py)
+    data/            a curated version as token ids (tokenise.py, token_cache.py), cut into steps (plan.py)
     training/        one rank's loop over the steps, its sinks, and Ray Train around it (on_ray.py)
 
 `distill.train` goes through it once: initialise, build the cache, train. That is one training stage. Several in a row
-are a list of TrainingConfig in config.py, each with its versions, and a loop there around `train_on_ray`, which starts
-from whatever student lies in `ray/untrained`: the stage before puts its own there.
+are a list of TrainingConfig in config.py, each with its versions, and a loop in `distill.train` around `train_on_ray`,
+each with a work folder of its own, whose `untrained` is the student that the stage before has trained.
 """

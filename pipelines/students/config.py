@@ -1,15 +1,55 @@
-"""Every number of a distillation: how the objective is trained, which student and on what; read without torch.
+"""Every number of a distillation: what the student learns, how, and which student; read without torch.
 
-Each part sees its own: the losses (objective/config.py), the loop (torch only), and the stage (Ray, folders).
+Each part sees its own: the losses (objective/), the loop (torch only), and the stage (Ray, folders).
 """
 
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from pipelines.students.objective.config import ObjectiveConfig
+from pipelines.stage.config import Config
 
 LayerPick = Literal["uniform", "uniform_with_last", "first", "last"]
+WEIGHT, LEARNS_FROM_VECTORS = "a term's weight", "of a term that learns from the teacher's vectors"  # marks of fields
+
+
+class ObjectiveConfig(Config):
+    """What the student learns: the weighted sum of the terms, each summed over the Matryoshka dimensions.
+
+    A term is a weight of its name here, with the fields it needs; a module of objective/; a line in its registry.py.
+    """
+
+    dimensions: tuple[int, ...] = (768, 512, 256, 128, 64)
+    """Matryoshka dimensions: the student is trained to rank well when its vectors are cut to any of them."""
+    margin_mse: Annotated[float, WEIGHT] = Field(1.0, ge=0)
+    """Weight of MarginMSE, the mean over the step's triplets; 0 is off."""
+    margin_target: Literal["relevance_margin", "score_margin"] = "relevance_margin"
+    """The teacher's margin between positive and negative: of its relevances (-1..1), or of its raw scores."""
+    margin_scale: float = Field(1.0, gt=0)
+    """The student's cosine margin (at most 2) times this is compared with the teacher's margin.
+    1 for relevances or cosines, about 20 for the raw logits of a cross-encoder (measured: jobs/recipes/README.md)."""
+    info_nce: Annotated[float, WEIGHT] = Field(0.0, ge=0)
+    """Weight of InfoNCE, the mean over the step's queries, against every passage of the step on all ranks; 0 is off."""
+    temperature: float = Field(0.05, gt=0)
+    """InfoNCE divides cosines by it."""
+    vectors: Annotated[float, WEIGHT, LEARNS_FROM_VECTORS] = Field(0.0, ge=0)
+    """Weight of the regression to a bi-encoder teacher's vectors, the mean over the step's texts; 0 is off."""
+    vectors_distance: Literal["l2", "cosine"] = "l2"
+    """Squared L2 distance of unit vectors, or 1 - cosine, which is half of it."""
+
+    @model_validator(mode="after")
+    def _some_term_is_on(self) -> Self:
+        if not any(self.weights().values()):
+            raise ValueError(f"the weights of {', '.join(self.weights())} are all 0, expected at least one above 0")
+        return self
+
+    def weights(self, mark: str = WEIGHT) -> dict[str, float]:
+        """The weight of each term whose field is so marked, those that are off included."""
+        return {name: getattr(self, name) for name, field in type(self).model_fields.items() if mark in field.metadata}
+
+    def weights_on_teacher_vectors(self) -> dict[str, float]:
+        """The weights of the terms that are on and learn from the teacher's vectors."""
+        return {term: weight for term, weight in self.weights(LEARNS_FROM_VECTORS).items() if weight}
 
 
 class TrainingConfig(ObjectiveConfig):

@@ -26,7 +26,7 @@ from pipelines.checkpoints.inspect import encoder_folder
 from pipelines.checkpoints.load import LAYER_PREFIXES, drop_pooler, load_source, longest_input, note_what_is_left_behind
 from pipelines.checkpoints.name import name_of, weights_sha256
 from pipelines.stage.errors import UserError
-from pipelines.students.config import LayerPick
+from pipelines.students.config import DistillConfig, LayerPick
 from pipelines.students.heads import mean_pooling
 
 DROPOUT_FIELDS = (
@@ -51,7 +51,9 @@ def pick_layers(num_layers: int, num_picked: int, how: LayerPick | Sequence[int]
     if how == "uniform":
         return _uniform(num_layers, num_picked)
     if how == "uniform_with_last":
-        return _uniform_with_last(num_layers, num_picked)
+        if num_picked < 2:
+            raise UserError("uniform_with_last picks the first and the last layer, so num_layers must be at least 2")
+        return [round(index * (num_layers - 1) / (num_picked - 1)) for index in range(num_picked)]
     if how == "first":
         return list(range(num_picked))
     if how == "last":
@@ -61,37 +63,21 @@ def pick_layers(num_layers: int, num_picked: int, how: LayerPick | Sequence[int]
     return _checked(list(how), num_layers, num_picked)
 
 
-def initialise_student(
-    source: str,
-    layers: LayerPick | Sequence[int],
-    num_layers: int,
-    *,
-    dimensions: Sequence[int],
-    max_tokens: int,
-    query_prompt: str = "",
-    passage_prompt: str = "",
-    dropout: float = 0.0,
-) -> SentenceTransformer:
-    """A student of `num_layers` layers of the source, on the CPU in float32, ready to train or to save.
+def initialise_student(config: DistillConfig) -> SentenceTransformer:
+    """The student of a config before its first step, on the CPU in float32, ready to train or to save.
 
-    Args:
-        source: hub id or folder, of a plain encoder or of a sentence-transformers model, in safetensors.
-        dimensions: the Matryoshka dimensions it will be trained for; noted in its config.
-        max_tokens: longer texts are cut, special tokens included.
-        query_prompt, passage_prompt: put before every query and passage by encode_query and encode_document.
-    Raises:
-        UserError: the source cannot be read or does not fit what is asked of it.
+    The source, in safetensors, is a plain encoder or a sentence-transformers model. Raises UserError when it cannot be
+    read or does not fit what is asked of it.
     """
-    folder = find(source)
+    folder = find(config.source_model)
     note_what_is_left_behind(folder)
     encoder = load_source(encoder_folder(folder))
-    picked = pick_layers(encoder.config.num_hidden_layers, num_layers, layers)
-    _check_fit(encoder, picked, dimensions, max_tokens)
+    picked = pick_layers(encoder.config.num_hidden_layers, config.num_layers, config.layers)
+    _check_fit(encoder, picked, config.dimensions, config.max_tokens)
     encoder.config.distilled_from = name_of(folder, weights_sha256(folder))
-    encoder.config.matryoshka_dimensions = list(dimensions)
-    student = _with_layers(encoder, picked, dropout)
-    prompts = {"query": query_prompt, "document": passage_prompt}
-    return _as_sentence_transformer(student, encoder_folder(folder), max_tokens, prompts)
+    encoder.config.matryoshka_dimensions = list(config.dimensions)
+    student = _with_layers(encoder, picked, config.dropout)
+    return _as_sentence_transformer(student, encoder_folder(folder), config)
 
 
 def _uniform(num_layers: int, num_picked: int) -> list[int]:
@@ -103,12 +89,6 @@ def _uniform(num_layers: int, num_picked: int) -> list[int]:
             f"Ask for {len(picked)}, or use uniform_with_last, or list the layers"
         )
     return picked
-
-
-def _uniform_with_last(num_layers: int, num_picked: int) -> list[int]:
-    if num_picked < 2:
-        raise UserError("uniform_with_last picks the first and the last layer, so num_layers must be at least 2")
-    return [round(index * (num_layers - 1) / (num_picked - 1)) for index in range(num_picked)]
 
 
 def _checked(layers: list[int], num_layers: int, num_picked: int) -> list[int]:
@@ -174,7 +154,7 @@ def _picked_state(state: dict[str, Tensor], prefix: str, picked: list[int]) -> d
 
 
 def _as_sentence_transformer(
-    student: PreTrainedModel, tokenizer_folder: Path, max_tokens: int, prompts: dict[str, str]
+    student: PreTrainedModel, tokenizer_folder: Path, config: DistillConfig
 ) -> SentenceTransformer:
     """Built from the student's files, as `SentenceTransformer(folder)` will build it from them again."""
     has_optional_pooler = hasattr(student, "pooler")
@@ -182,10 +162,13 @@ def _as_sentence_transformer(
     with tempfile.TemporaryDirectory() as folder:
         student.save_pretrained(folder)
         AutoTokenizer.from_pretrained(tokenizer_folder).save_pretrained(folder)
-        transformer = Transformer(folder, max_seq_length=max_tokens, model_kwargs={**model_kwargs, "dtype": "float32"})
+        transformer = Transformer(
+            folder, max_seq_length=config.max_tokens, model_kwargs={**model_kwargs, "dtype": "float32"}
+        )
     if has_optional_pooler:
         _leave_out_pooler(transformer)
     modules = [transformer, *mean_pooling(student.config.hidden_size)]
+    prompts = {"query": config.query_prompt, "document": config.passage_prompt}
     return SentenceTransformer(modules=modules, prompts=prompts, similarity_fn_name="cosine", device="cpu")
 
 

@@ -7,6 +7,7 @@ Texts pass the model's own modules, so vectors equal its `encode(normalize_embed
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -67,30 +68,29 @@ class BiEncoderTeacher(Teacher):
         """
         return self.embed(texts, kind)[0]
 
-    def embed(self, texts: list[str], kind: TextKind) -> tuple[Floats, Integers, list[str | None]]:
-        """`encode`, and of each text the tokens that were cut and why it cannot be encoded, if so."""
-        return self._encode(texts, kind, self.check_model)
-
     def score_pairs(self, queries: list[str], passages: list[str], check_model: Callable[[], None]) -> Scores:
-        query_vectors, query_cut, query_error = self._encode(queries, "query", check_model)
-        passage_vectors, passage_cut, passage_error = self._encode(passages, "passage", check_model)
+        query_vectors, query_cut, query_error = self.embed(queries, "query", check_model)
+        passage_vectors, passage_cut, passage_error = self.embed(passages, "passage", check_model)
         score = (query_vectors * passage_vectors).sum(axis=1).clip(-1, 1)
         error = [left or right for left, right in zip(query_error, passage_error, strict=True)]
         return Scores(score, (1 + score) / 2, query_cut + passage_cut, error)
 
-    def _encode(
-        self, texts: list[str], kind: TextKind, check_model: Callable[[], None]
+    def embed(
+        self, texts: list[str], kind: TextKind, check_model: Callable[[], None] | None = None
     ) -> tuple[Floats, Integers, list[str | None]]:
-        """Vectors, tokens cut and errors of the texts; each different text passes the model once."""
+        """`encode`, and of each text the tokens that were cut and why it cannot be encoded, if so.
+
+        Each different text passes the model once.
+        """
         unique = {text: row for row, text in enumerate(dict.fromkeys(texts))}
         unreadable = [encoding_error(text) for text in unique]
         readable = ["" if why else text for text, why in zip(unique, unreadable, strict=True)]
         num_tokens = self._num_tokens(readable, kind)
-        limit = self._max_tokens(kind)
+        own_limit = getattr(self.model[0], f"{_task(kind)}_length", None)  # a model's own, of queries or of documents
+        limit = min(self.config.max_tokens, own_limit or self.config.max_tokens)
         batches = token_batches(np.minimum(num_tokens, limit), self.batch_tokens)
-        outcome = compute_rows(
-            batches, len(unique), self.dimension, lambda rows: self._vectors(readable, rows, kind), check_model
-        )
+        check = check_model or self.check_model
+        outcome = compute_rows(batches, len(unique), self.dimension, partial(self._vectors, readable, kind), check)
         error = [why or failure for why, failure in zip(unreadable, outcome.error, strict=True)]
         outcome.values[[why is not None for why in error]] = np.nan
         rows = np.array([unique[text] for text in texts], dtype=np.int64)
@@ -104,13 +104,8 @@ class BiEncoderTeacher(Teacher):
         encoded = self.model.tokenizer([prompt + text for text in texts], verbose=False)
         return np.array([len(ids) for ids in encoded["input_ids"]], dtype=np.int32)
 
-    def _max_tokens(self, kind: TextKind) -> int:
-        """max_tokens, or less where the model limits its queries or documents itself."""
-        own = getattr(self.model[0], f"{_task(kind)}_length", None)
-        return min(self.config.max_tokens, own or self.config.max_tokens)
-
     @torch.inference_mode()
-    def _vectors(self, texts: list[str], rows: Rows, kind: TextKind) -> Floats:
+    def _vectors(self, texts: list[str], kind: TextKind, rows: Rows) -> Floats:
         prompt, task = getattr(self.prompts, kind), _task(kind)
         features = self.model.preprocess([texts[row] for row in rows], prompt=prompt, task=task)
         vectors = self.model(batch_to_device(features, self.device), task=task)["sentence_embedding"]
@@ -120,7 +115,7 @@ class BiEncoderTeacher(Teacher):
         return unit
 
     def check_model(self) -> None:
-        _, _, error = self._encode(["a cat is a small animal"], "passage", check_model=lambda: None)
+        _, _, error = self.embed(["a cat is a small animal"], "passage", check_model=lambda: None)
         self.refuse("encode a plain sentence", error[0])
 
 

@@ -46,33 +46,24 @@ class TeacherConfig(Config):
 
     teacher: str = "BAAI/bge-reranker-v2-m3"
     """A folder, `s3://bucket/folder`, `package:NAME` (a Python package that carries a model) or a hub id."""
-
     teacher_kind: Literal[*KINDS] = "cross_encoder"  # type: ignore[valid-type]  # the table's keys
     """cross_encoder: raw logit, sigmoid relevance. bi_encoder: cosine, relevance (1 + cosine) / 2."""
-
     teacher_revision: str | None = None
     """Branch, tag or commit of a hub id; None is its newest."""
-
     teacher_sha256: str | None = None
     """sha256 that the weights must have; None accepts any."""
-
     query_prompt: str | None = None
     """Put before each query; None is the model's own prompt, if it has one."""
-
     passage_prompt: str | None = None
     """Put before each passage; None is the model's own prompt, if it has one."""
-
     max_tokens: int = Field(512, ge=8)
     """Longest input of the teacher, in tokens; what is cut is counted."""
-
     precision: Annotated[Literal["float32", "bf16", "fp16"], BeforeValidator(_precision)] = Field(
         "float32", validation_alias=AliasChoices("precision", "dtype")
     )
     """What the teacher computes in."""
-
     batch_tokens: int | None = Field(None, ge=1)
     """Tokens of a batch, padding included; None is 2,048 on a CPU (more would lose the caches), 65,536 on a GPU."""
-
     trust_remote_code: bool = False
     """Run code that comes with the model. Off unless you have read it."""
 

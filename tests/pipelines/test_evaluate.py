@@ -18,6 +18,7 @@ from pipelines.evaluation.systems import NotMeasured, System, find_student, syst
 from pipelines.stage.errors import UserError
 from pipelines.storage import Lineage, Tables, new_version
 from pipelines.storage.commits import ScoringResult
+from pipelines.students.config import DistillConfig
 from pipelines.students.initialise import initialise_student
 from pipelines.teachers.config import TeacherConfig, name_teacher
 from schemas import Models, ScoredTriplets, Triplets
@@ -52,7 +53,14 @@ def make_root(folder: Path, kind: str = "cross_encoder") -> Tables:
 
 
 def distilled(tables: Tables, curated: str, source: str) -> None:
-    model = initialise_student(source, "first", 2, dimensions=[32, 8], max_tokens=64, query_prompt="query ")
+    config = {
+        "source_model": source,
+        "num_layers": 2,
+        "dimensions": (32, 8),
+        "max_tokens": 64,
+        "query_prompt": "query ",
+    }
+    model = initialise_student(DistillConfig(layers="first", **config))
     for number, parameter in enumerate(model.parameters()):
         parameter.data += 0.05 * np.sin(number)
     folder = Path(tables.path("models", "small", "model"))

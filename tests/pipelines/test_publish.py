@@ -18,6 +18,7 @@ from pipelines.stage.config import Config
 from pipelines.stage.errors import UserError
 from pipelines.storage import Lineage, Tables, TableVersion, new_version
 from pipelines.storage.commits import NO_RESULT, CurationResult
+from pipelines.students.config import DistillConfig
 from pipelines.students.initialise import initialise_student
 from schemas import (
     CuratedTriplets,
@@ -88,9 +89,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Tables:
 
 def train(tables: Tables, curated: TableVersion, root: str) -> None:
     folder = Path(tables.path("models", "small", "model"))
-    student = initialise_student(
-        tiny_encoder(f"{root}/source"), "first", 2, dimensions=[32, 8], max_tokens=64, query_prompt="query: "
-    )
+    source = {"source_model": tiny_encoder(f"{root}/source"), "layers": "first", "num_layers": 2}
+    student = initialise_student(DistillConfig(dimensions=(32, 8), max_tokens=64, query_prompt="query: ", **source))
     student.save(str(folder))
     folder.with_name("run.json").write_text(json.dumps({"curated": str(curated)}))
     sha256 = weights_sha256(folder)

@@ -1,1 +1,1 @@
-"""What the training reads and when: the token cache, the batch plan, the schedule."""
+"""What the training reads and when: the token cache, the batch plan and its schedule."""

@@ -3,35 +3,23 @@
     plan_epoch    groups -> steps     a pure function of (seed, epoch, lengths), never of the number of ranks
     step_batch    a step's groups -> its unique texts, and its triplets as rows of them
     share_texts   unique texts -> sub-forwards of similar length, evenly over ranks
+    Schedule      the steps of all epochs by number; learning_rate_at: the rate of each
 
 A group is a query with all its positives and negatives. Sorting groups by length hardly saves padding; sorting the
 *texts* of a step does, so a sub-forward holds texts of any group, and the loss is computed over the whole step.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.students.config import TrainingConfig
+from pipelines.students.data.token_cache import TokenCache
 from pipelines.texts.token_batches import batch_starts
 
 Ints = NDArray[np.integer]
-
-
-class EpochPlan(NamedTuple):
-    """The steps of one epoch, in order: step s trains on `order[starts[s]:ends[s]]`."""
-
-    order: Ints  # every group once
-    starts: Ints
-    ends: Ints
-
-    @property
-    def num_steps(self) -> int:
-        return len(self.starts)
-
-    def groups(self, step: int) -> Ints:
-        """The groups of one step, ascending."""
-        return np.sort(self.order[self.starts[step] : self.ends[step]])
 
 
 class StepBatch(NamedTuple):
@@ -46,12 +34,12 @@ class StepBatch(NamedTuple):
 
 def plan_epoch(
     group_tokens: Ints, group_triplets: Ints, *, triplets_per_step: int, window_steps: int, seed: int, epoch: int
-) -> EpochPlan:
+) -> list[Ints]:
     """Shuffle the groups, sort them by length inside windows of `window_steps` steps, cut, shuffle the steps.
 
     A group goes to the step in which its first triplet falls, whole: steps have `triplets_per_step` triplets on
     average and differ by less than a group. Every other window is sorted downwards, so that a step across two
-    windows holds similar lengths too. Ten million groups take about four seconds.
+    windows holds similar lengths too. Ten million groups take about four seconds. Returns the groups of each step.
     """
     generator = np.random.Generator(np.random.PCG64([seed, epoch]))
     shuffled = generator.permutation(len(group_tokens))
@@ -60,9 +48,8 @@ def plan_epoch(
     upwards = np.where(window % 2 == 0, length, length.max() - length)
     order = shuffled[np.argsort(window * (length.max() + 1) + upwards, kind="stable")]
     step = _step_of(group_triplets[order], triplets_per_step)
-    bounds = np.concatenate([[0], np.flatnonzero(np.diff(step)) + 1, [len(order)]])
-    shuffled_steps = generator.permutation(len(bounds) - 1)
-    return EpochPlan(order, bounds[:-1][shuffled_steps], bounds[1:][shuffled_steps])
+    steps = np.split(order, np.flatnonzero(np.diff(step)) + 1)
+    return [steps[number] for number in generator.permutation(len(steps))]
 
 
 def step_batch(groups: Ints, group_offsets: Ints, triplet_texts: Ints, text_tokens: Ints) -> StepBatch:
@@ -73,7 +60,7 @@ def step_batch(groups: Ints, group_offsets: Ints, triplet_texts: Ints, text_toke
         triplet_texts: shape (triplets, 3): text indices of query, positive and negative.
         text_tokens: tokens of each text of the cache.
     """
-    triplets = np.concatenate([np.arange(group_offsets[group], group_offsets[group + 1]) for group in groups])
+    triplets = np.concatenate([np.arange(group_offsets[group], group_offsets[group + 1]) for group in np.sort(groups)])
     texts, rows = np.unique(triplet_texts[triplets], return_inverse=True)
     longest_first = np.argsort(-text_tokens[texts].astype(np.int64), kind="stable")
     place = np.empty_like(longest_first)
@@ -123,3 +110,40 @@ def _smallest_even_limit(tokens: Ints, num_parts: int) -> int:
         middle = (low + high) // 2
         low, high = (low, middle) if len(batch_starts(tokens, middle)) <= num_parts else (middle + 1, high)
     return low
+
+
+def learning_rate_at(step: int, num_steps: int, config: TrainingConfig) -> float:
+    """Linear warm-up, then linear decay that would reach 0 one step after the last."""
+    num_warmup = round(config.warmup_share * num_steps)
+    if step < num_warmup:
+        return config.learning_rate * (step + 1) / num_warmup
+    return config.learning_rate * (num_steps - step) / (num_steps - num_warmup)
+
+
+class Schedule:
+    """All steps of all epochs, by one number: which epoch, which groups."""
+
+    def __init__(self, cache: TokenCache, config: TrainingConfig) -> None:
+        self._cache, self._config, self._group_tokens = cache, config, cache.group_tokens()
+        self._plan = lru_cache(maxsize=1)(self._plan_epoch)
+        self._ends = np.cumsum([len(self._plan(epoch)) for epoch in range(config.epochs)])
+        self.num_steps = min(int(self._ends[-1]), config.max_steps or int(self._ends[-1]))
+
+    def epoch(self, step: int) -> int:
+        return int(np.searchsorted(self._ends, step, side="right"))
+
+    def batch(self, step: int) -> StepBatch:
+        epoch = self.epoch(step)
+        groups = self._plan(epoch)[step - int(self._ends[epoch])]  # counted from the epoch's end
+        arrays = self._cache.arrays
+        return step_batch(groups, self._cache.group_offsets, arrays["triplet_texts"], arrays["text_tokens"])
+
+    def _plan_epoch(self, epoch: int) -> list[Ints]:
+        return plan_epoch(
+            self._group_tokens,
+            self._cache.arrays["group_triplets"],
+            triplets_per_step=self._config.triplets_per_step,
+            window_steps=self._config.length_window_steps,
+            seed=self._config.seed,
+            epoch=epoch,
+        )

@@ -32,7 +32,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class TokenCache:
-    """What the training reads; `summary` says what it holds, with the digest of all of it."""
+    """What the training reads; `summary` counts what it holds and has the sha256 of all of it, its `digest`."""
 
     arrays: dict[str, Array]
     text_offsets: Array  # text t has the token ids from text_offsets[t] to text_offsets[t + 1]
@@ -52,11 +52,6 @@ class TokenCache:
     @property
     def text_tokens(self) -> Array:
         return self.arrays["text_tokens"]
-
-    @property
-    def digest(self) -> str:
-        """sha256 over token ids, lengths, groups, targets and vectors: exactly what the training sees."""
-        return str(self.summary["digest"])
 
     def group_tokens(self) -> Array:
         """Mean length of the texts of each group's triplets, int64."""

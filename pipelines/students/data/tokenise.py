@@ -20,6 +20,7 @@ from transformers import PreTrainedTokenizerBase
 
 from pipelines.stage.errors import UserError
 from pipelines.storage import TableVersion
+from pipelines.students.config import DistillConfig
 from pipelines.students.data.token_cache import ARRAYS, SUMMARY, TARGETS, Array, TokenCache
 
 TEXTS_PER_BATCH = 2_000  # tokenised at once: bounds the memory of their encodings
@@ -35,12 +36,8 @@ def build_token_cache(
     folder: Path,
     curated: TableVersion,
     tokenizer: PreTrainedTokenizerBase,
-    *,
-    max_tokens: int,
-    query_prompt: str = "",
-    passage_prompt: str = "",
+    config: DistillConfig,
     vectors: TableVersion | None = None,
-    vectors_teacher: str | None = None,
 ) -> TokenCache:
     """Tokenise the training split of `curated` into `folder`; a finished cache there is opened as it is.
 
@@ -49,15 +46,15 @@ def build_token_cache(
     """
     if not (folder / SUMMARY).exists():
         folder.mkdir(parents=True, exist_ok=True)
-        prompts = {"query": query_prompt, "passage": passage_prompt}
         with ExitStack() as stack:
             files = {name: stack.enter_context((folder / name).open("wb")) for name in ARRAYS}
-            builder = _Builder(files, tokenizer, max_tokens, prompts)
+            builder = _Builder(files, tokenizer, config)
             for rows in _training_rows(curated):
                 builder.add(rows)
         if not builder.summary["triplets"]:
             raise UserError(f"{curated} has no triplet in its train split, expected some; curate again")
-        width = 0 if vectors is None else _write_vectors(folder / "vectors", vectors, vectors_teacher, builder.texts)
+        teacher = config.vectors_teacher
+        width = 0 if vectors is None else _write_vectors(folder / "vectors", vectors, teacher, builder.texts)
         _finish(folder, builder.summary | {"vector_width": width})
     return TokenCache.open(folder)
 
@@ -74,13 +71,10 @@ class _Builder:
     """Appends the rows of whole queries to the cache's files; `texts` numbers all texts so far."""
 
     def __init__(
-        self,
-        files: Mapping[str, BinaryIO],
-        tokenizer: PreTrainedTokenizerBase,
-        max_tokens: int,
-        prompts: Mapping[str, str],
+        self, files: Mapping[str, BinaryIO], tokenizer: PreTrainedTokenizerBase, config: DistillConfig
     ) -> None:
-        self._files, self._tokenizer, self._max_tokens, self._prompts = files, tokenizer, max_tokens, prompts
+        self._files, self._tokenizer, self._max_tokens = files, tokenizer, config.max_tokens
+        self._prompts = {"query": config.query_prompt, "passage": config.passage_prompt}
         self.texts = pl.DataFrame(schema={"kind": KIND, "text_id": pl.UInt128, "number": pl.UInt32})
         self.summary = {"groups": 0, "triplets": 0, "texts": 0, "tokens": 0, "texts_cut": 0}
 

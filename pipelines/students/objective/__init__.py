@@ -1,1 +1,1 @@
-"""What the student learns: config.py (every term's fields, no torch), a module per term, their sum in registry.py."""
+"""What the student learns: a module per term, their sum in registry.py; their fields stand in students/config.py."""

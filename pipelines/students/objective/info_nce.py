@@ -1,6 +1,6 @@
 """InfoNCE: each query's positive against every passage of the step that is not known as its positive.
 
-Shape letters: step.py.
+Shape letters: matryoshka.py.
 """
 
 from collections.abc import Sequence
@@ -9,12 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipelines.students.objective.config import InfoNceConfig
-from pipelines.students.objective.matryoshka import cosine_matrices, rows_at
-from pipelines.students.objective.step import Step
+from pipelines.students.config import ObjectiveConfig
+from pipelines.students.objective.matryoshka import Step, cosine_matrices, rows_at
 
 
-def of_step(step: Step, config: InfoNceConfig) -> Tensor:
+def of_step(step: Step, config: ObjectiveConfig) -> Tensor:
     """The mean over the step's queries, each against all passages of the step, summed over dimensions."""
     batch = step.batch
     queries, query_of = np.unique(batch.query, return_inverse=True)
@@ -32,12 +31,7 @@ def of_step(step: Step, config: InfoNceConfig) -> Tensor:
 
 
 def info_nce(
-    query_QD: Tensor,
-    passage_PD: Tensor,
-    is_positive_QP: Tensor,
-    *,
-    dimensions: Sequence[int],
-    temperature: float,
+    query_QD: Tensor, passage_PD: Tensor, is_positive_QP: Tensor, *, dimensions: Sequence[int], temperature: float
 ) -> Tensor:
     """Cross-entropy of each query's positive against every passage of the step that is not its positive.
 

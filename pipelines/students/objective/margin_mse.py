@@ -1,6 +1,6 @@
 """MarginMSE: the student's margin between positive and negative, drawn to the teacher's.
 
-Shape letters: step.py.
+Shape letters: matryoshka.py.
 """
 
 from collections.abc import Sequence
@@ -8,13 +8,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from pipelines.students.config import ObjectiveConfig
 from pipelines.students.data.token_cache import TARGETS
-from pipelines.students.objective.config import MarginMseConfig
-from pipelines.students.objective.matryoshka import cosines_at
-from pipelines.students.objective.step import Step
+from pipelines.students.objective.matryoshka import Step, cosines_at
 
 
-def of_step(step: Step, config: MarginMseConfig) -> Tensor:
+def of_step(step: Step, config: ObjectiveConfig) -> Tensor:
     """The mean over the step's triplets, summed over dimensions."""
     kind = config.margin_target.removesuffix("_margin")
     positive, negative = (step.targets[:, TARGETS.index(f"{side}_{kind}")] for side in ("positive", "negative"))

@@ -1,17 +1,38 @@
-"""Matryoshka: cosines of embeddings cut to each of several dimensions, for every loss term.
+"""What every loss term is made of: one step's embeddings, and their cosines cut to each Matryoshka dimension.
 
 A student's score is always the cosine of the two embeddings *cut* to a dimension: cut, then normalised, so embeddings
 need not have unit length. Arithmetic is float32 or better, also under autocast. Summing a loss over the dimensions is
-what sentence-transformers' MatryoshkaLoss does with its default weights of one. Shape letters: step.py.
+what sentence-transformers' MatryoshkaLoss does with its default weights of one.
+
+Shape letters of this package: T = unique texts, B = pairs (or triplets), Q = queries, P = passages, D = embedding
+width, K = Matryoshka dimensions, in the order the config gives them.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from pipelines.students.data.plan import Ints, StepBatch
+
 NORM_EPSILON = 1e-12  # of torch.nn.functional.normalize: norms below it count as this
+
+
+class Step(NamedTuple):
+    """One step, embedded, and what the teacher says of it: of every rank, since each computes the whole step's loss."""
+
+    embeddings_TD: Tensor  # of `batch.texts`, in that order; of any length
+    batch: StepBatch
+    targets: NDArray[np.float32]  # (B, 4): TARGETS of the token cache, of `batch.triplets`
+    teacher_TD: Tensor | None  # the teacher's vectors of `batch.texts`, where a term needs them
+
+    def on_device(self, rows: Ints) -> Tensor:
+        """Some rows of `batch.texts`, where the embeddings are."""
+        return torch.as_tensor(rows, device=self.embeddings_TD.device)
 
 
 def cosines_at(embeddings_TD: Tensor, left_B: Tensor, right_B: Tensor, dimensions: Sequence[int]) -> Tensor:

@@ -1,7 +1,7 @@
 """The objective of one step: every term that is on, by name, and their weighted sum.
 
-A new term is its fields in config.py, a module like margin_mse.py, and a line in TERMS. A term's value is a mean over
-the whole step, by a count that is the same for any number of ranks: its own, of triplets, queries or texts.
+A new term is its fields in students/config.py, a module like margin_mse.py, and a line in TERMS. A term's value is a
+mean over the whole step, by a count that is the same for any number of ranks: its own, of triplets, queries or texts.
 """
 
 from collections.abc import Callable
@@ -9,9 +9,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from pipelines.students.config import ObjectiveConfig
 from pipelines.students.objective import info_nce, margin_mse, vectors
-from pipelines.students.objective.config import ObjectiveConfig
-from pipelines.students.objective.step import Step
+from pipelines.students.objective.matryoshka import Step
 
 TERMS: dict[str, Callable[[Step, ObjectiveConfig], Tensor]] = {
     "margin_mse": margin_mse.of_step,

@@ -1,6 +1,6 @@
 """Regression to the teacher's vectors: every text of the step where a bi-encoder teacher puts it.
 
-Shape letters: step.py.
+Shape letters: matryoshka.py.
 """
 
 from collections.abc import Sequence
@@ -8,12 +8,11 @@ from typing import Literal
 
 from torch import Tensor
 
-from pipelines.students.objective.config import VectorsConfig
-from pipelines.students.objective.matryoshka import cosines_of_rows
-from pipelines.students.objective.step import Step
+from pipelines.students.config import ObjectiveConfig
+from pipelines.students.objective.matryoshka import Step, cosines_of_rows
 
 
-def of_step(step: Step, config: VectorsConfig) -> Tensor:
+def of_step(step: Step, config: ObjectiveConfig) -> Tensor:
     """The mean over the step's texts, queries and passages, summed over dimensions."""
     assert step.teacher_TD is not None, "the term `vectors` needs the teacher's vectors in the token cache"
     values_KT = vector_regression(
@@ -23,11 +22,7 @@ def of_step(step: Step, config: VectorsConfig) -> Tensor:
 
 
 def vector_regression(
-    student_BD: Tensor,
-    teacher_BD: Tensor,
-    *,
-    dimensions: Sequence[int],
-    distance: Literal["l2", "cosine"] = "l2",
+    student_BD: Tensor, teacher_BD: Tensor, *, dimensions: Sequence[int], distance: Literal["l2", "cosine"] = "l2"
 ) -> Tensor:
     """Distance between the student's and the teacher's vector of each text, both cut alike and of unit length.
 

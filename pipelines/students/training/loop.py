@@ -22,11 +22,10 @@ from torch import Tensor
 
 from pipelines.checkpoints.run_folder import MODEL
 from pipelines.students.config import TrainingConfig
-from pipelines.students.data.plan import Ints, StepBatch, padded_tokens, share_texts
-from pipelines.students.data.schedule import Schedule, learning_rate_at
+from pipelines.students.data.plan import Ints, Schedule, StepBatch, learning_rate_at, padded_tokens, share_texts
 from pipelines.students.data.token_cache import TokenCache
+from pipelines.students.objective.matryoshka import Step
 from pipelines.students.objective.registry import step_loss
-from pipelines.students.objective.step import Step
 from pipelines.students.training.encoder import RankEncoder
 from pipelines.students.training.optimizer import ADVICE, NonFiniteLoss, Optimizer
 from pipelines.students.training.sinks import Line, Sink
@@ -41,14 +40,6 @@ class TrainingSummary(NamedTuple):
 
     steps: int
     seconds: float  # of training, those before a resume included
-
-
-class StepLoss(NamedTuple):
-    """Of the whole step, equal on every rank."""
-
-    loss: float
-    terms: dict[str, float]  # not yet weighted
-    gradient_TD: Tensor  # of every text's embedding, ready for the ranks' average
 
 
 def train_student(
@@ -143,15 +134,14 @@ class _Trainer:
         batch = self.schedule.batch(self.step)
         tokens = self.cache.text_tokens[batch.texts]
         parts_of_ranks = share_texts(tokens, self.encoder.num_ranks, self.encoder.tokens_per_forward)
-        of_step = self._accumulate(batch, parts_of_ranks[self.encoder.rank])
+        losses = self._accumulate(batch, parts_of_ranks[self.encoder.rank])
         learning_rate = learning_rate_at(self.step, self.schedule.num_steps, self.config)
         grad_norm = self.optimizer.update(self.step, learning_rate)
         num_padded = sum(padded_tokens(tokens, parts) for parts in parts_of_ranks)
         return {
             "step": self.step,
             "epoch": self.schedule.epoch(self.step),
-            "loss": of_step.loss,
-            **of_step.terms,
+            **losses,
             "learning_rate": learning_rate,
             "grad_norm": grad_norm,
             "triplets": len(batch.triplets),
@@ -161,8 +151,8 @@ class _Trainer:
             "triplets_per_s": round(len(batch.triplets) / (time.perf_counter() - started), 2),
         }
 
-    def _accumulate(self, batch: StepBatch, parts: list[Ints]) -> StepLoss:
-        """Gradients of the whole step's loss in this rank's parameters.
+    def _accumulate(self, batch: StepBatch, parts: list[Ints]) -> dict[str, float]:
+        """Gradients of the whole step's loss in this rank's parameters; returns the loss and its unweighted terms.
 
         Args:
             parts: rows of `batch.texts` of each sub-forward; an empty one embeds any text, for nothing, as every
@@ -170,13 +160,13 @@ class _Trainer:
         """
         texts = [batch.texts[rows] if len(rows) else batch.texts[-1:] for rows in parts]
         embeddings = self.encoder.embed(texts, self.step)
-        of_step = self._loss(batch, self._gathered(len(batch.texts), parts, embeddings))
+        losses, gradient_TD = self._loss(batch, self._gathered(len(batch.texts), parts, embeddings))
         gradients = [
-            of_step.gradient_TD[torch.as_tensor(rows, device=self.device)] if len(rows) else torch.zeros_like(embedded)
+            gradient_TD[torch.as_tensor(rows, device=self.device)] if len(rows) else torch.zeros_like(embedded)
             for rows, embedded in zip(parts, embeddings, strict=True)
         ]
         self.encoder.backward(texts, self.step, embeddings, gradients)
-        return of_step
+        return losses
 
     def _gathered(self, num_texts: int, parts: list[Ints], embeddings: list[Tensor]) -> Tensor:
         """The embeddings of all the step's texts, from all ranks, as a leaf."""
@@ -188,7 +178,8 @@ class _Trainer:
             dist.all_reduce(everything_TD)  # rows of other ranks are 0 here: the sum is the gathering
         return everything_TD.requires_grad_()
 
-    def _loss(self, batch: StepBatch, embeddings_TD: Tensor) -> StepLoss:
+    def _loss(self, batch: StepBatch, embeddings_TD: Tensor) -> tuple[dict[str, float], Tensor]:
+        """Equal on every rank: the loss and its terms, and each embedding's gradient, ready for the ranks' average."""
         arrays = self.cache.arrays
         teacher_TD = None
         if self.config.weights_on_teacher_vectors():
@@ -202,7 +193,7 @@ class _Trainer:
             )
         self.optimizer.backward(loss)
         assert embeddings_TD.grad is not None
-        return StepLoss(loss.item(), terms, embeddings_TD.grad * self.encoder.num_ranks)
+        return {"loss": loss.item(), **terms}, embeddings_TD.grad * self.encoder.num_ranks
 
     def _save(self, is_last: bool) -> Path | None:
         """A checkpoint's folder on rank 0: state, what the sinks keep and, at the end, the student itself."""
@@ -211,13 +202,8 @@ class _Trainer:
         folder = self.folder / f"step_{self.step}"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        state = {
-            "model": self.encoder.module.state_dict(),
-            **self.optimizer.state(),
-            "step": self.step,
-            "seconds": self.seconds,
-        }
-        torch.save(state, folder / STATE)
+        state = {"model": self.encoder.module.state_dict(), **self.optimizer.state()}
+        torch.save(state | {"step": self.step, "seconds": self.seconds}, folder / STATE)
         for sink in self.sinks:
             sink.save(folder)
         if is_last:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import ray.train
 import torch
 from pyarrow import fs
 from ray.train.torch import TorchConfig, TorchTrainer
-from ray.util.queue import Empty, Queue
+from ray.util.queue import Queue
 from sentence_transformers import SentenceTransformer
 
 from pipelines.checkpoints.run_folder import CHECKPOINTS, UNTRAINED, Json
@@ -29,15 +30,12 @@ from pipelines.storage import Tables, TableVersion
 from pipelines.storage.fingerprint import fingerprint_of
 from pipelines.storage.lineage import engine
 from pipelines.students.config import DistillConfig
-from pipelines.students.data.token_cache import SUMMARY, TokenCache
+from pipelines.students.data.token_cache import SUMMARY
 from pipelines.students.data.tokenise import build_token_cache
 from pipelines.students.initialise import load_student
 from pipelines.students.training.loop import train_student
 from pipelines.students.training.optimizer import NonFiniteLoss
 from pipelines.students.training.sinks import MetricsFile, ProgressLines
-
-KEPT_CHECKPOINTS = 2
-GROUP_TIMEOUT_S = 3_600
 
 
 def train_on_ray(curated: TableVersion, config: DistillConfig, vectors: TableVersion | None, kept: Tables) -> Any:
@@ -53,24 +51,15 @@ def train_on_ray(curated: TableVersion, config: DistillConfig, vectors: TableVer
     _warn_if_workers_must_wait(config, use_gpu)
     with _printed_on_stderr() as lines:
         trainer = TorchTrainer(
-            _train_on_one_rank,  # type: ignore[arg-type]  # what it returns is the result's return_value
-            train_loop_config={
-                "tables": curated.tables.uri,
-                "curated": str(curated),
-                "vectors": str(vectors) if vectors else None,
-                "config": config.model_dump(mode="json"),
-                "kept": kept.uri,
-                "lines": lines,
-                "cache": _cache_name(curated, config, vectors, kept),
-            },
-            torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo", timeout_s=GROUP_TIMEOUT_S),
+            partial(_train_on_one_rank, curated, config, vectors, kept, lines),  # type: ignore[arg-type]  # it returns
+            torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo", timeout_s=3_600),
             scaling_config=ray.train.ScalingConfig(num_workers=config.num_workers, use_gpu=use_gpu),
             run_config=ray.train.RunConfig(  # type: ignore[call-arg]  # typed as V1's, which V2 replaces on import
                 name=CHECKPOINTS,
                 storage_path=path,
                 storage_filesystem=filesystem,
                 failure_config=ray.train.FailureConfig(max_failures=config.max_failures),
-                checkpoint_config=ray.train.CheckpointConfig(num_to_keep=KEPT_CHECKPOINTS),
+                checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
                 worker_runtime_env={"env_vars": _worker_environment(config)},
             ),
         )
@@ -118,21 +107,17 @@ def _available(kind: str) -> float:
 def _printed_on_stderr() -> Iterator[Queue]:
     """A queue whose lines are printed here as they come, whether or not Ray forwards what workers print."""
     queue = Queue(actor_options={"num_cpus": 0})
-    stop = threading.Event()
 
     def print_lines() -> None:
-        while not stop.is_set():
-            try:
-                print(queue.get(timeout=0.5), file=sys.stderr, flush=True)
-            except Empty:
-                continue
+        for line in iter(queue.get, None):
+            print(line, file=sys.stderr, flush=True)
 
     printing = threading.Thread(target=print_lines, daemon=True)
     printing.start()
     try:
         yield queue
     finally:
-        stop.set()
+        queue.put(None)  # the last line
         printing.join()
         queue.shutdown()
 
@@ -143,14 +128,19 @@ def _cache_name(curated: TableVersion, config: DistillConfig, vectors: TableVers
     return f"distill_{fingerprint_of([kept.uri, data, config.model_dump(mode='json')])}"
 
 
-def _train_on_one_rank(settings: Json) -> Json:
-    """What each Ray Train worker runs."""
-    config = DistillConfig.model_validate(settings["config"])
+def _train_on_one_rank(
+    curated: TableVersion, config: DistillConfig, vectors: TableVersion | None, kept: Tables, lines: Queue
+) -> Json:
+    """What each Ray Train worker runs; what it returns is the result's `return_value`."""
     context = ray.train.get_context()
-    local = Path(tempfile.gettempdir()) / settings["cache"]
-    student = _fetched_student(Tables(settings["kept"]))
-    cache = _token_cache(local, settings, config, student, is_builder=context.get_local_rank() == 0)
-    _check_vectors_fit(cache, student, config)
+    is_first_of_node = context.get_local_rank() == 0
+    local = Path(tempfile.gettempdir()) / _cache_name(curated, config, vectors, kept)
+    student = _fetched_student(kept)
+    if not is_first_of_node:
+        while not (local / SUMMARY).exists():  # the first builds it; if it fails, Ray ends this worker too
+            time.sleep(0.2)
+    cache = build_token_cache(local, curated, student.tokenizer, config, vectors)  # opens one that is there
+    _check_vectors_fit(cache.summary["vector_width"], student.get_embedding_dimension(), config)
     device = ray.train.torch.get_device()
     checkpoint = ray.train.get_checkpoint()
     with tempfile.TemporaryDirectory() as folder, checkpoint.as_directory() if checkpoint else nullcontext() as resumed:
@@ -162,18 +152,21 @@ def _train_on_one_rank(settings: Json) -> Json:
             device=device,
             resume_from=Path(resumed) if resumed else None,
             on_checkpoint=_report,
-            sinks=[MetricsFile(Path(folder)), ProgressLines(settings["lines"].put)],
+            sinks=[MetricsFile(Path(folder)), ProgressLines(lines.put)],
         )
-    if context.get_local_rank() == 0:
+    if is_first_of_node:
         shutil.rmtree(local)  # the last report was a barrier: every rank has read its last texts
     return {
         **summary._asdict(),
         "training_data": cache.summary,
         "num_workers": context.get_world_size(),
         "threads_per_worker": config.threads_per_worker,
-        "engine": engine().model_dump()
-        | _device(device)
-        | {"workers": context.get_world_size(), "threads": torch.get_num_threads()},
+        "engine": {
+            **engine().model_dump(),
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+            "workers": context.get_world_size(),
+            "threads": torch.get_num_threads(),
+        },
     }
 
 
@@ -184,30 +177,7 @@ def _fetched_student(kept: Tables) -> SentenceTransformer:
         return load_student(folder)
 
 
-def _token_cache(
-    folder: Path, settings: Json, config: DistillConfig, student: SentenceTransformer, is_builder: bool
-) -> TokenCache:
-    """The node's token cache: one worker of the node builds it, the others wait for its summary."""
-    if not is_builder:
-        while not (folder / SUMMARY).exists():  # if the builder fails, Ray ends this worker too
-            time.sleep(0.2)
-        return TokenCache.open(folder)
-    tables = Tables(settings["tables"])
-    vectors = tables.parse(settings["vectors"]) if settings["vectors"] else None
-    return build_token_cache(
-        folder,
-        tables.parse(settings["curated"]),
-        student.tokenizer,
-        max_tokens=config.max_tokens,
-        query_prompt=config.query_prompt,
-        passage_prompt=config.passage_prompt,
-        vectors=vectors,
-        vectors_teacher=config.vectors_teacher,
-    )
-
-
-def _check_vectors_fit(cache: TokenCache, student: SentenceTransformer, config: DistillConfig) -> None:
-    width, needed = cache.summary["vector_width"], student.get_embedding_dimension()
+def _check_vectors_fit(width: int, needed: int | None, config: DistillConfig) -> None:
     for term in config.weights_on_teacher_vectors():
         if width != needed:
             raise UserError(
@@ -222,7 +192,3 @@ def _report(step: int, folder: Path | None) -> None:
     ray.train.report({"step": step}, checkpoint=checkpoint)
     if folder:
         shutil.rmtree(folder)
-
-
-def _device(device: torch.device) -> Json:
-    return {"device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type}

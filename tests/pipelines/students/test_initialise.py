@@ -14,6 +14,7 @@ from transformers import AutoModel
 
 from pipelines.checkpoints.name import weights_sha256
 from pipelines.stage.errors import UserError
+from pipelines.students.config import DistillConfig
 from pipelines.students.initialise import initialise_student, load_student, pick_layers
 from tests.tiny import Family, tiny_bi_encoder, tiny_encoder
 
@@ -30,7 +31,8 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[Family, str]:
 
 
 def student_of(source: str, layers=LAYERS, num_layers=4, **settings) -> SentenceTransformer:
-    return initialise_student(source, layers, num_layers, **({"dimensions": [32, 8], "max_tokens": 64} | settings))
+    settings = {"dimensions": (32, 8), "max_tokens": 64} | settings
+    return initialise_student(DistillConfig(source_model=source, layers=layers, num_layers=num_layers, **settings))
 
 
 def token_embeddings(student: SentenceTransformer, encoder: torch.nn.Module) -> Tensor:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from transformers import ModernBertConfig, ModernBertModel
 
+from pipelines.students.config import DistillConfig
 from pipelines.students.initialise import initialise_student
 from pipelines.students.objective.margin_mse import margin_mse
 from tests.tiny import tiny_tokenizer
@@ -38,7 +39,9 @@ def modernbert_base(folder) -> str:
 @pytest.mark.timeout(1800)  # 4.5 minutes and 6 GB on two busy cores
 def test_six_of_22_layers_load_strictly_run_as_by_hand_and_train_at_8192_tokens(tmp_path):
     source = modernbert_base(tmp_path)
-    student = initialise_student(source, "uniform", 6, dimensions=DIMENSIONS, max_tokens=MAX_TOKENS)
+    student = initialise_student(
+        DistillConfig(source_model=source, num_layers=6, dimensions=DIMENSIONS, max_tokens=MAX_TOKENS)
+    )
 
     assert student[0].model.config.distilled_from_layers == PICKED
     assert round(sum(parameter.numel() for parameter in student.parameters()) / 1e6, 1) == 68.8

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from pipelines.storage import Tables
+from pipelines.students.config import DistillConfig
 from pipelines.students.data.token_cache import TokenCache
 from pipelines.students.data.tokenise import build_token_cache
 from tests.tiny import tiny_tokenizer
@@ -14,7 +15,7 @@ from tests.training_data import write_curated
 def cache(tmp_path_factory) -> TokenCache:
     folder = tmp_path_factory.mktemp("cache")
     curated = write_curated(Tables.at(str(folder / "tables")), num_queries=9)
-    return build_token_cache(folder / "cache", curated, tiny_tokenizer("bert"), max_tokens=32)
+    return build_token_cache(folder / "cache", curated, tiny_tokenizer("bert"), DistillConfig(max_tokens=32))
 
 
 def test_padding_is_masked_on_the_right(cache):

@@ -6,6 +6,7 @@ from sentence_transformers import SentenceTransformer
 
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables
+from pipelines.students.config import DistillConfig
 from pipelines.students.data.tokenise import build_token_cache
 from tests.tiny import tiny_bi_encoder, tiny_tokenizer
 from tests.training_data import commit_curated, curated_row, vector_of, write_curated, write_vectors
@@ -23,8 +24,9 @@ def tables(tmp_path):
     return Tables.at(str(tmp_path / "tables"))
 
 
-def build(folder, curated, **changes):
-    return build_token_cache(folder, curated, tiny_tokenizer("bert"), **({"max_tokens": 32} | changes))
+def build(folder, curated, vectors=None, tokenizer=None, **settings):
+    config = DistillConfig(**({"max_tokens": 32} | settings))
+    return build_token_cache(folder, curated, tokenizer or tiny_tokenizer("bert"), config, vectors)
 
 
 def texts_of(cache):
@@ -69,14 +71,8 @@ def test_tokens_are_those_of_sentence_transformers_with_the_prompt(tables, tmp_p
     model = SentenceTransformer(tiny_bi_encoder(tmp_path / "model"), device="cpu")
     model.max_seq_length = 9
     row = curated_row("why is the sky blue", "light of the sun " * 8, "no")
-    cache = build_token_cache(
-        tmp_path / "cache",
-        commit_curated(tables, [row]),
-        model.tokenizer,
-        max_tokens=9,
-        query_prompt="query: ",
-        passage_prompt="passage: ",
-    )
+    settings = {"max_tokens": 9, "query_prompt": "query: ", "passage_prompt": "passage: "}
+    cache = build(tmp_path / "cache", commit_curated(tables, [row]), tokenizer=model.tokenizer, **settings)
 
     assert cache.summary["texts_cut"] == 1
     for text, (prompt, name) in zip(
@@ -89,17 +85,17 @@ def test_tokens_are_those_of_sentence_transformers_with_the_prompt(tables, tmp_p
 
 
 def test_digest_does_not_depend_on_files_or_ranges_but_on_rows_targets_and_prompts(tables, tmp_path, monkeypatch):
-    one_file = build(tmp_path / "one", commit_curated(tables, ROWS)).digest
+    one_file = build(tmp_path / "one", commit_curated(tables, ROWS)).summary["digest"]
     monkeypatch.setattr("pipelines.students.data.tokenise.ROWS_PER_READ", 1)
     monkeypatch.setattr("pipelines.students.data.tokenise.TEXTS_PER_BATCH", 2)
     many_files = commit_curated(tables, ROWS, num_blocks=3)
-    assert build(tmp_path / "many", many_files).digest == one_file
+    assert build(tmp_path / "many", many_files).summary["digest"] == one_file
 
     other_target = [ROWS[0] | {"positive_score": 9.0}, *ROWS[1:]]
     others = [
-        build(tmp_path / "prompt", many_files, query_prompt="query ").digest,
-        build(tmp_path / "row", commit_curated(tables, ROWS[1:])).digest,
-        build(tmp_path / "target", commit_curated(tables, other_target)).digest,
+        build(tmp_path / "prompt", many_files, query_prompt="query ").summary["digest"],
+        build(tmp_path / "row", commit_curated(tables, ROWS[1:])).summary["digest"],
+        build(tmp_path / "target", commit_curated(tables, other_target)).summary["digest"],
     ]
     assert len({one_file, *others}) == 4
 

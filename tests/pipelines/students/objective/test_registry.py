@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch.nn import functional
 
+from pipelines.students.config import ObjectiveConfig
 from pipelines.students.data.plan import StepBatch
-from pipelines.students.objective.config import ObjectiveConfig
+from pipelines.students.objective.matryoshka import Step
 from pipelines.students.objective.registry import TERMS, step_loss
-from pipelines.students.objective.step import Step
 from tests.embeddings import embeddings
 
 BATCH = StepBatch(  # two queries (texts 0 and 1), three triplets

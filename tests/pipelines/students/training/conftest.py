@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.storage import Tables
+from pipelines.students.config import DistillConfig
 from pipelines.students.data.tokenise import build_token_cache
 from pipelines.students.initialise import initialise_student
 from tests.tiny import tiny_encoder
@@ -18,9 +19,10 @@ def setting(tmp_path_factory: pytest.TempPathFactory) -> Setting:
     tables = Tables.at(str(folder / "tables"))
     curated = write_curated(tables, num_queries=40)
     source = tiny_encoder(folder / "source", "bert", num_layers=4)
-    student = initialise_student(source, "uniform", 2, dimensions=[WIDTH], max_tokens=64)
+    config = DistillConfig(source_model=source, num_layers=2, dimensions=(WIDTH,), max_tokens=64)
+    student = initialise_student(config)
     student.save_pretrained(str(folder / "student"), create_model_card=False)
     made = Setting(str(folder / "student"), str(folder / "cache"))
     vectors = write_vectors(tables, curated, WIDTH)
-    build_token_cache(Path(made.cache), curated, student.tokenizer, max_tokens=64, vectors=vectors)
+    build_token_cache(Path(made.cache), curated, student.tokenizer, config, vectors)
     return made

@@ -8,7 +8,7 @@ from sentence_transformers import SentenceTransformer
 
 from pipelines.checkpoints.run_folder import METRICS, MODEL
 from pipelines.students.config import TrainingConfig
-from pipelines.students.data.schedule import learning_rate_at
+from pipelines.students.data.plan import learning_rate_at
 from pipelines.students.training.optimizer import NonFiniteLoss
 from tests.tiny_training import Killed, steps_saved, weights_of
 
