@@ -91,16 +91,13 @@ def _check_replaceable(filesystem: fs.FileSystem, path: str, to: str) -> None:
     if found.type == fs.FileType.File:
         raise UserError(f"{to} is a file; expected a folder (a new one, or an earlier publication)")
     entries = filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True))
-    if entries and not _is_publication(filesystem, f"{path}/{MANIFEST}"):
+    if any(entry.base_name == MANIFEST and entry.is_file for entry in entries):
+        with filesystem.open_input_file(f"{path}/{MANIFEST}") as file:
+            if f'"format": "{FORMAT}"'.encode() in file.read(200):
+                return
+    if entries:
         names = ", ".join(sorted(entry.base_name for entry in entries)[:5])
         raise UserError(f"{to} holds other things ({names}) and is not an earlier publication: name another folder")
-
-
-def _is_publication(filesystem: fs.FileSystem, path: str) -> bool:
-    if filesystem.get_file_info(path).type != fs.FileType.File:
-        return False
-    with filesystem.open_input_file(path) as file:
-        return f'"format": "{FORMAT}"'.encode() in file.read(200)
 
 
 def _upload(folder: Path, target: Tables) -> str:

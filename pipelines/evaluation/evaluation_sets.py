@@ -18,7 +18,7 @@ from pipelines.curation.versions import dropped_by
 from pipelines.intake.beir import read_beir
 from pipelines.stage.errors import UserError
 from pipelines.storage import TableVersion
-from pipelines.texts.ids import text_ids
+from pipelines.texts.ids import text_id
 from pipelines.texts.splits import normalise, split_of
 
 LEAK_REASONS = ("positive_in_training", "text_in_evaluation_set")
@@ -138,7 +138,7 @@ def _texts_of(sets: Sequence[EvaluationSet]) -> pl.DataFrame:
     ]
     rows = [(name, kind, text) for name, kind, texts in kinds for text in texts.values()]
     frame = pl.DataFrame(rows, dict.fromkeys(["data_set", "kind", "text"], pl.String), orient="row")
-    return frame.with_columns(pl.Series("text_id", text_ids(frame["text"].to_list()), pl.String))
+    return frame.with_columns(pl.Series("text_id", list(map(text_id, frame["text"])), pl.String))
 
 
 def _training_texts(curated: TableVersion) -> Iterator[pl.DataFrame]:

@@ -28,7 +28,7 @@ from pydantic import Field
 
 from pipelines.stage.config import Config
 from pipelines.stage.errors import UserError
-from pipelines.texts.encodable import has_lone_surrogate
+from pipelines.texts.encodable import encoding_error
 
 KNOWN_NAMES = {
     "query": ("query", "anchor"),
@@ -211,7 +211,7 @@ def text_problem(text: Any, max_text_chars: int) -> str | None:
         return "blank"
     if len(text) > max_text_chars:
         return "too_long"
-    return None if text.isascii() or not has_lone_surrogate(text) else "has_lone_surrogate"
+    return None if text.isascii() or not encoding_error(text) else "has_lone_surrogate"
 
 
 def _label(role: str, column: str | None, value: Mapping[str, Any], reasons: list[str]) -> str | None:
@@ -221,7 +221,7 @@ def _label(role: str, column: str | None, value: Mapping[str, Any], reasons: lis
         return str(label)
     if label is None or (isinstance(label, str) and not label.strip()):
         return None
-    if not isinstance(label, str) or has_lone_surrogate(label):
+    if not isinstance(label, str) or encoding_error(label):
         reasons.append(f"{role}_wrong_type")
         return None
     return label

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import polars as pl
 import pyarrow
 
-from pipelines.texts.ids import text_ids, triplet_id
+from pipelines.texts.ids import text_id, triplet_id
 
 BUFFER_BYTES = 64 << 20
 BLOCK_BYTES = 64 << 20
@@ -125,8 +125,7 @@ class Spill:
 def triplets_with_ids(triplets: list[SpilledTriplet]) -> pl.DataFrame:
     """A frame of TRIPLET; each distinct text is hashed once."""
     columns = dict(zip(SpilledTriplet._fields, map(list, zip(*triplets, strict=True)), strict=True))
-    texts = list({*columns["query"], *columns["positive"], *columns["negative"]})
-    id_of = dict(zip(texts, text_ids(texts), strict=True))
+    id_of = {text: text_id(text) for text in {*columns["query"], *columns["positive"], *columns["negative"]}}
     ids = {f"{role}_id": [id_of[text] for text in columns[role]] for role in ("query", "positive", "negative")}
     triplet_ids = list(map(triplet_id, ids["query_id"], ids["positive_id"], ids["negative_id"]))
     return pl.DataFrame({"triplet_id": triplet_ids, **ids, **columns}, schema=TRIPLET)

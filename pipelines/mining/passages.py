@@ -5,14 +5,11 @@ Memory: the texts themselves plus about 250 bytes each; the index over them come
 
 import sys
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from pipelines.intake.formats import find_files, open_file
 from pipelines.intake.layouts import RowChecks, text_problem, title_and_text
 from pipelines.stage.errors import UserError
 from pipelines.texts.ids import text_id
-
-TEXT_COLUMNS = ("text", "passage")
 
 
 class Passages:
@@ -52,32 +49,24 @@ def read_passages(path: str, checks: RowChecks) -> Iterator[str]:
     """
     for file in find_files([path]):
         opened = open_file(file)
-        column = next((name for name in TEXT_COLUMNS if name in opened.columns), None)
+        column = next((name for name in ("text", "passage") if name in opened.columns), None)
         if column is None:
             found = ", ".join(map(ascii, opened.columns[:30]))
             raise UserError(f"{file} has the columns {found}; expected text or passage, and perhaps title: rename one")
-        wanted = [name for name in (column, "title") if name in opened.columns]
         rows = bad = 0
-        for batch in opened.batches(wanted):
+        for batch in opened.batches([name for name in (column, "title") if name in opened.columns]):
+            rows += len(batch)
             for row in batch:
-                rows += 1
-                text = _text(row.value, column)
+                value = row.value or {}
+                text = title_and_text({"title": value.get("title"), "text": value.get(column)})
                 if text_problem(text, checks.max_text_chars):
                     bad += 1
                 else:
                     yield text
-        _report_bad(file, rows, bad, checks)
-
-
-def _text(value: dict[str, Any] | None, column: str) -> Any:
-    return None if value is None else title_and_text({"title": value.get("title"), "text": value.get(column)})
-
-
-def _report_bad(file: str, rows: int, bad: int, checks: RowChecks) -> None:
-    if bad > checks.max_bad_share * rows:
-        raise UserError(
-            f"{file}: {bad:,} of {rows:,} passages are blank, no text or over {checks.max_text_chars:,} characters, "
-            f"expected at most {checks.max_bad_share:.1%}: repair the file, or raise mine.max_bad_share"
-        )
-    if bad:
-        print(f"{file}: {bad:,} of {rows:,} passages left out: blank, no text or too long", file=sys.stderr)
+        if bad > checks.max_bad_share * rows:
+            raise UserError(
+                f"{file}: {bad:,} of {rows:,} passages are blank, no text or over {checks.max_text_chars:,} "
+                f"characters, expected at most {checks.max_bad_share:.1%}: repair the file, or raise mine.max_bad_share"
+            )
+        if bad:
+            print(f"{file}: {bad:,} of {rows:,} passages left out: blank, no text or too long", file=sys.stderr)

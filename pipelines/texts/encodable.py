@@ -10,8 +10,3 @@ def encoding_error(text: str) -> str | None:
     except UnicodeEncodeError as error:
         return f"UnicodeEncodeError: {error.reason} at character {error.start}"
     return None
-
-
-def has_lone_surrogate(text: str) -> bool:
-    """Whether a text has half a surrogate pair, the only thing that UTF-8 cannot encode."""
-    return encoding_error(text) is not None

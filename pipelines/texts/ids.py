@@ -8,11 +8,6 @@ def text_id(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def text_ids(texts: list[str]) -> list[str]:
-    """`text_id` of each text, in order."""
-    return [text_id(text) for text in texts]
-
-
 def triplet_id(query_id: str, positive_id: str, negative_id: str) -> str:
     """First 32 hex digits of sha256 over the three ids joined."""
     return hashlib.sha256(f"{query_id}{positive_id}{negative_id}".encode()).hexdigest()[:32]
