@@ -145,24 +145,20 @@ def _read_texts(file: Path) -> dict[str, str]:
     """Id -> title and text of a corpus or queries file."""
     texts: dict[str, str] = {}
     for place, line in _lines(file):
-        key, text = _parse_text(place, line)
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{place}: no JSON ({error.msg} at column {error.colno}): {line[:80]!r}") from error
+        if not isinstance(row, dict):
+            raise UserError(f'{place}: found a JSON {type(row).__name__}; expected an object with "_id" and "text"')
+        title = _string(place, row, "title") if row.get("title") else ""
+        key, text = _string(place, row, "_id"), _string(place, row, "text")
         if key in texts:
             raise UserError(f'{place}: "_id" {key!r} occurs a second time; expected unique ids: remove or rename one')
-        texts[key] = text
+        texts[key] = f"{title} {text}".strip()
     if not texts:
         raise UserError(f'{file}: no line in it; expected one JSON object with "_id" and "text" a line')
     return texts
-
-
-def _parse_text(place: str, line: str) -> tuple[str, str]:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{place}: no JSON ({error.msg} at column {error.colno}): {line[:80]!r}") from error
-    if not isinstance(row, dict):
-        raise UserError(f'{place}: found a JSON {type(row).__name__}; expected an object with "_id" and "text"')
-    title = _string(place, row, "title") if row.get("title") else ""
-    return _string(place, row, "_id"), f"{title} {_string(place, row, 'text')}".strip()
 
 
 def _string(place: str, row: dict[str, Any], field: str) -> str:

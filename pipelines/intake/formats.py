@@ -23,7 +23,6 @@ from pipelines.stage.errors import UserError
 EXPECTED = "JSON Lines or CSV/TSV with a header (plain, gzip or zstd), or Parquet"
 DATA_ENDINGS = {".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".gz", ".zst"}
 DESCRIBES_DATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
-LINES_LOOKED_AT = 20
 
 
 @dataclass(frozen=True)
@@ -112,9 +111,8 @@ def open_file(path: str) -> Input:
 def _tell_text(path: str, compression: str | None, lines: list[bytes]) -> Input:
     first = lines[0].decode("utf-8", "replace").strip()
     objects = [value for value in map(_json, lines) if isinstance(value, dict)]
-    if first.startswith("[") and not (
-        objects and _json(first.encode()) is not None
-    ):  # a line [1] among objects is one bad row
+    is_bad_row = bool(objects) and _json(first.encode()) is not None  # a line [1] among objects
+    if first.startswith("[") and not is_bad_row:
         raise UserError(
             f"{path} begins with '[': found one JSON array, expected one JSON object a line: "
             f"jq -c '.[]' {path} > rows.jsonl"
@@ -172,7 +170,7 @@ def _first_lines(stream: BinaryIO) -> list[bytes]:
     """The first lines that are not blank, fewer where they are very long."""
     lines: list[bytes] = []
     num_bytes = 0
-    while len(lines) < LINES_LOOKED_AT and num_bytes < LINE_BYTES and (line := stream.readline(LINE_BYTES)):
+    while len(lines) < 20 and num_bytes < LINE_BYTES and (line := stream.readline(LINE_BYTES)):
         if not line.isspace():
             lines.append(line)
             num_bytes += len(line)

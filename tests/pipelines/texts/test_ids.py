@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.texts.encodable import encoding_error
+from pipelines.texts.ids import encoding_error
 
 
 @pytest.mark.parametrize("text", ["", "plain", "\u00e9\u732b", "\U0001f408"])
