@@ -117,7 +117,7 @@ def _sets(curated: TableVersion, beir: Sequence[str], config: EvaluateConfig) ->
 
 
 def _measure_systems(
-    student: "Student", sets: Sequence[EvaluationSet], config: EvaluateConfig
+    student: "Student", sets: list[EvaluationSet], config: EvaluateConfig
 ) -> tuple[pl.DataFrame, dict[str, str], dict[str, str]]:
     """The rows of `evaluations`; model_id -> role of what they are of; and role -> why of what could not be loaded."""
     from pipelines.evaluation.systems import NotMeasured, systems

@@ -12,20 +12,17 @@ Memory: pairs and passages are held whole, plus the BM25 index: about 2.5 GB for
 """
 
 import json
-import sys
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import chain
+from collections.abc import Mapping
 
 from pydantic import Field
 
 from pipelines.intake.accounts import FileCounts, Intake, describe_file
 from pipelines.intake.append_triplets import append_new, record_missing_files
 from pipelines.intake.beir import BeirSet, is_beir_folder
-from pipelines.intake.formats import find_files, open_file
-from pipelines.intake.layouts import RowChecks, check_named_columns, tell_layout, text_problem
-from pipelines.mining.draw import DrawConfig, mine_negatives
-from pipelines.mining.pairs import Known, Pair, is_mined, judged_pairs, known_positives, read_judgements
-from pipelines.mining.passages import Passages, read_passages
+from pipelines.intake.formats import find_files
+from pipelines.intake.layouts import RowChecks, check_named_columns
+from pipelines.mining.draw import Candidate, DrawConfig, mine_negatives
+from pipelines.mining.inputs import Pair, Passages, all_passages, is_mined, known_positives, read_judgements, read_pairs
 from pipelines.storage import Tables, TableVersion
 from pipelines.storage.fingerprint import fingerprint_of
 from pipelines.texts.ids import text_id
@@ -60,9 +57,10 @@ def run(
         file.columns = told
 
     def spill_rows(intake: Intake) -> None:
-        pairs = list(_read_pairs(intake, judgements, columns, own_source=source is None))
-        all_passages = _all_passages(pairs, judgements.values(), passages, config)
-        _spill_mined(intake, pairs, known_positives(pairs, judgements.values()), all_passages, config)
+        pairs = list(read_pairs(intake, judgements, columns, own_source=source is None))
+        drawn_from = all_passages(pairs, judgements.values(), passages, config, config.max_passages)
+        negatives = dict(mine_negatives(known_positives(pairs, judgements.values()), drawn_from, config))
+        _spill_mined(intake, pairs, drawn_from, negatives)
 
     return append_new(tables, "mine", config, files, spill_rows, triplets_per_row=config.negatives_per_query)
 
@@ -76,33 +74,9 @@ def _fingerprint(
     return fingerprint_of([config.model_dump(mode="json"), contents, sorted(passage_files)])
 
 
-def _read_pairs(
-    intake: Intake, judgements: Mapping[str, BeirSet], columns: Mapping[str, str], *, own_source: bool
-) -> Iterator[Pair]:
-    """The good pairs of every file; --columns names those of files that are no judgements."""
-    for position, file in enumerate(intake.files):
-        judged = judgements.get(file.path)
-        opened = open_file(file.path) if judged is None else judged_pairs(file.path, judged)
-        named = columns if judged is None else {}
-        layout = tell_layout(file.path, opened.columns, named, pairs=True, own_source=own_source)
-        yield from (Pair(position, number, row) for number, row in intake.good_rows(position, opened, layout))
-
-
-def _all_passages(
-    pairs: list[Pair], judgements: Iterable[BeirSet], passages: str | None, config: MineConfig
-) -> Passages:
-    positives = (text for pair in pairs for text in pair.row.positives)
-    corpora = (text for beir in judgements for text in beir.corpus.values())
-    good = (text for text in corpora if text_problem(text, config.max_text_chars) is None)
-    further = read_passages(passages, config) if passages else ()
-    collected = Passages(chain(positives, good, further), config.max_passages)
-    held = f"{len(pairs):,} pairs and {len(collected):,} passages"
-    print(f"mine: holds {held} in memory, {collected.num_bytes >> 20:,} MB of passages", file=sys.stderr)
-    return collected
-
-
-def _spill_mined(intake: Intake, pairs: list[Pair], known: Known, passages: Passages, config: MineConfig) -> None:
-    negatives = dict(mine_negatives(known, passages, config))
+def _spill_mined(
+    intake: Intake, pairs: list[Pair], passages: Passages, negatives: Mapping[str, list[Candidate]]
+) -> None:
     for position, number, row in pairs:
         found = negatives[text_id(row.query)]
         if not found:

@@ -51,26 +51,21 @@ def run(tables: Tables, model: str, to: str) -> str:
 def _build(tables: Tables, rows: pl.DataFrame, folder: Path) -> Path:
     """The publication, complete and seen to load, in a new local folder."""
     name = str(rows["name"][0])
-    _copy_model(tables, name, folder)
+    trained = RunFolder(tables, name)
+    source = f"{trained.path}/{MODEL}"
+    if not trained.holds(MODEL):
+        raise UserError(f"the models table knows {name}, but {source} is not there; train it again with distill")
+    folder.mkdir()
+    local = fs.LocalFileSystem()
+    fs.copy_files(source, str(folder), source_filesystem=trained.filesystem, destination_filesystem=local)
     row = row_of_weights(rows, weights_sha256(folder))
-    manifest = manifest_of(tables, row, RunFolder(tables, name).read(RUN))
+    manifest = manifest_of(tables, row, trained.read(RUN))
     manifest["files"] = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     loaded = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
     card = model_card(manifest, loaded, _evaluations(tables, row["model_id"]))
     (folder / "README.md").write_text(card, encoding="utf-8")
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return folder
-
-
-def _copy_model(tables: Tables, name: str, folder: Path) -> None:
-    trained = RunFolder(tables, name)
-    source = f"{trained.path}/{MODEL}"
-    if not trained.holds(MODEL):
-        raise UserError(f"the models table knows {name}, but {source} is not there; train it again with distill")
-    folder.mkdir()
-    fs.copy_files(
-        source, str(folder), source_filesystem=trained.filesystem, destination_filesystem=fs.LocalFileSystem()
-    )
 
 
 def _evaluations(tables: Tables, model_id: str) -> pl.DataFrame:

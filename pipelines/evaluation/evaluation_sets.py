@@ -21,7 +21,6 @@ from pipelines.storage import TableVersion
 from pipelines.texts.ids import text_id
 from pipelines.texts.splits import normalise, split_of
 
-LEAK_REASONS = ("positive_in_training", "text_in_evaluation_set")
 ROWS_PER_BLOCK = 200_000
 
 
@@ -79,7 +78,14 @@ def count_overlap(sets: Sequence[EvaluationSet], curated: TableVersion) -> pl.Da
         data_set, kind (query, passage), texts, exact (the same text), near (the same but for case, punctuation and
         space; the exact ones included). Any training text counts, whether query, positive or negative.
     """
-    texts = _texts_of(sets).with_columns(exact=pl.lit(False), near=pl.lit(False), normalised=normalise(pl.col("text")))
+    found = [
+        (one.name, kind, text_id(text), text)
+        for one in sets
+        for kind, of_kind in (("query", one.queries), ("passage", one.corpus))
+        for text in of_kind.values()
+    ]
+    texts = pl.DataFrame(found, dict.fromkeys(["data_set", "kind", "text_id", "text"], pl.String), orient="row")
+    texts = texts.with_columns(exact=pl.lit(False), near=pl.lit(False), normalised=normalise(pl.col("text")))
     for query_range in curated.query_ranges(ROWS_PER_BLOCK) if sets else ():
         rows = curated.scan().filter(query_range.contains("query_id") & (pl.col("split") == "train"))
         training = _texts_in(rows, "query", "positive", "negative")
@@ -110,7 +116,7 @@ def _test_query_ids(curated: TableVersion) -> pl.Series:
     if dropped is None:
         return kept["query_id"].sort()
     lost = dropped.scan().filter(is_test).select("query_id", "drop_reason").unique().collect(engine="streaming")
-    leaking = lost.filter(pl.col("drop_reason").is_in(LEAK_REASONS))
+    leaking = lost.filter(pl.col("drop_reason").is_in(["positive_in_training", "text_in_evaluation_set"]))
     scored = pl.concat([kept, lost.select("query_id")]).unique()
     return scored.join(leaking, on="query_id", how="anti")["query_id"].sort()
 
@@ -127,15 +133,6 @@ def _passages(triplets: TableVersion, relevant: pl.DataFrame, max_passages: int 
         is_sample |= num_others is not None and len(others) > num_others
         others = others.head(num_others) if num_others is not None else others
     return pl.concat([relevant, others]), is_sample
-
-
-def _texts_of(sets: Sequence[EvaluationSet]) -> pl.DataFrame:
-    kinds = [
-        (one.name, kind, texts) for one in sets for kind, texts in (("query", one.queries), ("passage", one.corpus))
-    ]
-    rows = [(name, kind, text) for name, kind, texts in kinds for text in texts.values()]
-    frame = pl.DataFrame(rows, dict.fromkeys(["data_set", "kind", "text"], pl.String), orient="row")
-    return frame.with_columns(pl.Series("text_id", list(map(text_id, frame["text"])), pl.String))
 
 
 def _texts_in(rows: pl.LazyFrame, *sides: str) -> pl.LazyFrame:

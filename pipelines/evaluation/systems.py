@@ -5,7 +5,7 @@ recipe + picked layers -> the untrained student
 """
 
 import json
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -60,12 +60,7 @@ def find_student(tables: Tables, model: str) -> Student:
 
 
 def systems(
-    student: Student,
-    sets: Sequence[EvaluationSet],
-    *,
-    compare_with: Collection[Role],
-    rerank_depth: int,
-    batch_size: int,
+    student: Student, sets: list[EvaluationSet], *, compare_with: Collection[Role], rerank_depth: int, batch_size: int
 ) -> Iterator[System | NotMeasured]:
     """The student first, then the others, each loaded when it is asked for.
 

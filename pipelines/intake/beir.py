@@ -121,7 +121,8 @@ def _find_qrels(folder: Path, name: str | None) -> Path:
     there = qrels_names(folder)
     if name is None and "test" not in there and len(there) > 1:
         raise UserError(f"{folder} has no test.tsv but {', '.join(there)}; say which one to read")
-    return _find(folder / f"{name or ('test' if 'test' in there else (*there, 'test')[0])}.tsv")
+    default = there[0] if there and "test" not in there else "test"
+    return _find(folder / f"{name or default}.tsv")
 
 
 def _compression(file: Path) -> str | None:

@@ -94,7 +94,10 @@ def open_file(path: str) -> Input:
         with Path(path).open("rb") as stream:
             magic = stream.read(4)
         if magic == b"PAR1":
-            return Input(path, _parquet_columns(path), partial(parquet, path))
+            with pyarrow.parquet.ParquetFile(path) as file:
+                if file.metadata.num_rows == 0:
+                    raise UserError(f"{path} is Parquet without rows, expected rows: leave it out or give another file")
+                return Input(path, tuple(file.schema_arrow.names), partial(parquet, path))
         compression = "gzip" if magic[:2] == b"\x1f\x8b" else "zstd" if magic == b"\x28\xb5\x2f\xfd" else None
         if magic[:2] in (b"\xff\xfe", b"\xfe\xff"):
             raise UserError(f"{path} is UTF-16, expected UTF-8: iconv -f UTF-16 -t UTF-8 {path} > utf8_file")
@@ -175,10 +178,3 @@ def _first_lines(stream: BinaryIO) -> list[bytes]:
             lines.append(line)
             num_bytes += len(line)
     return lines
-
-
-def _parquet_columns(path: str) -> tuple[str, ...]:
-    with pyarrow.parquet.ParquetFile(path) as file:
-        if file.metadata.num_rows == 0:
-            raise UserError(f"{path} is Parquet without rows, expected rows: leave it out or give another file")
-        return tuple(file.schema_arrow.names)

@@ -98,7 +98,7 @@ def tell_layout(
     check_named_columns(named)
     found = {role: name for role in KNOWN_NAMES if (name := _column_of(role, columns, named))}
     numbered = () if "negative" in named else _numbered(columns)
-    negatives = () if pairs else (*(name for role, name in found.items() if role == "negative"), *numbered)
+    negatives = () if pairs else (*filter(None, [found.get("negative")]), *numbered)
     absent = sorted(name for name in named.values() if name not in columns)
     missing = [role for role in ("query", "positive") if role not in found]
     missing += [] if pairs or negatives else ["negative"]

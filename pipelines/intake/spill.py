@@ -16,24 +16,17 @@ import polars as pl
 import pyarrow
 
 from pipelines.texts.ids import text_id, triplet_id
+from schemas import QuarantinedRows, Triplets
 
 BUFFER_BYTES = 64 << 20
 BLOCK_BYTES = 64 << 20
 FRAME_ROWS = 20_000
 QUARANTINE_ROWS = 5_000
 
-TRIPLET = pl.Schema(
-    {
-        **dict.fromkeys(["triplet_id", "query_id", "positive_id", "negative_id"], pl.String()),
-        **dict.fromkeys(["query", "positive", "negative", "miner"], pl.String()),
-        "rank": pl.Int32(),
-        **dict.fromkeys(["source", "external_id"], pl.String()),
-        "file": pl.UInt32(),
-        "source_row": pl.Int64(),
-    }
-)
-QUARANTINED = pl.Schema(
-    {"file": pl.UInt32(), "source_row": pl.Int64(), "reasons": pl.List(pl.String()), "raw": pl.String()}
+OF_FILE = {"source_file", "source_sha256"}  # spilled as the file's position
+TRIPLET, QUARANTINED = (
+    {"file": pl.UInt32(), **{name: dtype for name, dtype in table.polars_schema().items() if name not in OF_FILE}}
+    for table in (Triplets, QuarantinedRows)
 )
 
 
@@ -95,10 +88,9 @@ class Spill:
     def _make_frame(self) -> None:
         if not self._triplets:
             return
-        frame = triplets_with_ids(self._triplets)
+        self._frames.append(triplets_with_ids(self._triplets))
         self.triplets_per_file.update(triplet.file for triplet in self._triplets)
         self._triplets, self._chars = [], 0
-        self._frames.append(frame)
         if sum(frame.estimated_size() for frame in self._frames) >= BUFFER_BYTES:
             self._flush()
 
