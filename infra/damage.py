@@ -5,18 +5,17 @@ Held-out queries and their passages are left alone, so that the measured figures
 """
 
 import argparse
-import re
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
+from infra.docstring_pairs import SENTENCE_END
 from jobs.recipe import load_recipe
 from pipelines.storage import Tables
 from pipelines.texts.ids import text_id, triplet_id
 from pipelines.texts.splits import split_of
 
-SENTENCE_END = re.compile(r"(?<=\.)\s+(?=[A-Z])")
 OUTPUT_COLUMNS = ["query", "positive", "negative", "source", "external_id"]
 
 

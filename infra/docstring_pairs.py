@@ -106,10 +106,9 @@ def main() -> None:
     arguments = parser.parse_args()
     pairs = docstring_pairs(arguments.packages)
     pairs.write_parquet(arguments.output)
-    counts = ", ".join(
-        f"{source} {count}" for source, count in pairs.group_by("source", maintain_order=True).len().rows()
-    )
-    print(f"{arguments.output}: {pairs.height} pairs ({counts})")
+    counts = pairs.group_by("source", maintain_order=True).len().rows()
+    told = ", ".join(f"{source} {count}" for source, count in counts)
+    print(f"{arguments.output}: {pairs.height} pairs ({told})")
 
 
 if __name__ == "__main__":

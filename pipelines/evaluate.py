@@ -6,7 +6,6 @@ The student's vectors are cut to every Matryoshka dimension it was trained for, 
 A teacher that is a bi-encoder is searched alike; a cross-encoder reads BM25's best passages again.
 """
 
-import sys
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -19,13 +18,13 @@ from pipelines.evaluation.evaluation_sets import EvaluationSet, beir_set, count_
 from pipelines.evaluation.metrics import DEPTH, per_query
 from pipelines.stage.config import Config
 from pipelines.stage.errors import UserError
+from pipelines.stage.progress import tell
 from pipelines.storage import Lineage, Tables, TableVersion, replace_rows
 from pipelines.storage.commits import EvaluationResult
 from schemas import Evaluations
 
 if TYPE_CHECKING:
     from pipelines.evaluation.systems import Student, System
-
 
 FEW_QUERIES = 50
 """Below it, TREC's usual number of topics, a warning is printed (Voorhees and Buckley, SIGIR 2002)."""
@@ -91,14 +90,17 @@ def run(
     sets = _sets(on or student.trained_on, beir, config)
     for one in sets:
         if len(one.queries) < FEW_QUERIES:
-            _tell(f"{one.name} has {len(one.queries)} queries: too few to tell close systems apart; see its intervals")
+            tell(f"{one.name} has {len(one.queries)} queries: too few to tell close systems apart; see its intervals")
     rows, roles, not_measured = _measure_systems(student, sets, config)
     overlap = count_overlap(sets if config.count_overlap else [], student.trained_on)
     sizes = {one.name: {"queries": len(one.queries), "passages": len(one.corpus)} for one in sets}
     result = EvaluationResult(systems=roles, not_measured=not_measured, sizes=sizes, overlap=tuple(overlap.to_dicts()))
-    lineage = Lineage("evaluate", _inputs(student, on), config, result)
+    models = tables.latest("models")
+    assert models is not None, "find_student has read it"
+    inputs = [models, student.trained_on, *([on] if on and on != student.trained_on else [])]
+    lineage = Lineage("evaluate", inputs, config, result)
     version = replace_rows(tables, Evaluations, rows, on=["model_id", "data_set"], lineage=lineage)
-    chances = {"num_permutations": config.num_permutations, "num_resamples": config.num_resamples, "seed": config.seed}
+    chances = config.model_dump(include={"num_permutations", "num_resamples", "seed"})
     return Evaluation(version, summarise(rows, roles, **chances), overlap, not_measured)
 
 
@@ -110,12 +112,12 @@ def _sets(curated: TableVersion, beir: Sequence[str], config: EvaluateConfig) ->
         return [held_out, *sets]
     if not sets:
         raise UserError(f"{curated} has no query in its test split; raise curate.test_share, or give --beir DIR")
-    _tell(f"{curated} has no query in its test split; evaluating on BEIR alone")
+    tell(f"{curated} has no query in its test split; evaluating on BEIR alone")
     return sets
 
 
 def _measure_systems(
-    student: "Student", sets: Sequence[EvaluationSet], config: EvaluateConfig
+    student: "Student", sets: list[EvaluationSet], config: EvaluateConfig
 ) -> tuple[pl.DataFrame, dict[str, str], dict[str, str]]:
     """The rows of `evaluations`; model_id -> role of what they are of; and role -> why of what could not be loaded."""
     from pipelines.evaluation.systems import NotMeasured, systems
@@ -123,15 +125,10 @@ def _measure_systems(
     values: list[pl.DataFrame] = []
     roles: dict[str, str] = {}
     not_measured: dict[str, str] = {}
-    for system in systems(
-        student,
-        sets,
-        compare_with=config.compare_with,
-        rerank_depth=config.rerank_depth,
-        batch_size=config.batch_size,
-    ):
+    wanted = config.model_dump(include={"compare_with", "rerank_depth", "batch_size"})
+    for system in systems(student, sets, **wanted):
         if isinstance(system, NotMeasured):
-            _tell(f"evaluate: {system.role} is not measured: {system.reason}")
+            tell(f"evaluate: {system.role} is not measured: {system.reason}")
             not_measured[system.role] = system.reason
         else:
             roles[system.model_id] = system.role
@@ -147,16 +144,6 @@ def _measure(system: "System", evaluation_set: EvaluationSet) -> pl.DataFrame:
         per_query(evaluation_set.qrels, ranking).with_columns(dimension=pl.lit(dimension, pl.Int64))
         for dimension, ranking in system.rank(evaluation_set).items()
     ]
-    _tell(f"evaluate: {system.role} on {evaluation_set.name}: {time.monotonic() - started:.1f} s")
+    tell(f"evaluate: {system.role} on {evaluation_set.name}: {time.monotonic() - started:.1f} s")
     rows = pl.concat(measured).with_columns(model_id=pl.lit(system.model_id), data_set=pl.lit(evaluation_set.name))
     return rows.select(Evaluations.polars_schema().keys())
-
-
-def _inputs(student: "Student", on: TableVersion | None) -> list[TableVersion]:
-    models = student.trained_on.tables.latest("models")
-    assert models is not None, "find_student has read it"
-    return [models, student.trained_on, *([on] if on and on != student.trained_on else [])]
-
-
-def _tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

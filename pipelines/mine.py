@@ -12,25 +12,18 @@ Memory: pairs and passages are held whole, plus the BM25 index: about 2.5 GB for
 """
 
 import json
-import sys
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
-from itertools import chain, product
-from pathlib import Path
+from collections.abc import Mapping
 
 from pydantic import Field
 
 from pipelines.intake.accounts import FileCounts, Intake, describe_file
-from pipelines.intake.append_triplets import append_triplets, existing_triplets, not_yet_ingested, record_missing_files
+from pipelines.intake.append_triplets import append_new, record_missing_files
 from pipelines.intake.beir import BeirSet, is_beir_folder
-from pipelines.intake.formats import find_files, open_file
-from pipelines.intake.layouts import RowChecks, check_named_columns, tell_layout, text_problem
-from pipelines.intake.spill import Spill, SpilledTriplet
+from pipelines.intake.formats import find_files
+from pipelines.intake.layouts import RowChecks, check_named_columns
 from pipelines.mining.draw import Candidate, DrawConfig, mine_negatives
-from pipelines.mining.pairs import Pair, is_mined, judged_pairs, known_positives, read_judgements
-from pipelines.mining.passages import Passages, read_passages
-from pipelines.storage import Lineage, Tables, TableVersion
+from pipelines.mining.inputs import Pair, Passages, all_passages, is_mined, known_positives, read_judgements, read_pairs
+from pipelines.storage import Tables, TableVersion
 from pipelines.storage.fingerprint import fingerprint_of
 from pipelines.texts.ids import text_id
 
@@ -60,17 +53,16 @@ def run(
     files = [describe_file(path, source, licence) for path in find_files(p for p in inputs if not is_beir_folder(p))]
     files += [describe_file(path, source or beir.name, licence) for path, beir in judgements.items() if is_mined(path)]
     told = json.dumps({**columns, "mined": _fingerprint(files, judgements, passages, config)}, sort_keys=True)
-    files = not_yet_ingested(tables, [replace(file, columns=told) for file in files])
-    if not files:
-        return existing_triplets(tables)
-    with tempfile.TemporaryDirectory(prefix="mine-") as folder:
-        spill = Spill(Path(folder), config.negatives_per_query * sum(Path(file.path).stat().st_size for file in files))
-        intake = Intake(files, config, spill)
-        pairs = list(_read_pairs(intake, judgements, columns, own_source=source is None))
-        known = known_positives(pairs, judgements.values())
-        all_passages = _all_passages(pairs, judgements.values(), passages, config)
-        _spill_triplets(intake, pairs, all_passages, dict(mine_negatives(known, all_passages, config)))
-        return append_triplets(tables, spill, files, Lineage("mine", [], config))
+    for file in files:
+        file.columns = told
+
+    def spill_rows(intake: Intake) -> None:
+        pairs = list(read_pairs(intake, judgements, columns, own_source=source is None))
+        drawn_from = all_passages(pairs, judgements.values(), passages, config, config.max_passages)
+        negatives = dict(mine_negatives(known_positives(pairs, judgements.values()), drawn_from, config))
+        _spill_mined(intake, pairs, drawn_from, negatives)
+
+    return append_new(tables, "mine", config, files, spill_rows, triplets_per_row=config.negatives_per_query)
 
 
 def _fingerprint(
@@ -82,41 +74,13 @@ def _fingerprint(
     return fingerprint_of([config.model_dump(mode="json"), contents, sorted(passage_files)])
 
 
-def _read_pairs(
-    intake: Intake, judgements: Mapping[str, BeirSet], columns: Mapping[str, str], *, own_source: bool
-) -> Iterator[Pair]:
-    """The good pairs of every file; --columns names those of files that are no judgements."""
-    for position, file in enumerate(intake.files):
-        judged = judgements.get(file.path)
-        opened = open_file(file.path) if judged is None else judged_pairs(file.path, judged)
-        named = columns if judged is None else {}
-        layout = tell_layout(file.path, opened.columns, named, pairs=True, own_source=own_source)
-        yield from (Pair(position, number, row) for number, row in intake.good_rows(position, opened, layout))
-
-
-def _all_passages(
-    pairs: list[Pair], judgements: Iterable[BeirSet], passages: str | None, config: MineConfig
-) -> Passages:
-    positives = (text for pair in pairs for text in pair.row.positives)
-    corpora = (text for beir in judgements for text in beir.corpus.values())
-    good = (text for text in corpora if text_problem(text, config.max_text_chars) is None)
-    collected = Passages(
-        chain(positives, good, read_passages(passages, config) if passages else ()), config.max_passages
-    )
-    held = f"{len(pairs):,} pairs and {len(collected):,} passages"
-    print(f"mine: holds {held} in memory, {collected.num_bytes >> 20:,} MB of passages", file=sys.stderr)
-    return collected
-
-
-def _spill_triplets(
+def _spill_mined(
     intake: Intake, pairs: list[Pair], passages: Passages, negatives: Mapping[str, list[Candidate]]
 ) -> None:
     for position, number, row in pairs:
         found = negatives[text_id(row.query)]
         if not found:
             intake.quarantine(position, number, ["no_negative_found"], row.query[:1000])
-        origin = (row.source or intake.files[position].source, row.external_id, position, number)
-        for positive, (passage, miner, rank) in product(row.positives, found):
-            intake.spill.add(SpilledTriplet(row.query, positive, passages.texts[passage], miner, rank, *origin))
+        intake.add(position, number, row, [(passages.texts[passage], miner, rank) for passage, miner, rank in found])
     for position in range(len(intake.files)):
         intake.refuse_if_mostly_bad(position)

@@ -50,26 +50,21 @@ def run(tables: Tables, model: str, to: str) -> str:
 def _build(tables: Tables, rows: pl.DataFrame, folder: Path) -> Path:
     """The publication, complete and seen to load, in a new local folder."""
     name = str(rows["name"][0])
-    _copy_model(tables, name, folder)
+    trained = RunFolder(tables, name)
+    source = f"{trained.path}/{MODEL}"
+    if not trained.holds(MODEL):
+        raise UserError(f"the models table knows {name}, but {source} is not there; train it again with distill")
+    folder.mkdir()
+    local = fs.LocalFileSystem()
+    fs.copy_files(source, str(folder), source_filesystem=trained.filesystem, destination_filesystem=local)
     row = row_of_weights(rows, weights_sha256(folder))
-    manifest = manifest_of(tables, row, RunFolder(tables, name).read(RUN))
+    manifest = manifest_of(tables, row, trained.read(RUN))
     manifest["files"] = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     loaded = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
     card = model_card(manifest, loaded, _evaluations(tables, row["model_id"]))
     (folder / "README.md").write_text(card, encoding="utf-8")
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return folder
-
-
-def _copy_model(tables: Tables, name: str, folder: Path) -> None:
-    trained = RunFolder(tables, name)
-    source = f"{trained.path}/{MODEL}"
-    if not trained.holds(MODEL):
-        raise UserError(f"the models table knows {name}, but {source} is not there; train it again with distill")
-    folder.mkdir()
-    fs.copy_files(
-        source, str(folder), source_filesystem=trained.filesystem, destination_filesystem=fs.LocalFileSystem()
-    )
 
 
 def _evaluations(tables: Tables, model_id: str) -> pl.DataFrame:
@@ -90,16 +85,13 @@ def _check_replaceable(filesystem: fs.FileSystem, path: str, to: str) -> None:
     if found.type == fs.FileType.File:
         raise UserError(f"{to} is a file; expected a folder (a new one, or an earlier publication)")
     entries = filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True))
-    if entries and not _is_publication(filesystem, f"{path}/{MANIFEST}"):
+    if any(entry.base_name == MANIFEST and entry.is_file for entry in entries):
+        with filesystem.open_input_file(f"{path}/{MANIFEST}") as file:
+            if f'"format": "{FORMAT}"'.encode() in file.read(200):
+                return
+    if entries:
         names = ", ".join(sorted(entry.base_name for entry in entries)[:5])
         raise UserError(f"{to} holds other things ({names}) and is not an earlier publication: name another folder")
-
-
-def _is_publication(filesystem: fs.FileSystem, path: str) -> bool:
-    if filesystem.get_file_info(path).type != fs.FileType.File:
-        return False
-    with filesystem.open_input_file(path) as file:
-        return f'"format": "{FORMAT}"'.encode() in file.read(200)
 
 
 def _upload(folder: Path, target: Tables) -> str:

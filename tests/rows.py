@@ -16,6 +16,7 @@ import pandera.polars as pa
 import polars as pl
 
 from pipelines.texts.ids import text_id, triplet_id
+from pipelines.texts.splits import split_of
 from schemas import Table, Triplets
 
 
@@ -89,3 +90,8 @@ def _candidates(table: type[Table], name: str, word: str) -> list[Any]:
     if column.dtype.type == pl.List(pl.Float32):
         return [[1.0, 0.0]]
     return [0, 1]
+
+
+def split_of_text(query: str, dev_share: float, test_share: float) -> str:
+    """`split_of` for a single query."""
+    return str(pl.select(split_of(pl.lit(query), dev_share, test_share)).item())

@@ -4,10 +4,10 @@ Systems are compared query by query at the same dimension, or, where the other h
 (a teacher narrower than the student) or only one (BM25, a cross-encoder).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from pipelines.evaluation.metrics import METRICS, Values, mean_interval, randomisation_p_value
@@ -36,6 +36,7 @@ def summarise(
         `high` of nDCG@10, and, for each other system after this one in ROLES, `minus_SYSTEM` (difference of nDCG@10)
         and `p_SYSTEM`; null where there is nothing to compare with.
     """
+    p_value = partial(randomisation_p_value, num_permutations=num_permutations, seed=seed)
     rows: list[Row] = []
     for (data_set,), of_set in values.sort("query_id").group_by("data_set", maintain_order=True):
         of_systems = _by_system(of_set, roles)
@@ -45,7 +46,7 @@ def summarise(
             row: Row = {"data_set": data_set, "system": role, "dimension": dimension, "queries": len(its_values)}
             row |= {"model_id": its_values["model_id"][0], "low": interval.low, "high": interval.high}
             row |= its_values.select(METRICS).mean().row(0, named=True)
-            rows.append(row | _differences(ndcg, role, dimension, num_permutations, seed))
+            rows.append(row | _differences(ndcg, role, dimension, p_value))
     return pl.DataFrame(rows, schema=_schema())
 
 
@@ -78,7 +79,7 @@ def _by_system(values: pl.DataFrame, roles: Mapping[str, str]) -> dict[tuple[str
 
 
 def _differences(
-    ndcg: Mapping[tuple[str, int], Values], role: str, dimension: int, num_permutations: int, seed: int
+    ndcg: Mapping[tuple[str, int], Values], role: str, dimension: int, p_value: Callable[[Values, Values], float]
 ) -> dict[str, float]:
     differences: dict[str, float] = {}
     own = ndcg[role, dimension]
@@ -86,10 +87,7 @@ def _differences(
         there = [its_dimension for its_role, its_dimension in ndcg if its_role == other]
         if there:
             baseline = ndcg[other, dimension if dimension in there else max(there)]
-            differences[f"minus_{other}"] = float(np.mean(own - baseline))
-            differences[f"p_{other}"] = randomisation_p_value(
-                own, baseline, num_permutations=num_permutations, seed=seed
-            )
+            differences |= {f"minus_{other}": float((own - baseline).mean()), f"p_{other}": p_value(own, baseline)}
     return differences
 
 
@@ -111,7 +109,5 @@ def _difference(difference: float | None, p_value: float | None) -> str:
 
 def _overlap_line(row: Row) -> str:
     plural = {"query": "queries", "passage": "passages"}[row["kind"]]
-    return (
-        f"  {row['exact']:,} of {row['texts']:,} {plural} stand in the training text exactly, {row['near']:,} but for "
-        f"case, punctuation and space"
-    )
+    exact = f"{row['exact']:,} of {row['texts']:,} {plural} stand in the training text exactly"
+    return f"  {exact}, {row['near']:,} but for case, punctuation and space"

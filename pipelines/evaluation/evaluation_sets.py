@@ -8,7 +8,7 @@ The test split asks what the ingested triplets say is relevant, not what the tea
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,10 +18,9 @@ from pipelines.curation.versions import dropped_by
 from pipelines.intake.beir import read_beir
 from pipelines.stage.errors import UserError
 from pipelines.storage import TableVersion
-from pipelines.texts.ids import text_ids
+from pipelines.texts.ids import text_id
 from pipelines.texts.splits import normalise, split_of
 
-LEAK_REASONS = ("positive_in_training", "text_in_evaluation_set")
 ROWS_PER_BLOCK = 200_000
 
 
@@ -53,7 +52,9 @@ def held_out_set(curated: TableVersion, max_queries: int | None, max_passages: i
     triplets = input_of(curated, "triplets")
     query_ids = _test_query_ids(curated)
     sampled_ids = query_ids.head(max_queries) if max_queries else query_ids
-    judged = _judged(triplets, sampled_ids)
+    columns = ["query_id", "query", "positive_id", "positive"]
+    of_queries = triplets.scan().filter(pl.col("query_id").is_in(sampled_ids.implode())).select(columns)
+    judged = of_queries.unique(["query_id", "positive_id"]).collect(engine="streaming")
     if judged.is_empty():
         return None
     passages, is_sample = _passages(triplets, _texts_in(judged.lazy(), "positive").collect(), max_passages)
@@ -77,8 +78,18 @@ def count_overlap(sets: Sequence[EvaluationSet], curated: TableVersion) -> pl.Da
         data_set, kind (query, passage), texts, exact (the same text), near (the same but for case, punctuation and
         space; the exact ones included). Any training text counts, whether query, positive or negative.
     """
-    texts = _texts_of(sets).with_columns(exact=pl.lit(False), near=pl.lit(False), normalised=normalise(pl.col("text")))
-    for block in _training_texts(curated) if sets else ():
+    found = [
+        (one.name, kind, text_id(text), text)
+        for one in sets
+        for kind, of_kind in (("query", one.queries), ("passage", one.corpus))
+        for text in of_kind.values()
+    ]
+    texts = pl.DataFrame(found, dict.fromkeys(["data_set", "kind", "text_id", "text"], pl.String), orient="row")
+    texts = texts.with_columns(exact=pl.lit(False), near=pl.lit(False), normalised=normalise(pl.col("text")))
+    for query_range in curated.query_ranges(ROWS_PER_BLOCK) if sets else ():
+        rows = curated.scan().filter(query_range.contains("query_id") & (pl.col("split") == "train"))
+        training = _texts_in(rows, "query", "positive", "negative")
+        block = training.select("text_id", normalised=normalise(pl.col("text"))).collect()
         texts = texts.with_columns(
             exact=pl.col("exact") | pl.col("text_id").is_in(block["text_id"].implode()),
             near=pl.col("near") | pl.col("normalised").is_in(block["normalised"].implode()),
@@ -105,17 +116,9 @@ def _test_query_ids(curated: TableVersion) -> pl.Series:
     if dropped is None:
         return kept["query_id"].sort()
     lost = dropped.scan().filter(is_test).select("query_id", "drop_reason").unique().collect(engine="streaming")
-    leaking = lost.filter(pl.col("drop_reason").is_in(LEAK_REASONS)).select("query_id")
-    return (
-        pl.concat([kept, lost.select("query_id")]).unique().join(leaking, on="query_id", how="anti")["query_id"].sort()
-    )
-
-
-def _judged(triplets: TableVersion, query_ids: pl.Series) -> pl.DataFrame:
-    """query_id, query, positive_id, positive of the queries, as ingested."""
-    columns = ["query_id", "query", "positive_id", "positive"]
-    of_queries = triplets.scan().filter(pl.col("query_id").is_in(query_ids.implode())).select(columns)
-    return of_queries.unique(["query_id", "positive_id"]).collect(engine="streaming")
+    leaking = lost.filter(pl.col("drop_reason").is_in(["positive_in_training", "text_in_evaluation_set"]))
+    scored = pl.concat([kept, lost.select("query_id")]).unique()
+    return scored.join(leaking, on="query_id", how="anti")["query_id"].sort()
 
 
 def _passages(triplets: TableVersion, relevant: pl.DataFrame, max_passages: int | None) -> tuple[pl.DataFrame, bool]:
@@ -130,23 +133,6 @@ def _passages(triplets: TableVersion, relevant: pl.DataFrame, max_passages: int 
         is_sample |= num_others is not None and len(others) > num_others
         others = others.head(num_others) if num_others is not None else others
     return pl.concat([relevant, others]), is_sample
-
-
-def _texts_of(sets: Sequence[EvaluationSet]) -> pl.DataFrame:
-    kinds = [
-        (one.name, kind, texts) for one in sets for kind, texts in (("query", one.queries), ("passage", one.corpus))
-    ]
-    rows = [(name, kind, text) for name, kind, texts in kinds for text in texts.values()]
-    frame = pl.DataFrame(rows, dict.fromkeys(["data_set", "kind", "text"], pl.String), orient="row")
-    return frame.with_columns(pl.Series("text_id", text_ids(frame["text"].to_list()), pl.String))
-
-
-def _training_texts(curated: TableVersion) -> Iterator[pl.DataFrame]:
-    """text_id and normalised text of the train split, each distinct within its block."""
-    for query_range in curated.query_ranges(ROWS_PER_BLOCK):
-        rows = curated.scan().filter(query_range.contains("query_id") & (pl.col("split") == "train"))
-        texts = _texts_in(rows, "query", "positive", "negative")
-        yield texts.select("text_id", normalise(pl.col("text")).alias("normalised")).collect()
 
 
 def _texts_in(rows: pl.LazyFrame, *sides: str) -> pl.LazyFrame:

@@ -27,7 +27,7 @@ NO_VECTORS = 0
 QUERIES_PER_BLOCK = 50
 
 
-def dense_rankings(encoder: Encoder, evaluation_set: EvaluationSet, dimensions: Sequence[int]) -> Rankings:
+def dense_rankings(encoder: Encoder, dimensions: Sequence[int], evaluation_set: EvaluationSet) -> Rankings:
     """Each text is encoded once, at full dimension, and cut afterwards. Memory: one block of the corpus's vectors."""
     queries = encoder.encode(list(evaluation_set.queries.values()), "query")
     doing = f"evaluate: {evaluation_set.name}: encoding"

@@ -5,7 +5,8 @@ recipe + picked layers -> the untrained student
 """
 
 import json
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from sentence_transformers import SentenceTransformer
@@ -16,7 +17,7 @@ from pipelines.checkpoints.run_folder import MODEL, row_of_weights, rows_of_mode
 from pipelines.curation.versions import curation_of
 from pipelines.evaluation.evaluation_sets import EvaluationSet, input_of
 from pipelines.evaluation.rankings import NO_VECTORS, Ranking, Rankings, bm25_ranking, dense_rankings, reranked
-from pipelines.search.encoders import Encoder, StoredVectors, StudentEncoder
+from pipelines.search.encoders import StoredVectors, StudentEncoder
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables, TableVersion
 from pipelines.storage.commits import ScoringResult
@@ -59,19 +60,14 @@ def find_student(tables: Tables, model: str) -> Student:
 
 
 def systems(
-    student: Student,
-    sets: Sequence[EvaluationSet],
-    *,
-    compare_with: Collection[Role],
-    rerank_depth: int,
-    batch_size: int,
+    student: Student, sets: list[EvaluationSet], *, compare_with: Collection[Role], rerank_depth: int, batch_size: int
 ) -> Iterator[System | NotMeasured]:
     """The student first, then the others, each loaded when it is asked for.
 
     Memory: one model beside the student's, if the caller lets go of each system before the next.
     """
-    encoder = StudentEncoder(student.model, batch_size)
-    yield _dense("student", student.row["model_id"], encoder, _dimensions(student.model))
+    encoder, dimensions = StudentEncoder(student.model, batch_size), _dimensions(student.model)
+    yield System("student", student.row["model_id"], partial(dense_rankings, encoder, dimensions))
     needs_bm25 = {"bm25", "teacher"} & set(compare_with)
     bm25 = {one.name: bm25_ranking(one) for one in sets} if needs_bm25 else {}
     loaders: dict[Role, Callable[[], System]] = {
@@ -85,10 +81,6 @@ def systems(
                 yield load()
             except UserError as error:
                 yield NotMeasured(role, str(error))
-
-
-def _dense(role: Role, model_id: str, encoder: Encoder, dimensions: Sequence[int]) -> System:
-    return System(role, model_id, lambda evaluation_set: dense_rankings(encoder, evaluation_set, dimensions))
 
 
 def _dimensions(model: SentenceTransformer) -> list[int]:
@@ -113,8 +105,9 @@ def _untrained(student: Student, batch_size: int) -> System:
         query_prompt=student.model.prompts.get("query") or "",
         passage_prompt=student.model.prompts.get("document") or "",
     )
-    encoder = StudentEncoder(initialise_student(config).to(student.model.device), batch_size)
-    return _dense("untrained", f"untrained:{student.row['model_id']}", encoder, dimensions)
+    untrained = initialise_student(config).to(student.model.device)
+    rank = partial(dense_rankings, StudentEncoder(untrained, batch_size), dimensions)
+    return System("untrained", f"untrained:{student.row['model_id']}", rank)
 
 
 def _teacher(student: Student, bm25: dict[str, Ranking], rerank_depth: int) -> System:
@@ -127,6 +120,6 @@ def _teacher(student: Student, bm25: dict[str, Ranking], rerank_depth: int) -> S
         raise UserError(f"the model there is now {teacher.name}, {student.trained_on} was made with {name}")
     if not isinstance(teacher, BiEncoderTeacher):
         return System("teacher", name, lambda one: {NO_VECTORS: reranked(teacher, one, bm25[one.name], rerank_depth)})
-    width = teacher.dimension
     encoder = StoredVectors(teacher, student.trained_on.tables.latest("teacher_vectors"))
-    return _dense("teacher", name, encoder, [width, *(d for d in _dimensions(student.model) if d < width)])
+    dimensions = [teacher.dimension, *(d for d in _dimensions(student.model) if d < teacher.dimension)]
+    return System("teacher", name, partial(dense_rankings, encoder, dimensions))

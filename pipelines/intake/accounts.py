@@ -10,36 +10,28 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import polars as pl
+from pydantic import ConfigDict
 
 from pipelines.intake.formats import DATA_ENDINGS, Input
 from pipelines.intake.layouts import CheckedRow, Layout, RowChecks, check_row
 from pipelines.intake.raw_rows import RawRow
-from pipelines.intake.spill import Spill
+from pipelines.intake.spill import Spill, SpilledTriplet
 from pipelines.stage.errors import UserError
+from pipelines.storage.commits import IngestedFile
 from schemas.quarantined_rows import MAX_RAW_BYTES
 
 
-@dataclass
-class FileCounts:
-    """One input file, one row of ingested_files: what it is, and what became of its rows."""
+class FileCounts(IngestedFile):
+    """One input file and, as they come to be known, the counts of its rows; one row of ingested_files in the end.
 
-    path: str  # as given
-    sha256: str
-    source: str  # of the rows that name none themselves
-    licence: str | None
-    columns: str  # JSON: how the file was read where that was not told by its content alone
-    rows: int = 0
-    quarantined: int = 0
-    triplets: int = 0  # new ones
-    duplicates: int = 0
+    `source` is that of rows that name none; `columns` is JSON: how the file was read, where not by its content alone.
+    """
 
-    @property
-    def key(self) -> tuple[str, str, str]:
-        return self.sha256, self.source, self.columns
+    model_config = ConfigDict(frozen=False)
 
     def __str__(self) -> str:
         accepted = self.rows - self.quarantined
@@ -58,15 +50,11 @@ def describe_file(
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise UserError(f"input {path} cannot be read: {error.strerror}; expected a readable file") from error
+    stem = Path(path)
+    while stem.suffix.lower() in DATA_ENDINGS:
+        stem = stem.with_suffix("")
     told = json.dumps(dict(columns), sort_keys=True, ensure_ascii=False) if columns else ""
-    return FileCounts(path, sha256, source or _stem(path), licence, told)
-
-
-def _stem(path: str) -> str:
-    name = Path(path)
-    while name.suffix.lower() in DATA_ENDINGS:
-        name = name.with_suffix("")
-    return name.name
+    return FileCounts(path=path, sha256=sha256, source=source or stem.name, licence=licence, columns=told)
 
 
 class Intake:
@@ -96,21 +84,24 @@ class Intake:
         self._announce_ignored(opened.path, seen - set(layout.columns))
         self.refuse_if_mostly_bad(position)
 
+    def add(self, position: int, number: int, row: CheckedRow, negatives: list[tuple[str, str, int | None]]) -> None:
+        """Spill each of a row's positives with each (negative, miner, rank)."""
+        origin = (row.source or self.files[position].source, row.external_id, position, number)
+        for positive, (negative, miner, rank) in product(row.positives, negatives):
+            self.spill.add(SpilledTriplet(row.query, positive, negative, miner, rank, *origin))
+
     def quarantine(self, position: int, number: int, reasons: list[str], raw: str) -> None:
         """Count and keep one bad row."""
         self.files[position].quarantined += 1
         self.spill.quarantine(position, number, reasons, raw if self.checks.keep_raw else None)
 
     def refuse_if_mostly_bad(self, position: int) -> None:
-        file = self.files[position]
+        file, path = self.files[position], self.files[position].path
         if file.rows == 0:
-            raise UserError(
-                f"{file.path} has no row below its header, expected rows: leave it out or give another file"
-            )
+            raise UserError(f"{path} has no row below its header, expected rows: leave it out or give another file")
         if file.quarantined > self.checks.max_bad_share * file.rows:
-            bad = f"{file.quarantined:,} of {file.rows:,} rows ({file.quarantined / file.rows:.1%})"
             raise UserError(
-                f"{file.path}: {bad} are bad, "
+                f"{path}: {file.quarantined:,} of {file.rows:,} rows ({file.quarantined / file.rows:.1%}) are bad, "
                 f"expected at most {self.checks.max_bad_share:.1%}: {self._reasons(position)}; nothing was written: "
                 "repair the file, tell its columns with --columns, or raise max_bad_share"
             )

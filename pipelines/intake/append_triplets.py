@@ -1,6 +1,6 @@
-"""Spilled rows into the tables: quarantined_rows, then triplets, then ingested_files.
+"""The rows of files that are new into the tables: quarantined_rows, then triplets, then ingested_files.
 
-    Spill --first occurrence, not yet in the table, sorted--> triplets@v      counts per file --> ingested_files
+    files that are new --> Spill --first occurrence, not yet there, sorted--> triplets@v    counts --> ingested_files
 
 The commits come in that order, so a crash between them leaves no triplet without its explanation; the triplets commit
 carries its files' counts, from which `record_missing_files` completes ingested_files when the next run begins.
@@ -8,14 +8,16 @@ Each commit expects the version its rows were compared with: when another run wa
 """
 
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
 from itertools import chain
+from pathlib import Path
 
 import polars as pl
 
-from pipelines.intake.accounts import FileCounts
+from pipelines.intake.accounts import FileCounts, Intake
+from pipelines.intake.layouts import RowChecks
 from pipelines.intake.spill import Spill
 from pipelines.stage.config import Config
 from pipelines.stage.errors import UserError
@@ -27,29 +29,47 @@ NewRows = Callable[[TableVersion | None], Iterator[pl.DataFrame]]
 """Given the version that is there: the blocks of rows that it does not have."""
 
 
-def not_yet_ingested(tables: Tables, files: Sequence[FileCounts]) -> list[FileCounts]:
-    """The files that ingested_files does not know by content, source and columns; the others are named."""
-    ingested = tables.latest("ingested_files")
-    known = set(ingested.scan().select(IngestedFiles.key_columns()).collect().iter_rows()) if ingested else set()
-    new: list[FileCounts] = []
-    for file in files:
-        if file.key in known:
-            print(f"{file.path}: the same content was ingested before as {file.source}: adds nothing", file=sys.stderr)
-        else:
-            known.add(file.key)
-            new.append(file)
-    return new
+def append_new(
+    tables: Tables,
+    stage: str,
+    config: RowChecks,
+    files: Sequence[FileCounts],
+    spill_rows: Callable[[Intake], None],
+    triplets_per_row: int = 1,
+) -> TableVersion:
+    """Append what is new of the rows that `spill_rows` takes from those files that were not ingested before.
 
-
-def existing_triplets(tables: Tables) -> TableVersion:
-    """The newest version, for a run that found nothing to add."""
+    Returns:
+        The newest triplets version, the old one if nothing was new.
+    """
+    files = _not_yet_ingested(tables, files)
+    if files:
+        with tempfile.TemporaryDirectory(prefix=f"{stage}-") as folder:
+            spill = Spill(Path(folder), triplets_per_row * sum(Path(file.path).stat().st_size for file in files))
+            spill_rows(Intake(files, config, spill))
+            return _append_spilled(tables, spill, files, Lineage(stage, [], config))
     triplets = tables.latest("triplets")
     if triplets is None:
         raise UserError("all of this input was ingested before and gave no triplet; expected a file with usable rows")
     return triplets
 
 
-def append_triplets(tables: Tables, spill: Spill, files: list[FileCounts], lineage: Lineage) -> TableVersion:
+def _not_yet_ingested(tables: Tables, files: Sequence[FileCounts]) -> list[FileCounts]:
+    """The files that ingested_files does not know by content, source and columns; the others are named."""
+    ingested = tables.latest("ingested_files")
+    known = set(ingested.scan().select(IngestedFiles.key_columns()).collect().iter_rows()) if ingested else set()
+    new: list[FileCounts] = []
+    for file in files:
+        key = file.sha256, file.source, file.columns
+        if key in known:
+            print(f"{file.path}: the same content was ingested before as {file.source}: adds nothing", file=sys.stderr)
+        else:
+            known.add(key)
+            new.append(file)
+    return new
+
+
+def _append_spilled(tables: Tables, spill: Spill, files: list[FileCounts], lineage: Lineage) -> TableVersion:
     """Commit what is new of the spilled rows and print each file's counts. Returns the newest triplets version."""
 
     def new_quarantined(base: TableVersion | None) -> Iterator[pl.DataFrame]:
@@ -68,11 +88,8 @@ def append_triplets(tables: Tables, spill: Spill, files: list[FileCounts], linea
             file.triplets = found[position]
             file.duplicates = spill.triplets_per_file[position] - found[position]
 
-    def counts() -> IntakeResult:
-        return IntakeResult(ingested_files=tuple(IngestedFile(**asdict(file)) for file in files))
-
     _append(tables, QuarantinedRows, new_quarantined, lineage)
-    triplets = _append(tables, Triplets, new_triplets, lineage, counts)
+    triplets = _append(tables, Triplets, new_triplets, lineage, lambda: IntakeResult(ingested_files=tuple(files)))
     _append_files(tables, files, lineage)
     _print_counts(files)
     if triplets is None:
@@ -84,12 +101,10 @@ def record_missing_files(tables: Tables, config: Config) -> None:
     """Complete ingested_files after a run that ended between its last two commits."""
     triplets = tables.latest("triplets")
     for version, intake in triplets.results(IntakeResult) if triplets is not None else ():
-        counts = [FileCounts(**file.model_dump()) for file in intake.ingested_files]
-        missing = _absent_files(_frame_of(counts), tables.latest("ingested_files"))
-        if missing.is_empty():
+        recorded = tables.latest("ingested_files")
+        lineage = Lineage("ingest", [version], config, note=f"completes {version}")
+        if _append_files(tables, intake.ingested_files, lineage) == recorded:
             return
-        files = [FileCounts(**row) for row in missing.to_dicts()]
-        _append_files(tables, files, Lineage("ingest", [version], config, note=f"completes {version}"))
         print(f"{version} was committed by a run that then ended: its files are now in ingested_files", file=sys.stderr)
 
 
@@ -128,24 +143,16 @@ def _with_files(rows: pl.DataFrame, files: Sequence[FileCounts]) -> pl.DataFrame
     return rows.with_columns(source_file=paths.gather(rows["file"]), source_sha256=digests.gather(rows["file"]))
 
 
-def _append_files(tables: Tables, files: Sequence[FileCounts], lineage: Lineage) -> None:
-    rows = _frame_of(files)
-    _append(tables, IngestedFiles, lambda base: iter([_absent_files(rows, base)]), lineage)
-
-
-def _absent_files(rows: pl.DataFrame, base: TableVersion | None) -> pl.DataFrame:
-    return _absent(IngestedFiles, rows, base, pl.lit(True))
-
-
-def _frame_of(files: Sequence[FileCounts]) -> pl.DataFrame:
-    return pl.DataFrame([asdict(file) for file in files], schema=IngestedFiles.polars_schema())
+def _append_files(tables: Tables, files: Sequence[IngestedFile], lineage: Lineage) -> TableVersion | None:
+    rows = pl.DataFrame([file.model_dump() for file in files], schema=IngestedFiles.polars_schema())
+    return _append(
+        tables, IngestedFiles, lambda base: iter([_absent(IngestedFiles, rows, base, pl.lit(True))]), lineage
+    )
 
 
 def _print_counts(files: Sequence[FileCounts]) -> None:
-    for file in files:
+    counted = ("rows", "quarantined", "triplets", "duplicates")
+    sums = {name: sum(getattr(file, name) for file in files) for name in counted}
+    total = FileCounts(path=f"{len(files):,} files", **sums)
+    for file in [*files, total] if len(files) > 1 else files:
         print(f"{file.path}: {file}", file=sys.stderr)
-    if len(files) > 1:
-        total = FileCounts(f"{len(files):,} files", "", "", None, "")
-        for name in ("rows", "quarantined", "triplets", "duplicates"):
-            setattr(total, name, sum(getattr(file, name) for file in files))
-        print(f"{total.path}: {total}", file=sys.stderr)

@@ -16,8 +16,6 @@ import pyarrow
 from pipelines.intake.raw_rows import numbered_lines, open_bytes
 from pipelines.stage.errors import UserError
 
-QRELS_COLUMNS = ["query-id", "corpus-id", "score"]
-
 
 @dataclass(frozen=True)
 class BeirSet:
@@ -55,7 +53,8 @@ class BeirSet:
 
 def is_beir_folder(folder: str | Path) -> bool:
     """Whether the folder looks like one: it has a corpus file and a qrels folder."""
-    return _exists(Path(folder) / "corpus.jsonl") and (Path(folder) / "qrels").is_dir()
+    corpora = Path(folder, "corpus.jsonl"), Path(folder, "corpus.jsonl.gz")
+    return any(map(Path.is_file, corpora)) and Path(folder, "qrels").is_dir()
 
 
 def read_beir(folder: str | Path, qrels: str | None = None) -> BeirSet:
@@ -72,9 +71,13 @@ def read_beir(folder: str | Path, qrels: str | None = None) -> BeirSet:
     files = [_find(folder / "corpus.jsonl"), _find(folder / "queries.jsonl"), _find_qrels(folder / "qrels", qrels)]
     corpus, queries = _read_texts(files[0]), _read_texts(files[1])
     judgements = list(_read_qrels(files[2]))
-    known = [(query, document, grade) for query, document, grade in judgements if query in queries]
-    kept = _group([judgement for judgement in known if judgement[1] in corpus])
-    if not kept:
+    known = [judgement for judgement in judgements if judgement[0] in queries]
+    grades: dict[str, dict[str, int]] = {}
+    for query, document, grade in known:
+        if document in corpus:
+            grades.setdefault(query, {})[document] = grade
+    judged = {query: of_query for query, of_query in grades.items() if max(of_query.values()) > 0}
+    if not judged:
         raise UserError(
             f"{files[2]}: none of its {len(judgements):,} rows gives a score above 0 to a document of "
             f"{files[0].name} for a query of {files[1].name}; check that the three files belong together"
@@ -85,18 +88,10 @@ def read_beir(folder: str | Path, qrels: str | None = None) -> BeirSet:
         qrels_file=files[2].name,
         corpus=corpus,
         queries=queries,
-        qrels=kept,
+        qrels=judged,
         num_unknown_queries=len(judgements) - len(known),
         num_unknown_documents=sum(document not in corpus for _, document, _ in known),
     )
-
-
-def _group(judgements: list[tuple[str, str, int]]) -> dict[str, dict[str, int]]:
-    """Query id -> document id -> grade, for the queries with at least one relevant document."""
-    grouped: dict[str, dict[str, int]] = {}
-    for query, document, grade in judgements:
-        grouped.setdefault(query, {})[document] = grade
-    return {query: grades for query, grades in grouped.items() if max(grades.values()) > 0}
 
 
 def _digest(files: list[Path]) -> str:
@@ -106,10 +101,6 @@ def _digest(files: list[Path]) -> str:
         with open_bytes(str(file), _compression(file)) as content:
             digest.update(hashlib.file_digest(content, "sha256").digest())
     return digest.hexdigest()[:12]
-
-
-def _exists(file: Path) -> bool:
-    return file.is_file() or file.with_name(f"{file.name}.gz").is_file()
 
 
 def _find(file: Path) -> Path:
@@ -127,12 +118,11 @@ def qrels_names(folder: Path) -> list[str]:
 
 def _find_qrels(folder: Path, name: str | None) -> Path:
     """The judgements to read: the named ones, or test, or else the only ones."""
-    if name is not None:
-        return _find(folder / f"{name}.tsv")
     there = qrels_names(folder)
-    if "test" not in there and len(there) > 1:
+    if name is None and "test" not in there and len(there) > 1:
         raise UserError(f"{folder} has no test.tsv but {', '.join(there)}; say which one to read")
-    return _find(folder / f"{there[0] if there and 'test' not in there else 'test'}.tsv")
+    default = there[0] if there and "test" not in there else "test"
+    return _find(folder / f"{name or default}.tsv")
 
 
 def _compression(file: Path) -> str | None:
@@ -156,24 +146,20 @@ def _read_texts(file: Path) -> dict[str, str]:
     """Id -> title and text of a corpus or queries file."""
     texts: dict[str, str] = {}
     for place, line in _lines(file):
-        key, text = _parse_text(place, line)
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{place}: no JSON ({error.msg} at column {error.colno}): {line[:80]!r}") from error
+        if not isinstance(row, dict):
+            raise UserError(f'{place}: found a JSON {type(row).__name__}; expected an object with "_id" and "text"')
+        title = _string(place, row, "title") if row.get("title") else ""
+        key, text = _string(place, row, "_id"), _string(place, row, "text")
         if key in texts:
             raise UserError(f'{place}: "_id" {key!r} occurs a second time; expected unique ids: remove or rename one')
-        texts[key] = text
+        texts[key] = f"{title} {text}".strip()
     if not texts:
         raise UserError(f'{file}: no line in it; expected one JSON object with "_id" and "text" a line')
     return texts
-
-
-def _parse_text(place: str, line: str) -> tuple[str, str]:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{place}: no JSON ({error.msg} at column {error.colno}): {line[:80]!r}") from error
-    if not isinstance(row, dict):
-        raise UserError(f'{place}: found a JSON {type(row).__name__}; expected an object with "_id" and "text"')
-    title = _string(place, row, "title") if row.get("title") else ""
-    return _string(place, row, "_id"), f"{title} {_string(place, row, 'text')}".strip()
 
 
 def _string(place: str, row: dict[str, Any], field: str) -> str:
@@ -194,8 +180,8 @@ def _read_qrels(file: Path) -> Iterator[tuple[str, str, int]]:
     """(query id, document id, grade) of each row; a header is skipped where there is one."""
     for number, (place, line) in enumerate(_lines(file)):
         cells = line.split("\t")
-        if len(cells) != len(QRELS_COLUMNS):
-            expected = "three columns separated by tabs: " + ", ".join(QRELS_COLUMNS)
+        if len(cells) != 3:
+            expected = "three columns separated by tabs: query-id, corpus-id, score"
             raise UserError(f"{place}: {len(cells)} columns ({line[:80]!r}); expected {expected}")
         query, document, grade = (cell.strip() for cell in cells)
         try:

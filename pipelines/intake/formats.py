@@ -23,7 +23,6 @@ from pipelines.stage.errors import UserError
 EXPECTED = "JSON Lines or CSV/TSV with a header (plain, gzip or zstd), or Parquet"
 DATA_ENDINGS = {".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".gz", ".zst"}
 DESCRIBES_DATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
-LINES_LOOKED_AT = 20
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,10 @@ def open_file(path: str) -> Input:
         with Path(path).open("rb") as stream:
             magic = stream.read(4)
         if magic == b"PAR1":
-            return Input(path, _parquet_columns(path), partial(parquet, path))
+            with pyarrow.parquet.ParquetFile(path) as file:
+                if file.metadata.num_rows == 0:
+                    raise UserError(f"{path} is Parquet without rows, expected rows: leave it out or give another file")
+                return Input(path, tuple(file.schema_arrow.names), partial(parquet, path))
         compression = "gzip" if magic[:2] == b"\x1f\x8b" else "zstd" if magic == b"\x28\xb5\x2f\xfd" else None
         if magic[:2] in (b"\xff\xfe", b"\xfe\xff"):
             raise UserError(f"{path} is UTF-16, expected UTF-8: iconv -f UTF-16 -t UTF-8 {path} > utf8_file")
@@ -112,9 +114,8 @@ def open_file(path: str) -> Input:
 def _tell_text(path: str, compression: str | None, lines: list[bytes]) -> Input:
     first = lines[0].decode("utf-8", "replace").strip()
     objects = [value for value in map(_json, lines) if isinstance(value, dict)]
-    if first.startswith("[") and not (
-        objects and _json(first.encode()) is not None
-    ):  # a line [1] among objects is one bad row
+    is_bad_row = bool(objects) and _json(first.encode()) is not None  # a line [1] among objects
+    if first.startswith("[") and not is_bad_row:
         raise UserError(
             f"{path} begins with '[': found one JSON array, expected one JSON object a line: "
             f"jq -c '.[]' {path} > rows.jsonl"
@@ -172,15 +173,8 @@ def _first_lines(stream: BinaryIO) -> list[bytes]:
     """The first lines that are not blank, fewer where they are very long."""
     lines: list[bytes] = []
     num_bytes = 0
-    while len(lines) < LINES_LOOKED_AT and num_bytes < LINE_BYTES and (line := stream.readline(LINE_BYTES)):
+    while len(lines) < 20 and num_bytes < LINE_BYTES and (line := stream.readline(LINE_BYTES)):
         if not line.isspace():
             lines.append(line)
             num_bytes += len(line)
     return lines
-
-
-def _parquet_columns(path: str) -> tuple[str, ...]:
-    with pyarrow.parquet.ParquetFile(path) as file:
-        if file.metadata.num_rows == 0:
-            raise UserError(f"{path} is Parquet without rows, expected rows: leave it out or give another file")
-        return tuple(file.schema_arrow.names)

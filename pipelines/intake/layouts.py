@@ -14,8 +14,7 @@ absent or null negative_k is no reason, as long as one negative is there. Text i
 
 Reasons, each said of query, positive or negative: `_missing` (absent, null, no element), `_wrong_type`, `_blank`,
 `_too_long`, `_has_lone_surrogate`; and `positive_equals_negative` (but for space around), `source_wrong_type`,
-`external_id_wrong_type`. pipelines/intake/raw_rows.py adds `not_json`, `not_an_object`, `not_csv`, `not_utf8`,
-`wrong_number_of_fields` and `line_too_long`.
+`external_id_wrong_type`. pipelines/intake/raw_rows.py names those of rows that cannot be read.
 """
 
 import re
@@ -28,7 +27,7 @@ from pydantic import Field
 
 from pipelines.stage.config import Config
 from pipelines.stage.errors import UserError
-from pipelines.texts.encodable import has_lone_surrogate
+from pipelines.texts.ids import encoding_error
 
 KNOWN_NAMES = {
     "query": ("query", "anchor"),
@@ -97,16 +96,15 @@ def tell_layout(
     """
     columns = [name for name in columns if own_source or name != "source" or name in named.values()]
     check_named_columns(named)
-    found = {role: _column_of(role, columns, named) for role in KNOWN_NAMES}
-    numbered = () if pairs or "negative" in named else _numbered(columns)
-    negatives = () if pairs else (*filter(None, [found["negative"]]), *numbered)
+    found = {role: name for role in KNOWN_NAMES if (name := _column_of(role, columns, named))}
+    numbered = () if "negative" in named else _numbered(columns)
+    negatives = () if pairs else (*filter(None, [found.get("negative")]), *numbered)
     absent = sorted(name for name in named.values() if name not in columns)
-    query, positive = found["query"], found["positive"]
-    if absent or query is None or positive is None or not (pairs or negatives):
-        missing = [role for role in ("query", "positive") if found[role] is None]
-        missing += [] if pairs or negatives else ["negative"]
+    missing = [role for role in ("query", "positive") if role not in found]
+    missing += [] if pairs or negatives else ["negative"]
+    if absent or missing:
         raise _unknown_layout(path, columns, absent, missing, pairs)
-    return Layout(query, positive, negatives, found["source"], found["external_id"])
+    return Layout(found["query"], found["positive"], negatives, found.get("source"), found.get("external_id"))
 
 
 def check_named_columns(named: Mapping[str, str]) -> None:
@@ -124,8 +122,7 @@ def check_named_columns(named: Mapping[str, str]) -> None:
 def _column_of(role: str, columns: list[str], named: Mapping[str, str]) -> str | None:
     if role in named:
         return named[role]
-    free = [name for name in KNOWN_NAMES[role] if name in columns and name not in named.values()]
-    return free[0] if free else None
+    return next((name for name in KNOWN_NAMES[role] if name in columns and name not in named.values()), None)
 
 
 def _numbered(columns: Iterable[str]) -> tuple[str, ...]:
@@ -211,7 +208,7 @@ def text_problem(text: Any, max_text_chars: int) -> str | None:
         return "blank"
     if len(text) > max_text_chars:
         return "too_long"
-    return None if text.isascii() or not has_lone_surrogate(text) else "has_lone_surrogate"
+    return None if text.isascii() or not encoding_error(text) else "has_lone_surrogate"
 
 
 def _label(role: str, column: str | None, value: Mapping[str, Any], reasons: list[str]) -> str | None:
@@ -221,7 +218,7 @@ def _label(role: str, column: str | None, value: Mapping[str, Any], reasons: lis
         return str(label)
     if label is None or (isinstance(label, str) and not label.strip()):
         return None
-    if not isinstance(label, str) or has_lone_surrogate(label):
+    if not isinstance(label, str) or encoding_error(label):
         reasons.append(f"{role}_wrong_type")
         return None
     return label

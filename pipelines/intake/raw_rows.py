@@ -108,15 +108,18 @@ def delimited(path: str, compression: str | None, delimiter: str, columns: tuple
         number, header_seen = 0, False
         while True:
             taken.clear()
-            problem, fields = _next_fields(reader)
+            try:
+                is_csv, fields = True, next(reader, None)
+            except csv.Error:
+                is_csv, fields = False, None
             if not taken:
                 return
             if not header_seen:
                 header_seen = any(fields or [])
-            elif problem:
+            elif not is_csv:
                 for line in taken:
                     number += 1
-                    yield RawRow(number, None, problem, line)
+                    yield RawRow(number, None, "not_csv", line)
             elif fields and not b"".join(taken).isspace():
                 number += 1
                 yield _fields_row(number, columns, fields, b"".join(taken))
@@ -134,13 +137,6 @@ def _lines(stream: BinaryIO, path: str, taken: list[bytes]) -> Iterator[str]:
             )
         taken.append(line)
         yield line.decode("utf-8", "surrogateescape")
-
-
-def _next_fields(reader: Iterator[list[str]]) -> tuple[str | None, list[str] | None]:
-    try:
-        return None, next(reader, None)
-    except csv.Error:
-        return "not_csv", None
 
 
 def _fields_row(number: int, columns: tuple[str, ...], fields: list[str], raw: bytes) -> RawRow:

@@ -15,25 +15,18 @@ from typing import NamedTuple
 import polars as pl
 import pyarrow
 
-from pipelines.texts.ids import text_ids, triplet_id
+from pipelines.texts.ids import text_id, triplet_id
+from schemas import QuarantinedRows, Triplets
 
 BUFFER_BYTES = 64 << 20
 BLOCK_BYTES = 64 << 20
 FRAME_ROWS = 20_000
 QUARANTINE_ROWS = 5_000
 
-TRIPLET = pl.Schema(
-    {
-        **dict.fromkeys(["triplet_id", "query_id", "positive_id", "negative_id"], pl.String()),
-        **dict.fromkeys(["query", "positive", "negative", "miner"], pl.String()),
-        "rank": pl.Int32(),
-        **dict.fromkeys(["source", "external_id"], pl.String()),
-        "file": pl.UInt32(),
-        "source_row": pl.Int64(),
-    }
-)
-QUARANTINED = pl.Schema(
-    {"file": pl.UInt32(), "source_row": pl.Int64(), "reasons": pl.List(pl.String()), "raw": pl.String()}
+OF_FILE = {"source_file", "source_sha256"}  # spilled as the file's position
+TRIPLET, QUARANTINED = (
+    {"file": pl.UInt32(), **{name: dtype for name, dtype in table.polars_schema().items() if name not in OF_FILE}}
+    for table in (Triplets, QuarantinedRows)
 )
 
 
@@ -95,10 +88,9 @@ class Spill:
     def _make_frame(self) -> None:
         if not self._triplets:
             return
-        frame = triplets_with_ids(self._triplets)
+        self._frames.append(triplets_with_ids(self._triplets))
         self.triplets_per_file.update(triplet.file for triplet in self._triplets)
         self._triplets, self._chars = [], 0
-        self._frames.append(frame)
         if sum(frame.estimated_size() for frame in self._frames) >= BUFFER_BYTES:
             self._flush()
 
@@ -125,8 +117,7 @@ class Spill:
 def triplets_with_ids(triplets: list[SpilledTriplet]) -> pl.DataFrame:
     """A frame of TRIPLET; each distinct text is hashed once."""
     columns = dict(zip(SpilledTriplet._fields, map(list, zip(*triplets, strict=True)), strict=True))
-    texts = list({*columns["query"], *columns["positive"], *columns["negative"]})
-    id_of = dict(zip(texts, text_ids(texts), strict=True))
+    id_of = {text: text_id(text) for text in {*columns["query"], *columns["positive"], *columns["negative"]}}
     ids = {f"{role}_id": [id_of[text] for text in columns[role]] for role in ("query", "positive", "negative")}
     triplet_ids = list(map(triplet_id, ids["query_id"], ids["positive_id"], ids["negative_id"]))
     return pl.DataFrame({"triplet_id": triplet_ids, **ids, **columns}, schema=TRIPLET)

@@ -2,7 +2,6 @@
 
     known queries, passages  --MINERS-->  candidates with miner and rank  --draw_negatives-->  negatives
 
-What is drawn depends on the query, the set of passages, the positives and the config, not on the order of rows.
 A further miner is a module beside this one and a line in MINERS.
 """
 
@@ -12,8 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from pydantic import Field, model_validator
 
-from pipelines.mining.pairs import Known
-from pipelines.mining.passages import Passages
+from pipelines.mining.inputs import Known, Passages
 from pipelines.search.bm25 import Bm25Index, Hits
 from pipelines.stage.config import Config
 from pipelines.stage.progress import Progress

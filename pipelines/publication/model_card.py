@@ -16,6 +16,7 @@ from pipelines.stage.render import markdown_table
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
 SYSTEM = ["data_set", "model_id", "dimension"]
+VERSION = ["version", "stage", "table_id", "digest"]
 
 Row = dict[str, Any]
 
@@ -49,7 +50,7 @@ def model_card(manifest: Row, model: SentenceTransformer, evaluations: pl.DataFr
         measured=measured_table(means, model_id),
         outcomes=outcome_table(manifest["curation"]),
         sources=source_table(manifest),
-        versions=version_table(manifest["versions"]),
+        versions=markdown_table(VERSION, [[version[column] for column in VERSION] for version in manifest["versions"]]),
     )
     return str(card)
 
@@ -104,9 +105,8 @@ def outcome_table(curation: Iterable[Row]) -> str:
     frame = pl.DataFrame(list(curation), schema={"outcome": pl.String, "reason": pl.String, "rows": pl.Int64})
     counts = frame.group_by("outcome", "reason").agg(pl.col("rows").sum())
     ordered = counts.sort("outcome", "rows", "reason", descending=[True, True, False]).rows()
-    return markdown_table(
-        ["outcome", "reason", "triplets"], [(outcome, reason, f"{n:,}") for outcome, reason, n in ordered]
-    )
+    rows = [(outcome, reason, f"{count:,}") for outcome, reason, count in ordered]
+    return markdown_table(["outcome", "reason", "triplets"], rows)
 
 
 def source_table(manifest: Row) -> str:
@@ -124,9 +124,3 @@ def source_table(manifest: Row) -> str:
         for source in sorted(licences.keys() | {source for source, _ in counts})
     ]
     return markdown_table(["source", *outcomes, "licence"], rows)
-
-
-def version_table(versions: Iterable[Row]) -> str:
-    """One line per table version behind the model."""
-    columns = ["version", "stage", "table_id", "digest"]
-    return markdown_table(columns, [[version[column] for column in columns] for version in versions])

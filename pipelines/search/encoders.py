@@ -14,7 +14,7 @@ from sentence_transformers import SentenceTransformer
 from pipelines.stage.progress import Progress
 from pipelines.storage import TableVersion
 from pipelines.teachers.bi_encoder import BiEncoderTeacher
-from pipelines.texts.ids import text_ids
+from pipelines.texts.ids import text_id
 
 PASSAGES_PER_BLOCK = 2_000
 
@@ -46,7 +46,7 @@ class StoredVectors:
     def encode(self, texts: list[str], kind: Literal["query", "passage"], /) -> NDArray[np.float32]:
         if self.vectors is None:
             return self.teacher.encode(texts, kind)
-        wanted = pl.DataFrame({"text_id": text_ids(texts)}).with_row_index("row")
+        wanted = pl.DataFrame({"text_id": list(map(text_id, texts))}).with_row_index("row")
         of_teacher = (pl.col("teacher") == pl.lit(self.teacher.name)) & (pl.col("kind") == pl.lit(kind))
         stored = self.vectors.scan().filter(of_teacher & pl.col("text_id").is_in(wanted["text_id"].implode()))
         found = wanted.join(stored.select("text_id", "vector").collect(), on="text_id").sort("row")

@@ -6,12 +6,10 @@ from typing import Any
 
 import polars as pl
 
-MOST_COLUMNS_IN_TABLE = 10
-
 
 def frame_lines(frame: pl.DataFrame) -> Iterator[str]:
     """All rows, as a Markdown-like table, or one value a line where there are many columns."""
-    if frame.width <= MOST_COLUMNS_IN_TABLE:
+    if frame.width <= 10:
         yield _laid_out(frame, "ASCII_MARKDOWN", tbl_width_chars=200, fmt_str_lengths=80, thousands_separator=",")
         return
     for number, row in enumerate(frame.iter_rows(named=True), 1):

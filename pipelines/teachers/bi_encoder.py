@@ -23,7 +23,7 @@ from pipelines.checkpoints.load import load_encoder, refusing
 from pipelines.stage.errors import UserError
 from pipelines.teachers.batches import Floats, Integers, Rows, Scores, compute_rows
 from pipelines.teachers.teacher import Teacher
-from pipelines.texts.encodable import encoding_error
+from pipelines.texts.ids import encoding_error
 from pipelines.texts.token_batches import token_batches
 
 TextKind = Literal["query", "passage"]

@@ -18,7 +18,7 @@ from pipelines.checkpoints.load import refuse_random_weights, refusing
 from pipelines.stage.errors import UserError
 from pipelines.teachers.batches import Floats, Integers, Rows, Scores, compute_rows
 from pipelines.teachers.teacher import Teacher
-from pipelines.texts.encodable import encoding_error
+from pipelines.texts.ids import encoding_error
 from pipelines.texts.token_batches import token_batches
 
 Columns = dict[str, list[list[int]]]  # input_ids, attention_mask, ...: one list of numbers per pair

@@ -41,8 +41,3 @@ def split_of(query: pl.Expr, dev_share: float, test_share: float) -> pl.Expr:
         return queries.replace_strict(distinct, pl.Series(names, dtype=pl.String), return_dtype=pl.String)
 
     return query.map_batches(splits, return_dtype=pl.String, is_elementwise=True)
-
-
-def split_of_text(query: str, dev_share: float, test_share: float) -> str:
-    """`split_of` for a single query."""
-    return str(pl.select(split_of(pl.lit(query), dev_share, test_share)).item())

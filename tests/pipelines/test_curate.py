@@ -12,7 +12,7 @@ from pipelines.curate import CurateConfig
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables
 from pipelines.texts.ids import text_id
-from pipelines.texts.splits import split_of_text
+from tests.rows import split_of_text
 from tests.scored_versions import JUDGE, write_scored, write_triplets
 from tests.scored_versions import scored_rows as rows_of
 

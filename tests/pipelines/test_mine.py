@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from pipelines import mine
 from pipelines.mine import MineConfig
-from pipelines.mining.passages import Passages
+from pipelines.mining.inputs import Passages
 from pipelines.search.bm25 import Bm25Index
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables

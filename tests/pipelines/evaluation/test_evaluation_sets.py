@@ -10,7 +10,7 @@ from pipelines.curate import CurateConfig
 from pipelines.evaluation.evaluation_sets import EvaluationSet, beir_set, count_overlap, held_out_set
 from pipelines.storage import Tables
 from pipelines.texts.ids import text_id
-from pipelines.texts.splits import split_of_text
+from tests.rows import split_of_text
 from tests.scored_versions import scored_rows, write_scored, write_triplets
 
 HALF = CurateConfig(test_share=0.5, dev_share=0.0, max_drop_share=1.0)

@@ -30,7 +30,7 @@ def teacher(tmp_path_factory):
 
 def test_an_encoder_ranks_by_cosine_at_each_dimension():
     passages = {"red king": [1, 0], "blue fish in the sea": [1, 9], "the king": [-1, 0], "old winter night": [3, 1]}
-    found = dense_rankings(Compass({"king": [1, 0], "blue sea": [0, 1], **passages}), SET, [2, 1])
+    found = dense_rankings(Compass({"king": [1, 0], "blue sea": [0, 1], **passages}), [2, 1], SET)
 
     assert found[2] == {"q1": ["p1", "p4", "p2", "p3"], "q2": ["p2", "p4", "p1", "p3"]}
     assert found[1]["q1"] == ["p1", "p2", "p4", "p3"]  # on one dimension three are equal: in order of their ids

@@ -5,7 +5,8 @@ import hashlib
 import polars as pl
 import pytest
 
-from pipelines.texts.splits import normalise, split_of, split_of_text
+from pipelines.texts.splits import normalise, split_of
+from tests.rows import split_of_text
 
 QUERIES = pl.DataFrame({"query": [f"what is number {n}?" for n in range(4_000)]})
 

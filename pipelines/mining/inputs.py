@@ -1,0 +1,163 @@
+"""What mine reads: (query, positive) pairs, what the whole input knows as positive, and the passages to draw from.
+
+All of it is held in memory, passages as their texts plus about 250 bytes each; the index over them comes on top
+(pipelines/search/bm25.py). Of a BEIR folder the train judgements are mined, or else all; the others are known as well.
+"""
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+from pipelines.intake.accounts import Intake
+from pipelines.intake.beir import BeirSet, qrels_names, read_beir
+from pipelines.intake.formats import Input, find_files, open_file
+from pipelines.intake.layouts import CheckedRow, RowChecks, tell_layout, text_problem, title_and_text
+from pipelines.intake.raw_rows import RawRow, in_batches
+from pipelines.stage.errors import UserError
+from pipelines.texts.ids import text_id
+
+
+class Pair(NamedTuple):
+    file: int
+    source_row: int
+    row: CheckedRow  # its negatives are not there yet
+
+
+class Known(NamedTuple):
+    """What the whole input says: query id -> query, and -> stripped ids of what may not be its negative."""
+
+    queries: dict[str, str]
+    forbidden: dict[str, set[str]]
+
+    def add(self, query: str, positives: Iterable[str]) -> None:
+        query_id = text_id(query)
+        self.queries.setdefault(query_id, query)
+        self.forbidden.setdefault(query_id, {stripped_id(query)}).update(map(stripped_id, positives))
+
+
+class Passages:
+    """Distinct texts sorted by id, so that nothing depends on the order in which they came."""
+
+    def __init__(self, texts: Iterable[str], max_passages: int) -> None:
+        by_id: dict[str, str] = {}
+        for text in texts:
+            by_id.setdefault(text_id(text), text)
+            if len(by_id) > max_passages:
+                raise UserError(
+                    f"found more than {max_passages:,} distinct passages, expected at most that many, as they are held "
+                    "in memory: give fewer, or raise mine.max_passages on a machine with the memory (about 2.5 KB each)"
+                )
+        self.texts = [by_id[key] for key in sorted(by_id)]
+        self.stripped_ids = [stripped_id(text) for text in self.texts]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+def stripped_id(text: str) -> str:
+    """One id for texts that differ only in the space around them: as a negative each is as wrong as the other."""
+    return text_id(text.strip())
+
+
+def read_judgements(folder: str) -> Iterator[tuple[str, BeirSet]]:
+    """Every qrels file of a BEIR folder, with the set as it judges."""
+    for name in qrels_names(Path(folder, "qrels")):
+        beir = read_beir(folder, name)
+        if beir.complaint():
+            print(beir.complaint(), file=sys.stderr)
+        yield str(Path(folder, "qrels", beir.qrels_file)), beir
+
+
+def is_mined(qrels: str) -> bool:
+    """Train judgements, or all where there are none: whoever mines the test judgements cannot evaluate on them."""
+    if Path(qrels).name.startswith("train.tsv"):
+        return True
+    if any(Path(qrels).parent.glob("train.tsv*")):
+        return False
+    print(f"{qrels} is mined, as its folder has no train judgements: don't evaluate on it", file=sys.stderr)
+    return True
+
+
+def read_pairs(
+    intake: Intake, judgements: Mapping[str, BeirSet], columns: Mapping[str, str], *, own_source: bool
+) -> Iterator[Pair]:
+    """The good pairs of every file; --columns names those of files that are no judgements."""
+    for position, file in enumerate(intake.files):
+        judged = judgements.get(file.path)
+        opened = open_file(file.path) if judged is None else _judged_pairs(file.path, judged)
+        named = columns if judged is None else {}
+        layout = tell_layout(file.path, opened.columns, named, pairs=True, own_source=own_source)
+        yield from (Pair(position, number, row) for number, row in intake.good_rows(position, opened, layout))
+
+
+def _judged_pairs(path: str, beir: BeirSet) -> Input:
+    """A BEIR set's positive judgements as rows, counted from 1."""
+    rows = (
+        RawRow(
+            number,
+            {"query": beir.queries[query_id], "positive": beir.corpus[document_id]},
+            raw=f"{query_id}\t{document_id}".encode(),
+        )
+        for number, (query_id, document_id) in enumerate(beir.positives(), 1)
+    )
+    return Input(path, ("query", "positive"), lambda _: in_batches(rows))
+
+
+def known_positives(pairs: list[Pair], judgements: Iterable[BeirSet]) -> Known:
+    """The pairs' queries; their positives, and those of judgements that are not mined."""
+    known = Known({}, {})
+    for pair in pairs:
+        known.add(pair.row.query, pair.row.positives)
+    for beir in judgements:
+        for query_id, document_id in beir.positives():
+            if text_id(beir.queries[query_id]) in known.queries:
+                known.add(beir.queries[query_id], [beir.corpus[document_id]])
+    return known
+
+
+def all_passages(
+    pairs: list[Pair], judgements: Iterable[BeirSet], passages: str | None, checks: RowChecks, max_passages: int
+) -> Passages:
+    """Of the pairs, of the BEIR folders and of further files; tells what is held in memory."""
+    positives = (text for pair in pairs for text in pair.row.positives)
+    corpora = (text for beir in judgements for text in beir.corpus.values())
+    good = (text for text in corpora if text_problem(text, checks.max_text_chars) is None)
+    further = _read_passages(passages, checks) if passages else ()
+    collected = Passages(chain(positives, good, further), max_passages)
+    held = f"{len(pairs):,} pairs and {len(collected):,} passages"
+    num_bytes = sum(map(sys.getsizeof, collected.texts)) + 150 * len(collected)
+    print(f"mine: holds {held} in memory, {num_bytes >> 20:,} MB of passages", file=sys.stderr)
+    return collected
+
+
+def _read_passages(path: str, checks: RowChecks) -> Iterator[str]:
+    """The texts of a file or folder with a column text or passage, and perhaps title; bad rows are left out, counted.
+
+    Raises:
+        UserError: no such column, or more bad rows than `max_bad_share`.
+    """
+    for file in find_files([path]):
+        opened = open_file(file)
+        column = next((name for name in ("text", "passage") if name in opened.columns), None)
+        if column is None:
+            found = ", ".join(map(ascii, opened.columns[:30]))
+            raise UserError(f"{file} has the columns {found}; expected text or passage, and perhaps title: rename one")
+        rows = bad = 0
+        for batch in opened.batches([name for name in (column, "title") if name in opened.columns]):
+            rows += len(batch)
+            for row in batch:
+                value = row.value or {}
+                text = title_and_text({"title": value.get("title"), "text": value.get(column)})
+                if text_problem(text, checks.max_text_chars):
+                    bad += 1
+                else:
+                    yield text
+        if bad > checks.max_bad_share * rows:
+            raise UserError(
+                f"{file}: {bad:,} of {rows:,} passages are blank, no text or over {checks.max_text_chars:,} "
+                f"characters, expected at most {checks.max_bad_share:.1%}: repair the file, or raise mine.max_bad_share"
+            )
+        if bad:
+            print(f"{file}: {bad:,} of {rows:,} passages left out: blank, no text or too long", file=sys.stderr)
