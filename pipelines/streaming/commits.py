@@ -11,7 +11,7 @@ import polars as pl
 
 from pipelines.stage.progress import Progress
 from pipelines.storage import TableVersion, VersionMoved, commit
-from pipelines.storage.writing import ABSENT, remove_files
+from pipelines.storage.writing import remove_files
 from pipelines.streaming.pipeline import Chunk, stream_chunks
 from pipelines.streaming.stream import Plan, Stream
 
@@ -58,7 +58,7 @@ def commit_group(stream: Stream, chunks: list[Chunk]) -> int:
             counts = pl.DataFrame([chunk.counts for chunk in fresh]).sum().row(0, named=True)
             record, files = stream.record(**counts), [chunk.file for chunk in fresh]
             try:
-                commit(tables, stream.table, files, record, mode="append", expected=base or ABSENT)
+                commit(tables, stream.table, files, record, mode="append", expected=base)
             except VersionMoved:
                 continue
         remove_files(tables, stream.table, [chunk.file for chunk in overtaken])
