@@ -9,7 +9,6 @@ no held-out query may ask for. So that only such ids are kept in memory, a scan 
 held-out queries have at all.
 """
 
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Self
 
@@ -22,6 +21,7 @@ from pipelines.curation.rules import BiEncoderThresholds, Correction, CrossEncod
 from pipelines.curation.scored_rows import ScoredRows
 from pipelines.stage.config import Config
 from pipelines.stage.errors import UserError
+from pipelines.stage.progress import tell
 from pipelines.storage import Lineage, TableVersion, new_version
 from pipelines.storage.commits import CurationResult, OutcomeCount
 from pipelines.storage.fingerprint import fingerprint_of
@@ -148,10 +148,7 @@ def run(
         curated.result = dropped.result = result.model_copy(update={"counts": outcome_counts})
     newest = scored.tables.latest("dropped_triplets")
     if newest != dropped.version:
-        print(
-            f"{newest} is another curation's, made at the same time: {dropped.version} explains {curated.version}",
-            file=sys.stderr,
-        )
+        tell(f"{newest} is another curation's, made at the same time: {dropped.version} explains {curated.version}")
     return Curated(curated.version, counts)
 
 
@@ -198,5 +195,5 @@ def _checked(blocks: Iterable[pl.DataFrame], config: CurateConfig, *, refuse: bo
     if complaint and refuse:
         raise UserError(f"{complaint}; nothing was written. See which source is rotten, or raise curate.max_drop_share")
     if complaint:
-        print(f"{complaint} and so would be refused", file=sys.stderr)
+        tell(f"{complaint} and so would be refused")
     return counts

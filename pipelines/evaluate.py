@@ -6,7 +6,6 @@ The student's vectors are cut to every Matryoshka dimension it was trained for, 
 A teacher that is a bi-encoder is searched alike; a cross-encoder reads BM25's best passages again.
 """
 
-import sys
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -19,6 +18,7 @@ from pipelines.evaluation.evaluation_sets import EvaluationSet, beir_set, count_
 from pipelines.evaluation.metrics import DEPTH, per_query
 from pipelines.stage.config import Config
 from pipelines.stage.errors import UserError
+from pipelines.stage.progress import tell
 from pipelines.storage import Lineage, Tables, TableVersion, replace_rows
 from pipelines.storage.commits import EvaluationResult
 from schemas import Evaluations
@@ -91,7 +91,7 @@ def run(
     sets = _sets(on or student.trained_on, beir, config)
     for one in sets:
         if len(one.queries) < FEW_QUERIES:
-            _tell(f"{one.name} has {len(one.queries)} queries: too few to tell close systems apart; see its intervals")
+            tell(f"{one.name} has {len(one.queries)} queries: too few to tell close systems apart; see its intervals")
     rows, roles, not_measured = _measure_systems(student, sets, config)
     overlap = count_overlap(sets if config.count_overlap else [], student.trained_on)
     sizes = {one.name: {"queries": len(one.queries), "passages": len(one.corpus)} for one in sets}
@@ -110,7 +110,7 @@ def _sets(curated: TableVersion, beir: Sequence[str], config: EvaluateConfig) ->
         return [held_out, *sets]
     if not sets:
         raise UserError(f"{curated} has no query in its test split; raise curate.test_share, or give --beir DIR")
-    _tell(f"{curated} has no query in its test split; evaluating on BEIR alone")
+    tell(f"{curated} has no query in its test split; evaluating on BEIR alone")
     return sets
 
 
@@ -131,7 +131,7 @@ def _measure_systems(
         batch_size=config.batch_size,
     ):
         if isinstance(system, NotMeasured):
-            _tell(f"evaluate: {system.role} is not measured: {system.reason}")
+            tell(f"evaluate: {system.role} is not measured: {system.reason}")
             not_measured[system.role] = system.reason
         else:
             roles[system.model_id] = system.role
@@ -147,7 +147,7 @@ def _measure(system: "System", evaluation_set: EvaluationSet) -> pl.DataFrame:
         per_query(evaluation_set.qrels, ranking).with_columns(dimension=pl.lit(dimension, pl.Int64))
         for dimension, ranking in system.rank(evaluation_set).items()
     ]
-    _tell(f"evaluate: {system.role} on {evaluation_set.name}: {time.monotonic() - started:.1f} s")
+    tell(f"evaluate: {system.role} on {evaluation_set.name}: {time.monotonic() - started:.1f} s")
     rows = pl.concat(measured).with_columns(model_id=pl.lit(system.model_id), data_set=pl.lit(evaluation_set.name))
     return rows.select(Evaluations.polars_schema().keys())
 
@@ -156,7 +156,3 @@ def _inputs(student: "Student", on: TableVersion | None) -> list[TableVersion]:
     models = student.trained_on.tables.latest("models")
     assert models is not None, "find_student has read it"
     return [models, student.trained_on, *([on] if on and on != student.trained_on else [])]
-
-
-def _tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -6,8 +6,7 @@ read range by range: memory is bounded by ROWS_PER_RANGE.
 
 import polars as pl
 
-from pipelines.curation.outcomes import dropped_outcome, kept_outcome
-from pipelines.curation.versions import dropped_by
+from pipelines.curation.outcomes import dropped_by, dropped_outcome, kept_outcome
 from pipelines.stage.errors import UserError
 from pipelines.storage import QueryRange, TableVersion
 from pipelines.storage.tables import bucket_ranges, count_buckets

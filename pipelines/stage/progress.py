@@ -7,7 +7,8 @@ from collections.abc import Callable
 TOLD_EVERY_S = 5.0
 
 
-def _tell_stderr(line: str) -> None:
+def tell(line: str) -> None:
+    """For what a user should read at once."""
     print(line, file=sys.stderr, flush=True)
 
 
@@ -27,7 +28,7 @@ class Progress:
         total: int,
         said: str = "{stage}: {done:,} of {total:,} {unit}",
         rated_in: str | None = None,  # what the rate counts, where that is not the unit
-        tell: Callable[[str], object] = _tell_stderr,
+        tell: Callable[[str], object] = tell,
     ) -> None:
         self.stage, self.unit, self.done, self.total = stage, unit, done, total
         self._said, self._rated_in, self._tell = said, rated_in or unit, tell

@@ -3,7 +3,7 @@
 import numpy as np
 import polars as pl
 
-from pipelines.scoring.vectors import encode_texts
+from pipelines.scoring.streams import encode_texts
 from pipelines.teachers.config import TeacherConfig, load_teacher
 from pipelines.texts.ids import text_id
 from schemas import TeacherVectors
