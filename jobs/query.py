@@ -1,5 +1,6 @@
 """Ask the tables in SQL, with Polars."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -24,7 +25,11 @@ def main(
     if output is None:
         print_frame(frame, as_json)
     else:
-        writers = {".parquet": frame.write_parquet, ".csv": frame.write_csv, ".jsonl": frame.write_ndjson}
+        writers: dict[str, Callable[[str], object]] = {
+            ".parquet": frame.write_parquet,
+            ".csv": frame.write_csv,
+            ".jsonl": frame.write_ndjson,
+        }
         write = writers.get(Path(output).suffix)
         if write is None:
             raise UserError(f"--output {output}: expected a file ending in .parquet, .csv or .jsonl")

@@ -31,7 +31,7 @@ class ScoredRows(NamedTuple):
 
     @classmethod
     def find(cls, scored: TableVersion, teacher: str | None = None) -> "ScoredRows":
-        """Of the newest completed triplets version the largest share, by the given teacher or any; else what is under way."""
+        """The largest completed scoring of the newest triplets version, by this teacher or any; else one under way."""
         runs = [(version.commit, result) for version, result in scored.results(ScoringResult)]
         if not runs:
             raise UserError(f"{scored} was not written by a scoring run; expected one: python -m jobs score")
