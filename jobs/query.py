@@ -1,14 +1,13 @@
 """Ask the tables in SQL, with Polars."""
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
 
 from cyclopts import Parameter
 
 from jobs.options import JsonOption, RootOptions, print_frame
 from pipelines.stage.errors import UserError
-
-if TYPE_CHECKING:
-    import polars as pl
 
 
 def main(
@@ -26,16 +25,13 @@ def main(
     if output is None:
         print_frame(frame, as_json)
     else:
-        _write(frame, output)
-
-
-def _write(frame: "pl.DataFrame", output: str) -> None:
-    if output.endswith(".parquet"):
-        frame.write_parquet(output)
-    elif output.endswith(".csv"):
-        frame.write_csv(output)
-    elif output.endswith(".jsonl"):
-        frame.write_ndjson(output)
-    else:
-        raise UserError(f"--output {output}: expected a file ending in .parquet, .csv or .jsonl")
-    print(output)
+        writers: dict[str, Callable[[str], object]] = {
+            ".parquet": frame.write_parquet,
+            ".csv": frame.write_csv,
+            ".jsonl": frame.write_ndjson,
+        }
+        write = writers.get(Path(output).suffix)
+        if write is None:
+            raise UserError(f"--output {output}: expected a file ending in .parquet, .csv or .jsonl")
+        write(output)
+        print(output)

@@ -88,13 +88,8 @@ def _told(error: Any) -> str:
     """One validation error: where, what was found, what is allowed."""
     place = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        return f"{place} is no key; expected one of {', '.join(_keys(error['loc']))}"
+        model: Any = Recipe
+        for part in error["loc"][:-1]:
+            model = model.model_fields[part].annotation
+        return f"{place} is no key; expected one of {', '.join(model.model_fields)}"
     return f"{place} = {error['input']!r}: {error['msg']}"
-
-
-def _keys(location: tuple[Any, ...]) -> list[str]:
-    """The keys allowed beside a wrong one."""
-    model: Any = Recipe
-    for part in location[:-1]:
-        model = model.model_fields[part].annotation
-    return list(model.model_fields)

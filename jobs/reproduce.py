@@ -21,7 +21,7 @@ def main(
     from jobs.cluster import connect
     from pipelines import distill
     from pipelines.checkpoints.run_folder import MODEL
-    from pipelines.inspection.reproduction import differences, recorded_run
+    from pipelines.inspection.reproduction import differences, distance, recorded_run
     from pipelines.students.config import DistillConfig
 
     tables = root.open()
@@ -29,10 +29,8 @@ def main(
     curated, vectors = recorded.version(tables, "curated"), recorded.version(tables, "vectors")
     assert curated is not None, "every model has a curated version"
     config = DistillConfig.model_validate(recorded.run["config"])
-    print(
-        f"{model} was trained on {curated}{f' and {vectors}' if vectors else ''}: both are as they were",
-        file=sys.stderr,
-    )
+    data = f"{curated}{f' and {vectors}' if vectors else ''}"
+    print(f"{model} was trained on {data}: both are as they were", file=sys.stderr)
     different = list(differences(recorded.run))
     for difference in different:
         print(f"could change the weights: {difference}", file=sys.stderr)
@@ -40,22 +38,14 @@ def main(
         print("same sources, software and kind of machine", file=sys.stderr)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(output or scratch).absolute()
-        again = distill.train(curated, config, folder, vectors=vectors, connect=connect)
-        return _compare(
-            recorded.run, again, different, tables.path("models", recorded.run["name"], MODEL), folder / MODEL
-        )
-
-
-def _compare(then: dict[str, object], now: dict[str, object], different: list[str], old: str, new: Path) -> int:
-    """Print the verdict; gives the exit code, 4 when the weights differ."""
-    from pipelines.inspection.reproduction import distance
-
-    if now["weights_sha256"] == then["weights_sha256"]:
-        print(f"identical: {now['weights_sha256']}")
-        return 0
-    if now["training_data"] != then["training_data"]:
-        print("the training data read was not the same", file=sys.stderr)
-    far = f", largest difference of a weight {distance(new, Path(old)):.3g}" if Path(old).is_dir() else ""
+        then, now = recorded.run, distill.train(curated, config, folder, vectors=vectors, connect=connect)
+        if now["weights_sha256"] == then["weights_sha256"]:
+            print(f"identical: {now['weights_sha256']}")
+            return 0
+        if now["training_data"] != then["training_data"]:
+            print("the training data read was not the same", file=sys.stderr)
+        old = Path(tables.path("models", then["name"], MODEL))
+        far = f", largest difference of a weight {distance(folder / MODEL, old):.3g}" if old.is_dir() else ""
     why = f"; what could explain it: {'; '.join(different)}" if different else ""
     print(f"differs: weights {now['weights_sha256']}, expected {then['weights_sha256']}{far}{why}")
     return DIFFERS

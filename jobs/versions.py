@@ -9,13 +9,7 @@ if TYPE_CHECKING:
     from jobs.recipe import Recipe
     from pipelines.storage import Tables, TableVersion
 
-MADE_BY = {
-    "triplets": "ingest` or `mine",
-    "scored_triplets": "score",
-    "curated_triplets": "curate",
-    "models": "distill",
-    "evaluations": "evaluate",
-}
+MADE_BY = {"triplets": "ingest` or `mine", "scored_triplets": "score", "curated_triplets": "curate"}
 
 
 def version_to_read(tables: "Tables", name: str, given: str | None) -> "TableVersion":

@@ -9,8 +9,7 @@ no held-out query may ask for. So that only such ids are kept in memory, a scan 
 held-out queries have at all.
 """
 
-import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Self
 
 import polars as pl
@@ -22,6 +21,7 @@ from pipelines.curation.rules import BiEncoderThresholds, Correction, CrossEncod
 from pipelines.curation.scored_rows import ScoredRows
 from pipelines.stage.config import Config
 from pipelines.stage.errors import UserError
+from pipelines.stage.progress import tell
 from pipelines.storage import Lineage, TableVersion, new_version
 from pipelines.storage.commits import CurationResult, OutcomeCount
 from pipelines.storage.fingerprint import fingerprint_of
@@ -135,34 +135,22 @@ def run(
     curations = _curations(source, config, texts)
     if dry_run:
         return Curated(None, _checked((outcomes.count(*one) for one in curations), config, refuse=False))
-    inputs = [scored, source.triplets]
-    result = _result(source, inputs, config, texts)
-    lineage = Lineage("curate", inputs, config)
+    lineage = Lineage("curate", [scored, source.triplets], config)
+    made_with = {"teacher": source.teacher, "teacher_kind": source.teacher_kind, "evaluation_sets": texts.data_sets}
+    identities = [one.identity() for one in lineage.inputs]
+    curation_id = fingerprint_of([*identities, config.model_dump(mode="json"), made_with])
     with (
         new_version(scored.tables, CuratedTriplets, lineage, mode="overwrite") as curated,
         new_version(scored.tables, DroppedTriplets, lineage, mode="overwrite") as dropped,  # committed first
     ):
-        made_by = {"curation": pl.lit(result.curation), "scored_version": pl.lit(str(scored))}
+        made_by = {"curation": pl.lit(curation_id), "scored_version": pl.lit(str(scored))}
         counts = _checked(_write(curations, made_by, curated, dropped), config, refuse=True)
         outcome_counts = tuple(OutcomeCount(**row) for row in counts.to_dicts())
-        curated.result = dropped.result = result.model_copy(update={"counts": outcome_counts})
+        curated.result = dropped.result = CurationResult(**made_with, curation=curation_id, counts=outcome_counts)
     newest = scored.tables.latest("dropped_triplets")
     if newest != dropped.version:
-        print(
-            f"{newest} is another curation's, made at the same time: {dropped.version} explains {curated.version}",
-            file=sys.stderr,
-        )
+        tell(f"{newest} is another curation's, made at the same time: {dropped.version} explains {curated.version}")
     return Curated(curated.version, counts)
-
-
-def _result(
-    source: ScoredRows, inputs: Sequence[TableVersion], config: CurateConfig, texts: EvaluationTexts
-) -> CurationResult:
-    """What both commits report, but for the counts. The curation's id is a fingerprint of that, inputs and config."""
-    made_with = {"teacher": source.teacher, "teacher_kind": source.teacher_kind, "evaluation_sets": texts.data_sets}
-    identities = [one.identity() for one in inputs]
-    curation_id = fingerprint_of([*identities, config.model_dump(mode="json"), made_with])
-    return CurationResult(**made_with, curation=curation_id)
 
 
 def _curations(source: ScoredRows, config: CurateConfig, texts: EvaluationTexts) -> Iterator[Curation]:
@@ -198,5 +186,5 @@ def _checked(blocks: Iterable[pl.DataFrame], config: CurateConfig, *, refuse: bo
     if complaint and refuse:
         raise UserError(f"{complaint}; nothing was written. See which source is rotten, or raise curate.max_drop_share")
     if complaint:
-        print(f"{complaint} and so would be refused", file=sys.stderr)
+        tell(f"{complaint} and so would be refused")
     return counts

@@ -8,7 +8,6 @@ leaves no trace in any version. The last commit holds no rows: it says which (te
 """
 
 import json
-import sys
 from collections.abc import Callable
 
 import polars as pl
@@ -17,6 +16,7 @@ from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.pairs import NO_PAIRS, pairs_of
 from pipelines.scoring.streams import PairStream, TextStream
 from pipelines.stage.errors import UserError
+from pipelines.stage.progress import tell
 from pipelines.storage import TableVersion, VersionMoved, commit
 from pipelines.storage.commits import Completion, ScoringResult
 from pipelines.streaming.commits import drain
@@ -50,7 +50,7 @@ def run(
     pairs, texts = plan(scoring, encoding)
     if dry_run:
         to_encode = f" and {texts.num_left:,} texts to encode" if texts else ""
-        _tell(f"{pairs.num_left:,} rows to score{to_encode}; nothing was done (dry run)")
+        tell(f"{pairs.num_left:,} rows to score{to_encode}; nothing was done (dry run)")
         return []
     return execute(scoring, pairs, texts, connect)
 
@@ -72,7 +72,7 @@ def validate(
 def plan(scoring: PairStream, encoding: TextStream | None) -> tuple[Plan, Plan | None]:
     """What is left of both."""
     pairs = Plan.of(scoring)
-    _tell(f"{scoring.source}: {pairs.num_total:,} rows, {pairs.num_done:,} of them scored by {scoring.maker}")
+    tell(f"{scoring.source}: {pairs.num_total:,} rows, {pairs.num_done:,} of them scored by {scoring.maker}")
     return pairs, Plan.of(encoding) if encoding else None
 
 
@@ -83,7 +83,7 @@ def execute(scoring: PairStream, pairs: Plan, texts: Plan | None, connect: Calla
     if pairs.num_left:
         check_engine(scoring)
     if texts and (texts := drain(texts)).num_left:
-        _tell(f"{texts.num_left:,} texts cannot be encoded: they have no vector, their triplets a scoring_error")
+        tell(f"{texts.num_left:,} texts cannot be encoded: they have no vector, their triplets a scoring_error")
     pairs = drain(pairs)
     if pairs.num_left:
         raise RuntimeError(f"scoring does not advance: {pairs.num_left:,} rows left; to go on: {scoring.command}")
@@ -116,7 +116,7 @@ def check_engine(scoring: PairStream) -> None:
             f"is {config.engine_tolerance} (then {before}, now {now}); score on the old engine, "
             f"allow it with --set score.engine_tolerance=..., or score into another root"
         )
-    _tell(f"new engine: {len(pairs):,} pairs scored again, largest difference {difference:.2g}: goes on")
+    tell(f"new engine: {len(pairs):,} pairs scored again, largest difference {difference:.2g}: goes on")
 
 
 def complete(scoring: PairStream, num_rows: int, connect: Callable[[], None]) -> TableVersion:
@@ -136,7 +136,7 @@ def complete(scoring: PairStream, num_rows: int, connect: Callable[[], None]) ->
             raise UserError(f"a share of {scoring.share} of {triplets} has no rows; nothing to score")
         for version, result in base.results(ScoringResult):
             if result.complete == complete:
-                _tell(f"{version}: all {num_rows:,} rows were scored by {teacher} already")
+                tell(f"{version}: all {num_rows:,} rows were scored by {teacher} already")
                 return version
         connect()  # the commit names the engine
         try:
@@ -144,9 +144,5 @@ def complete(scoring: PairStream, num_rows: int, connect: Callable[[], None]) ->
             version = commit(triplets.tables, ScoredTriplets, [], record, mode="append", expected=base)
         except VersionMoved:
             continue
-        _tell(f"{version}: all {num_rows:,} rows of {triplets} are scored by {teacher}")
+        tell(f"{version}: all {num_rows:,} rows of {triplets} are scored by {teacher}")
         return version
-
-
-def _tell(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

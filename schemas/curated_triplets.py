@@ -26,8 +26,6 @@ class CuratedTriplets(Triplets):
 
     class Config:
         name = "curated_triplets"
-        strict = True
-        ordered = True
         unique = ["triplet_id"]
         metadata = {"statistics": ["triplet_id", "query_id", "split"]}
 

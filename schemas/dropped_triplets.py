@@ -15,7 +15,5 @@ class DroppedTriplets(ScoredTriplets):
 
     class Config:
         name = "dropped_triplets"
-        strict = True
-        ordered = True
         unique = ["triplet_id"]
         metadata = {"statistics": ["triplet_id", "query_id"]}

@@ -20,7 +20,5 @@ class Evaluations(Table):
 
     class Config:
         name = "evaluations"
-        strict = True
-        ordered = True
         unique = ["model_id", "data_set", "query_id", "dimension", "metric"]
         metadata = {"statistics": ["model_id", "data_set"]}

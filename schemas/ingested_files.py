@@ -22,7 +22,5 @@ class IngestedFiles(Table):
 
     class Config:
         name = "ingested_files"
-        strict = True
-        ordered = True
         unique = ["sha256", "source", "columns"]
         metadata = {"statistics": ["sha256"]}

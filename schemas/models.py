@@ -26,7 +26,5 @@ class Models(Table):
 
     class Config:
         name = "models"
-        strict = True
-        ordered = True
         unique = ["model_id"]
         metadata = {"statistics": ["model_id"]}

@@ -20,8 +20,6 @@ class QuarantinedRows(Table):
 
     class Config:
         name = "quarantined_rows"
-        strict = True
-        ordered = True
         unique = ["source_file", "source_sha256", "source_row"]
         metadata = {"statistics": ["source_file"]}
 

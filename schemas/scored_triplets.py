@@ -23,8 +23,6 @@ class ScoredTriplets(Triplets):
 
     class Config:
         name = "scored_triplets"
-        strict = True
-        ordered = True
         unique = ["triplet_id", "teacher"]
         metadata = {"statistics": ["triplet_id", "query_id", "teacher"]}
 

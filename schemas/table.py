@@ -32,6 +32,10 @@ _ARROW_TYPES: dict[pl.DataType, pyarrow.DataType] = {
 class Table(pa.DataFrameModel):
     """Base of the table models; it declares no column."""
 
+    class Config:
+        strict = True
+        ordered = True
+
     @classmethod
     def table_name(cls) -> str:
         """The table's name, as in `curated_triplets@7`."""
@@ -61,10 +65,5 @@ class Table(pa.DataFrameModel):
     @classmethod
     def arrow_schema(cls) -> pyarrow.Schema:
         """The Arrow schema of the table's files, derived from the Pandera model."""
-        columns = cls.to_schema().columns
-        return pyarrow.schema(
-            [
-                pyarrow.field(name, _ARROW_TYPES[dtype], nullable=columns[name].nullable)
-                for name, dtype in cls.polars_schema().items()
-            ]
-        )
+        types, nullable = cls.polars_schema(), cls.nullable_columns()
+        return pyarrow.schema([(name, _ARROW_TYPES[dtype], name in nullable) for name, dtype in types.items()])

@@ -19,8 +19,6 @@ class TeacherVectors(Table):
 
     class Config:
         name = "teacher_vectors"
-        strict = True
-        ordered = True
         unique = ["text_id", "teacher", "kind"]
         metadata = {"statistics": ["text_id", "teacher", "kind"]}
 

@@ -27,8 +27,6 @@ class Triplets(Table):
 
     class Config:
         name = "triplets"
-        strict = True
-        ordered = True
         unique = ["triplet_id"]
         metadata = {"statistics": ["triplet_id", "query_id"]}
 

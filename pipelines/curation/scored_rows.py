@@ -3,15 +3,15 @@
 What is complete stands in the commits of the scoring runs: `ScoredRows.find` reads them, from the given version back.
 """
 
-import sys
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import polars as pl
 
 from pipelines.stage.errors import UserError
+from pipelines.stage.progress import tell
 from pipelines.storage import QueryRange, TableVersion
-from pipelines.storage.commits import Commit, ScoringResult
+from pipelines.storage.commits import ScoringResult
 from pipelines.texts.splits import split_of
 
 
@@ -31,27 +31,25 @@ class ScoredRows(NamedTuple):
 
     @classmethod
     def find(cls, scored: TableVersion, teacher: str | None = None) -> "ScoredRows":
-        """The newest completed scoring up to this version, by the given teacher or any; else one under way."""
-        runs = [version.commit for version, _ in scored.results(ScoringResult)]
+        """The largest completed scoring of the newest triplets version, by this teacher or any; else one under way."""
+        runs = [(version.commit, result) for version, result in scored.results(ScoringResult)]
         if not runs:
             raise UserError(f"{scored} was not written by a scoring run; expected one: python -m jobs score")
-        teachers = sorted({_scoring(run).teacher for run in runs})
-        of_teacher = [run for run in runs if teacher in (None, _scoring(run).teacher)]
+        teachers = sorted({result.teacher for _, result in runs})
+        of_teacher = [(run, result) for run, result in runs if teacher in (None, result.teacher)]
         if not of_teacher:
             raise UserError(f"{scored} has no scores by {teacher!r}; it has scores by {', '.join(teachers)}")
-        found = cls._of(scored, _newest_complete(of_teacher) or of_teacher[0])
-        if teacher is None and len(teachers) > 1:
-            others = ", ".join(name for name in teachers if name != found.teacher)
-            _remark(f"{scored}: taking the scores by {found.teacher}; --teacher chooses another: {others}")
-        return found
-
-    @classmethod
-    def _of(cls, scored: TableVersion, run: Commit) -> "ScoredRows":
-        result = _scoring(run)
+        completed = [(result.complete.share, run, result) for run, result in of_teacher if result.complete]
+        of_newest = [one for one in completed if one[1].inputs == completed[0][1].inputs]
+        _, run, result = max(of_newest, key=lambda one: one[0], default=(0, *of_teacher[0]))
         complete = result.complete
         triplets = scored.tables.parse(complete.triplets if complete else run.inputs[0].version)
         kind = complete.teacher_kind if complete else run.config["teacher_kind"]
-        return cls(scored, triplets, result.teacher, kind, complete.share if complete else None)
+        found = cls(scored, triplets, result.teacher, kind, complete.share if complete else None)
+        if teacher is None and len(teachers) > 1:
+            others = ", ".join(name for name in teachers if name != found.teacher)
+            tell(f"{scored}: taking the scores by {found.teacher}; --teacher chooses another: {others}")
+        return found
 
     def check_complete(self, *, partial: bool) -> None:
         """Refuse scores of a part of the triplets unless `partial`; say what else the scores do not cover."""
@@ -64,13 +62,13 @@ class ScoredRows(NamedTuple):
                     f"python -m jobs score --from {self.triplets} (with the --recipe that scored the others); "
                     "to curate what is there: --partial"
                 )
-            _remark(f"{self.scored}: {unscored} are not scored by {self.teacher}: curating the others")
+            tell(f"{self.scored}: {unscored} are not scored by {self.teacher}: curating the others")
         elif self.share < 1:
-            _remark(f"{self.scored}: curating the {self.share:.4g} of the queries of {self.triplets} that were scored")
+            tell(f"{self.scored}: curating the {self.share:.4g} of the queries of {self.triplets} that were scored")
         newest = self.triplets.tables.latest("triplets")
         newer = newest.num_rows() - self.triplets.num_rows() if newest else 0
         if newer > 0:
-            _remark(
+            tell(
                 f"{newest} has {newer:,} newer rows that are not scored; to score them: python -m jobs score (with the "
                 "--recipe that scored the others)"
             )
@@ -105,18 +103,3 @@ class ScoredRows(NamedTuple):
         ids = self.triplets.scan().select("triplet_id")
         rows = self._scan().select("triplet_id").join(ids, on="triplet_id", how="semi")
         return int(rows.select(pl.len()).collect(engine="streaming").item())
-
-
-def _newest_complete(runs: list[Commit]) -> Commit | None:
-    """Of the newest completed triplets version the completion with the largest share; None if nothing is complete."""
-    completed = [(run, complete.share) for run in runs if (complete := _scoring(run).complete)]
-    of_newest = [(run, share) for run, share in completed if run.inputs == completed[0][0].inputs]
-    return max(of_newest, key=lambda one: one[1])[0] if of_newest else None
-
-
-def _scoring(run: Commit) -> ScoringResult:
-    return cast(ScoringResult, run.result)
-
-
-def _remark(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

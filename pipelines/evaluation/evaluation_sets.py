@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from pipelines.curation.versions import dropped_by
+from pipelines.curation.outcomes import dropped_by
 from pipelines.intake.beir import read_beir
 from pipelines.stage.errors import UserError
 from pipelines.storage import TableVersion

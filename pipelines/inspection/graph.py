@@ -1,6 +1,6 @@
 """The versions of a root as a graph: what made a version, and what was made from it, from the commits alone."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables, TableVersion
@@ -11,29 +11,17 @@ Entry = tuple[int, TableVersion]
 
 def every_version(tables: Tables, name: str | None = None) -> Iterator[Entry]:
     """All versions of one table or of all, newest first."""
-    names = tables.names() if name is None else [name]
-    for table in names:
+    there = tables.names()
+    for table in there if name is None else [name]:
         newest = tables.latest(table)
         if newest is None:
-            raise UserError(
-                f"there is no table {table} under {tables.uri}; found {', '.join(tables.names()) or 'none'}"
-            )
+            raise UserError(f"there is no table {table} under {tables.uri}; found {', '.join(there) or 'none'}")
         yield from ((0, version) for version in newest.history())
 
 
-def upstream_of(version: TableVersion, depth: int = 0) -> Iterator[Entry]:
+def upstream_of(version: TableVersion) -> Iterator[Entry]:
     """The version, then its inputs, and theirs."""
-    yield depth, version
-    for name in made_from(version):
-        yield from upstream_of(version.tables.parse(name), depth + 1)
-
-
-def made_from(version: TableVersion) -> list[str]:
-    """The versions a version came from: its inputs, and the one before where it was added to or rearranged."""
-    commit = version.commit
-    is_on_top = version.name == "triplets" or not commit.is_ours or commit.keeps_rows
-    before = [f"{version.name}@{version.version - 1}"] if is_on_top and version.version else []
-    return [*(entry.version for entry in commit.inputs), *before]
+    return _walk(version, lambda made: map(version.tables.parse, made_from(made)))
 
 
 def downstream_of(version: TableVersion) -> Iterator[Entry]:
@@ -42,11 +30,19 @@ def downstream_of(version: TableVersion) -> Iterator[Entry]:
     for _, made in every_version(version.tables):
         for parent in made_from(made):
             children.setdefault(parent, []).append(made)
+    return _walk(version, lambda parent: sorted(children.get(str(parent), ()), key=str))
 
-    def below(name: str, depth: int) -> Iterator[Entry]:
-        for made in sorted(children.get(name, ()), key=str):
-            yield depth, made
-            yield from below(str(made), depth + 1)
 
+def _walk(version: TableVersion, neighbours: Callable[[TableVersion], Iterable[TableVersion]]) -> Iterator[Entry]:
+    """Depth first."""
     yield 0, version
-    yield from below(str(version), 1)
+    for neighbour in neighbours(version):
+        yield from ((depth + 1, found) for depth, found in _walk(neighbour, neighbours))
+
+
+def made_from(version: TableVersion) -> list[str]:
+    """The versions a version came from: its inputs, and the one before where it was added to or rearranged."""
+    commit = version.commit
+    is_on_top = version.name == "triplets" or not commit.is_ours or commit.keeps_rows
+    before = [f"{version.name}@{version.version - 1}"] if is_on_top and version.version else []
+    return [*(entry.version for entry in commit.inputs), *before]

@@ -52,9 +52,9 @@ def ask(tables: Tables, sql: str, at: Sequence[str] = ()) -> pl.DataFrame:
         raise UserError(f"there is no table under {tables.uri}; is --tables (or TABLES) the right root?")
     if match := WRITES.match(sql):
         raise UserError(f"{match[1].upper()} would change a table, and query only reads; expected a SELECT")
-    context = pl.SQLContext({name: version.scan() for name, version in versions.items()})
+    frames = {name: version.scan() for name, version in versions.items()}
     try:
-        return context.execute(sql).collect(engine="streaming")
+        return pl.SQLContext(frames).execute(sql).collect(engine="streaming")
     except (pl.exceptions.PolarsError, ValueError) as error:
-        columns = "; ".join(f"{name}({', '.join(version.columns())})" for name, version in versions.items())
+        columns = "; ".join(f"{name}({', '.join(frame.collect_schema())})" for name, frame in frames.items())
         raise UserError(f"the query failed: {str(error).splitlines()[0]}; the tables are {columns}") from error

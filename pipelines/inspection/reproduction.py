@@ -71,11 +71,8 @@ def differences(run: dict[str, Any]) -> Iterator[str]:
             yield f"{name} was {version}, is {now.libraries.get(name)}; to go back: pip install {name}=={version}"
     if then.python.split(".")[:2] != now.python.split(".")[:2]:
         yield f"Python was {then.python}, is {now.python}"
-    for kind, was, now_is in (
-        ("machine", then.machine, now.machine),
-        ("processor", then.processor, now.processor),
-    ):
-        if was != now_is:
+    for kind in ("machine", "processor"):
+        if (was := getattr(then, kind)) != (now_is := getattr(now, kind)):
             yield f"the {kind} was {was!r}, is {now_is!r}; run on that kind of machine"
     sources = Code.model_validate(run["code"])
     if sources.sources_digest != code().sources_digest:

@@ -119,7 +119,7 @@ def _append(
         if first is None:
             return base
         try:
-            with new_version(tables, table, lineage, mode="append", expected=base or "absent") as version:
+            with new_version(tables, table, lineage, mode="append", expected=base) as version:
                 for block in chain([first], blocks):
                     version.write(block)
                 version.result = result()

@@ -12,8 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from pipelines.curation.outcomes import KEYS, dropped_outcome, kept_outcome
-from pipelines.curation.versions import dropped_by
+from pipelines.curation.outcomes import KEYS, dropped_by, dropped_outcome, kept_outcome
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables, TableVersion
 from pipelines.storage.commits import Input

@@ -55,13 +55,6 @@ def each_once(pairs: Iterable[pl.DataFrame]) -> pl.DataFrame:
     return pl.concat(pairs).unique(["query_id", "passage_id"], keep="first", maintain_order=True)
 
 
-def score_pairs(pairs: pl.DataFrame, teacher: "Teacher") -> pl.DataFrame:
-    """(query_id, passage_id) of the pairs with the teacher's score, relevance, tokens cut and error."""
-    scores = teacher.score(pairs["query"].to_list(), pairs["passage"].to_list())
-    columns = [pl.Series(name, getattr(scores, name), dtype) for name, dtype in PAIR_SCORES.items()]
-    return pairs.select("query_id", "passage_id").with_columns(columns)
-
-
 def score_triplets(rows: pl.DataFrame, known: pl.DataFrame, name: str, load: "Callable[[], Teacher]") -> pl.DataFrame:
     """Triplets with their teacher's scores: each unique (query, passage) is scored once, known pairs not at all.
 
@@ -69,8 +62,11 @@ def score_triplets(rows: pl.DataFrame, known: pl.DataFrame, name: str, load: "Ca
     row: both scores null, `scoring_error` says why.
     """
     todo = pairs_to_score(rows).join(known, on=["query_id", "passage_id"], how="anti", maintain_order="left")
-    fresh = score_pairs(todo, load()) if len(todo) else NO_PAIRS
-    by_pair = pl.concat([known.select(fresh.columns), fresh])
+    by_pair = known.select(NO_PAIRS.columns)
+    if len(todo):
+        scores = load().score(todo["query"].to_list(), todo["passage"].to_list())
+        columns = [pl.Series(name, getattr(scores, name), dtype) for name, dtype in PAIR_SCORES.items()]
+        by_pair = pl.concat([by_pair, todo.select("query_id", "passage_id", *columns)])
     for side in SIDES:
         named = by_pair.rename({"passage_id": f"{side}_id", **{name: f"{side}_{name}" for name in PAIR_SCORES}})
         rows = rows.join(named, on=["query_id", f"{side}_id"], how="left", maintain_order="left")

@@ -9,7 +9,6 @@ import polars as pl
 
 from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.pairs import NO_PAIRS, cosines, each_once, pairs_of, pairs_to_score, score_triplets
-from pipelines.scoring.vectors import TEXT_COLUMNS, encode_texts
 from pipelines.stage.errors import UserError
 from pipelines.storage import Lineage, QueryRange, TableVersion
 from pipelines.storage.commits import Commit, ScoringEngine, ScoringResult
@@ -20,7 +19,10 @@ from pipelines.teachers.config import load_teacher
 from schemas import ScoredTriplets, TeacherVectors
 
 if TYPE_CHECKING:
+    from pipelines.teachers.bi_encoder import BiEncoderTeacher, TextKind
     from pipelines.teachers.teacher import Teacher
+
+TEXT_COLUMNS: "dict[TextKind, tuple[str, ...]]" = {"query": ("query",), "passage": ("positive", "negative")}
 
 
 @dataclass(frozen=True)
@@ -115,3 +117,15 @@ class TextStream(TeacherStream):
         teacher = self.load_teacher(threads)
         assert isinstance(teacher, BiEncoderTeacher), "score.run asks for vectors of bi-encoders only"
         return partial(encode_texts, teacher=teacher)
+
+
+def encode_texts(texts: pl.DataFrame, teacher: "BiEncoderTeacher") -> pl.DataFrame:
+    """Rows of teacher_vectors. A text that cannot be encoded gets none; its pairs get their scoring_error."""
+    encoded = []
+    for kind in TEXT_COLUMNS:
+        rows = texts.filter(pl.col("kind") == kind)
+        vectors, tokens_cut, error = teacher.embed(rows["text"].to_list(), kind)
+        values = {"vector": pl.Series(vectors).arr.to_list(), "tokens_cut": pl.Series(tokens_cut, dtype=pl.Int32)}
+        is_good = pl.Series(error, dtype=pl.String).is_null()
+        encoded.append(rows.with_columns(teacher=pl.lit(teacher.name), **values).filter(is_good))
+    return pl.concat(encoded).sort("text_id", "kind").select(TeacherVectors.polars_schema().keys())

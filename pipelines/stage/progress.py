@@ -8,7 +8,7 @@ TOLD_EVERY_S = 5.0
 
 
 def tell(line: str) -> None:
-    """One line on stderr, at once."""
+    """For what a user should read at once."""
     print(line, file=sys.stderr, flush=True)
 
 

@@ -175,9 +175,8 @@ class Commit(Record):
     @field_validator("result", mode="before")
     @classmethod
     def _as_its_stage_reports(cls, value: Any, info: ValidationInfo) -> Any:
-        return (
-            RESULTS.get(info.data.get("stage", ""), Record).model_validate(value) if isinstance(value, dict) else value
-        )
+        kind = RESULTS.get(info.data.get("stage", ""), Record)
+        return kind.model_validate(value) if isinstance(value, dict) else value
 
     @classmethod
     def of_log(cls, entry: Mapping[str, Any]) -> "Commit":

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -52,7 +52,7 @@ class Lineage:
 
 @cache
 def code() -> Code:
-    """Which sources ran: git commit and whether dirty, and always a digest of the sources themselves.
+    """Which sources ran: git commit and whether dirty, and always a digest over every Python source and recipe.
 
     Without git (Ray's uploaded working directory leaves `.git` out) the commit is the one that `submit` stamped.
     """
@@ -61,19 +61,13 @@ def code() -> Code:
     if (REPOSITORY / ".git").exists():
         commit = _git("rev-parse", "HEAD")
         is_dirty = bool(_git("status", "--porcelain", "--untracked-files=no"))
-    return Code(commit=commit, is_dirty=is_dirty, sources_digest=sources_digest())
-
-
-@cache
-def sources_digest() -> str:
-    """12 hex digits over every Python source and recipe of the repository: path and bytes."""
     digest = hashlib.sha256()
     for folder in ("schemas", "pipelines", "jobs"):
         for path in sorted((REPOSITORY / folder).rglob("*")):
             if path.suffix in {".py", ".toml"}:
                 digest.update(f"{path.relative_to(REPOSITORY).as_posix()}\0".encode())
                 digest.update(path.read_bytes())
-    return digest.hexdigest()[:12]
+    return Code(commit=commit, is_dirty=is_dirty, sources_digest=digest.hexdigest()[:12])
 
 
 @cache
@@ -84,25 +78,16 @@ def engine() -> Engine:
         machine=platform.machine(),
         system=sys.platform,
         processor=_processor(),
-        libraries={name: _version(name) for name in LIBRARIES},
+        libraries={name: version(name) for name in LIBRARIES},
     )
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"
 
 
 def _processor() -> str:
     """The CPU's model name where the system tells it: kernels are chosen by it."""
     cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor()
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
 
 
 def _git(*arguments: str) -> str:

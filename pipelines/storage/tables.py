@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import takewhile
@@ -25,20 +25,12 @@ from pipelines.stage.errors import UserError
 from pipelines.storage.commits import Commit, Result
 from schemas import TABLES
 
-NUM_BUCKETS = 4096
-"""A bucket is the first three hex digits of query_id: independent of files, versions and compaction."""
-
 
 class QueryRange(NamedTuple):
-    """Query ids from `lower` (inclusive) to `upper` (exclusive), in string order."""
+    """Query ids from `lower` (inclusive) to `upper` (exclusive), in string order: `("", "g")` is all of them."""
 
     lower: str
     upper: str
-
-    @classmethod
-    def of_buckets(cls, first: int, last: int) -> "QueryRange":
-        """The range of neighbouring buckets `first` to `last`, both inclusive (0 to 4,095)."""
-        return cls(f"{first:03x}", "g" if last + 1 >= NUM_BUCKETS else f"{last + 1:03x}")
 
     def contains(self, column: str) -> pl.Expr:
         """Whether an id column lies in the range."""
@@ -109,7 +101,8 @@ class Tables:
 
     def latest(self, name: str) -> "TableVersion | None":
         """The newest version of a table; None when there is none yet."""
-        _check_name(name)
+        if name not in TABLES:
+            raise UserError(f"{name!r} is no table; expected one of {', '.join(TABLES)}")
         try:
             return TableVersion(self, name, self.delta(name).version())
         except TableNotFoundError:
@@ -121,35 +114,23 @@ class Tables:
                 "from a copy, or use another root"
             ) from error
 
-    def version(self, name: str, version: int) -> "TableVersion":
-        """An explicit version. Raises UserError when the table or the version does not exist."""
-        newest = self.latest(name)
-        if newest is None:
-            raise UserError(f"{name}@{version}: there is no table {name} under {self.uri}; {_hint(self)}")
-        if not 0 <= version <= newest.version:
-            raise UserError(f"{name}@{version} does not exist; {name} has the versions 0 to {newest.version}")
-        return TableVersion(self, name, version)
-
     def parse(self, text: str) -> "TableVersion":
-        """A version from its printed form, `curated_triplets@7`."""
-        match = re.fullmatch(r"([a-z_]+)@(\d+)", text)
-        if match is None:
+        """A version from its printed form, `curated_triplets@7`. Raises UserError when there is no such version."""
+        if not (match := re.fullmatch(r"([a-z_]+)@(\d+)", text)):
             raise UserError(f"{text!r} is no table version; expected TABLE@VERSION, for example curated_triplets@7")
-        return self.version(match[1], int(match[2]))
+        parsed = TableVersion(self, match[1], int(match[2]))
+        newest = self.latest(parsed.name)
+        if newest is None:
+            found = ", ".join(self.names())
+            hint = f"found {found}" if found else "found no table there: is --tables (or TABLES) the right root?"
+            raise UserError(f"{parsed}: there is no table {parsed.name} under {self.uri}; {hint}")
+        if parsed.version > newest.version:
+            raise UserError(f"{parsed} does not exist; {parsed.name} has the versions 0 to {newest.version}")
+        return parsed
 
     def names(self) -> list[str]:
         """The tables that exist under the root, in the order of the flow."""
         return [name for name in TABLES if self.latest(name) is not None]
-
-
-def _check_name(name: str) -> None:
-    if name not in TABLES:
-        raise UserError(f"{name!r} is no table; expected one of {', '.join(TABLES)}")
-
-
-def _hint(tables: Tables) -> str:
-    found = tables.names()
-    return f"found {', '.join(found)}" if found else "found no table there: is --tables (or TABLES) the right root?"
 
 
 @dataclass(frozen=True)
@@ -186,32 +167,17 @@ class TableVersion:
         nulls = [pl.lit(None, dtype).alias(name) for name, dtype in schema.items() if name not in found]
         return rows.with_columns(nulls).select(*schema, *(name for name in found if name not in schema))
 
-    def columns(self) -> list[str]:
-        """The columns' names."""
-        return self.scan().collect_schema().names()
-
     def query_ranges(self, max_rows: int) -> list[QueryRange]:
-        """Ascending, disjoint ranges that cover all rows, of about `max_rows` each: neighbouring buckets.
+        """Ascending, disjoint ranges that cover all rows, of at most `max_rows` where no bucket alone is larger.
 
-        A range holds all rows of its queries; one bucket larger than `max_rows` is a range of its own.
+        A range holds all rows of its queries, and files outside it are skipped by their statistics.
         """
-        counts = (
-            self.scan()
-            .group_by(pl.col("query_id").str.head(3).alias("bucket"))
-            .agg(pl.len().alias("rows"))
-            .sort("bucket")
-            .collect(engine="streaming")
-        )
-        return bucket_ranges(counts["bucket"].to_list(), counts["rows"].to_list(), max_rows)
+        return bucket_ranges(count_buckets(self.scan()), max_rows)
 
-    def read_range(self, query_range: QueryRange) -> pl.DataFrame:
-        """All rows whose query_id lies in the range; files outside it are skipped by their statistics."""
-        return self.scan().filter(query_range.contains("query_id")).collect()
-
-    def read_by_query_range(self, max_rows: int = 200_000) -> Iterator[pl.DataFrame]:
+    def read_by_query_range(self, max_rows: int) -> Iterator[pl.DataFrame]:
         """The whole version in frames of about `max_rows`; all rows of a query stand in one frame."""
         for query_range in self.query_ranges(max_rows):
-            yield self.read_range(query_range)
+            yield self.scan().filter(query_range.contains("query_id")).collect()
 
     @cached_property
     def commit(self) -> Commit:
@@ -278,16 +244,20 @@ class TableVersion:
         return sum(row["num_records"] for row in self.files())
 
 
-def bucket_ranges(buckets: list[str], rows: list[int], max_rows: int) -> list[QueryRange]:
-    """Group counted buckets (three hex digits, ascending) into ranges of at most `max_rows`, at least one bucket."""
+def count_buckets(rows: pl.LazyFrame, id_column: str = "query_id") -> dict[str, int]:
+    """The rows in each bucket, ascending: the first three hex digits of an id, so independent of files and versions."""
+    counts = rows.group_by(bucket=pl.col(id_column).str.head(3)).len().sort("bucket")
+    return dict(counts.collect(engine="streaming").iter_rows())
+
+
+def bucket_ranges(counts: Mapping[str, int], max_rows: int) -> list[QueryRange]:
+    """Group neighbouring buckets into ranges of at most `max_rows`, of at least one bucket."""
     ranges: list[QueryRange] = []
-    first, last, total = None, 0, 0
-    for bucket, count in zip((int(bucket, 16) for bucket in buckets), rows, strict=True):
-        if first is not None and total + count > max_rows:
-            ranges.append(QueryRange.of_buckets(first, last))
-            first, total = None, 0
-        first = bucket if first is None else first
-        last, total = bucket, total + count
-    if first is not None:
-        ranges.append(QueryRange.of_buckets(first, last))
+    total = 0
+    for bucket, rows in counts.items():
+        total += rows
+        if not ranges or total > max_rows:
+            ranges.append(QueryRange(bucket, ""))
+            total = rows
+        ranges[-1] = ranges[-1]._replace(upper=f"{bucket}g")  # no hex digit is above "g"
     return ranges

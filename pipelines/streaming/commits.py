@@ -4,14 +4,13 @@ A file is committed only if nobody has added rows by the same maker in its chunk
 overtaken chunk is dropped, and the next plan finds what is still missing of it.
 """
 
-import sys
 import time
 
 import polars as pl
 
-from pipelines.stage.progress import Progress
+from pipelines.stage.progress import Progress, tell
 from pipelines.storage import TableVersion, VersionMoved, commit
-from pipelines.storage.writing import ABSENT, remove_files
+from pipelines.storage.writing import remove_files
 from pipelines.streaming.pipeline import Chunk, stream_chunks
 from pipelines.streaming.stream import Plan, Stream
 
@@ -43,7 +42,7 @@ def _pass(left: Plan) -> None:
         progress.advance(commit_group(stream, group))
     except BaseException:
         remove_files(stream.source.tables, stream.table, [chunk.file for chunk in waiting])
-        print(f"{progress.told()} by {stream.maker}; to go on: {stream.command}", file=sys.stderr, flush=True)
+        tell(f"{progress.told()} by {stream.maker}; to go on: {stream.command}")
         raise
 
 
@@ -58,7 +57,7 @@ def commit_group(stream: Stream, chunks: list[Chunk]) -> int:
             counts = pl.DataFrame([chunk.counts for chunk in fresh]).sum().row(0, named=True)
             record, files = stream.record(**counts), [chunk.file for chunk in fresh]
             try:
-                commit(tables, stream.table, files, record, mode="append", expected=base or ABSENT)
+                commit(tables, stream.table, files, record, mode="append", expected=base)
             except VersionMoved:
                 continue
         remove_files(tables, stream.table, [chunk.file for chunk in overtaken])

@@ -1,6 +1,6 @@
 """What is to be streamed, as its user states it (`Stream`), and what of it is left (`Plan`). No Ray, no commits.
 
-A chunk is a range of the ids in one column. A bucket is the first three hex digits of such an id.
+A chunk is a range of the ids in one column.
 """
 
 import math
@@ -13,7 +13,7 @@ import polars as pl
 
 from pipelines.storage import QueryRange, TableVersion
 from pipelines.storage.commits import Commit
-from pipelines.storage.tables import NUM_BUCKETS, bucket_ranges
+from pipelines.storage.tables import bucket_ranges, count_buckets
 from pipelines.streaming.config import StreamConfig
 from schemas import Table
 
@@ -42,7 +42,7 @@ class Stream(ABC):
 
     def id_ranges(self) -> list[QueryRange]:
         """Ascending ranges that cover all rows, each of so many that their ids fit in memory."""
-        return [QueryRange.of_buckets(0, NUM_BUCKETS - 1)]
+        return [QueryRange("", "g")]
 
     def beside(self, rows: pl.DataFrame, id_range: QueryRange, newest: TableVersion | None) -> tuple[pl.DataFrame, ...]:
         """Whatever else an actor needs for the rows that are left of a chunk; `newest` is the table's version."""
@@ -80,11 +80,9 @@ class Plan(NamedTuple):
     def of(cls, stream: Stream) -> "Plan":
         """Counted against the table's newest version, from ids alone and range by range, so in bounded memory."""
         newest, buckets, num_total = stream.newest(), dict[str, int](), 0
-        bucket = pl.col(stream.id_column).str.head(3).alias("bucket")
         for id_range in stream.id_ranges():
             num_total += stream.rows(id_range).select(pl.len()).collect(engine="streaming").item()
-            left = stream.left(id_range, newest).group_by(bucket).agg(pl.len()).sort("bucket")
-            buckets |= dict(left.collect(engine="streaming").iter_rows())
+            buckets |= count_buckets(stream.left(id_range, newest), stream.id_column)
         return cls(stream, buckets, sum(buckets.values()), num_total)
 
     @property
@@ -94,4 +92,4 @@ class Plan(NamedTuple):
     def chunks(self, num_actors: int) -> list[QueryRange]:
         """Ranges of at most `chunk_rows`, smaller when there is little work for many actors."""
         fair = math.ceil(self.num_left / (num_actors * CHUNKS_PER_ACTOR))
-        return bucket_ranges(list(self.buckets), list(self.buckets.values()), min(self.stream.config.chunk_rows, fair))
+        return bucket_ranges(self.buckets, min(self.stream.config.chunk_rows, fair))

@@ -11,7 +11,7 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 from jobs import submit
 from jobs.__main__ import main
 from pipelines.storage import Tables
-from pipelines.storage.lineage import code, sources_digest
+from pipelines.storage.lineage import code
 from tests.scored_versions import scored_rows, write_triplets
 from tests.tiny import WORDS, tiny_cross_encoder
 
@@ -52,7 +52,7 @@ def test_ray_job_submit_scores_each_triplet_once_and_says_which_job_did(cluster,
     assert scored["positive_score"].null_count() == scored["scoring_error"].n_unique() - 1 == 0
     told = tables.latest("scored_triplets").commit
     assert told.ray_job == "scores"
-    assert told.code.model_dump() == {"commit": "", "is_dirty": None, "sources_digest": sources_digest()}
+    assert told.code.model_dump() == {"commit": "", "is_dirty": None, "sources_digest": code().sources_digest}
 
 
 def test_submit_prints_the_version_alone_and_stamps_the_commit(cluster, submitted, tmp_path):

@@ -84,7 +84,7 @@ def test_the_same_input_and_config_give_the_same_rows_whatever_the_block_size(ta
 
     assert len(by_pieces.files()) > 5
     for name in ("curated_triplets", "dropped_triplets"):
-        first, second = (tables.version(name, version).scan().collect().sort("triplet_id") for version in (0, 1))
+        first, second = (tables.parse(f"{name}@{version}").scan().collect().sort("triplet_id") for version in (0, 1))
         assert first.equals(second)
 
 

@@ -1,14 +1,19 @@
-"""A chunk of triplets through the operators with a teacher: failed rows are counted, another teacher is refused."""
+"""A chunk with a teacher: failed rows are counted, another teacher is refused, each text has the vector of its kind."""
 
 from pathlib import Path
 
+import numpy as np
+import polars as pl
+
 from pipelines.scoring.config import ScoreConfig
-from pipelines.scoring.streams import PairStream
+from pipelines.scoring.streams import PairStream, encode_texts
 from pipelines.storage import QueryRange, Tables
 from pipelines.streaming.pipeline import Chunk, ChunkActor, Row, read_chunk, write_chunk
-from pipelines.teachers.config import name_teacher
+from pipelines.teachers.config import TeacherConfig, load_teacher, name_teacher
+from pipelines.texts.ids import text_id
+from schemas import TeacherVectors
 from tests.scored_versions import scored_rows, write_triplets
-from tests.tiny import poison, tiny_cross_encoder
+from tests.tiny import poison, tiny_bi_encoder, tiny_cross_encoder
 
 
 def written(tmp_path: Path, config: ScoreConfig, teacher: str) -> Row:
@@ -33,3 +38,20 @@ def test_a_worker_that_finds_another_teacher_refuses_and_writes_nothing(tmp_path
 
     assert row["refused"].startswith(f"a worker's copy of teacher {config.teacher} is {name_teacher(config)}, ")
     assert not (tmp_path / "tables" / "scored_triplets").exists()
+
+
+def test_a_text_that_cannot_be_encoded_has_no_vector(tmp_path):
+    folder = poison(tiny_bi_encoder(tmp_path / "encoder", prompts={"query": "what is ", "document": ""}))
+    teacher = load_teacher(TeacherConfig(teacher=folder, teacher_kind="bi_encoder", max_tokens=64))
+    named = {text_id(text): text for text in ("red sea", "poison", "old king")}
+    kinds = [("red sea", "query"), ("poison", "passage"), ("old king", "passage"), ("red sea", "passage")]
+    texts = pl.DataFrame([{"text_id": text_id(text), "kind": kind, "text": text} for text, kind in kinds])
+
+    vectors = encode_texts(texts, teacher)
+
+    TeacherVectors.validate(vectors, lazy=True)
+    written = {(named[row["text_id"]], row["kind"]): row["vector"] for row in vectors.to_dicts()}
+    assert written.keys() == {*kinds} - {("poison", "passage")}
+    for (text, kind), vector in written.items():
+        np.testing.assert_allclose(vector, teacher.encode([text], kind)[0], atol=1e-6)
+    assert np.abs(np.subtract(written["red sea", "query"], written["red sea", "passage"])).max() > 1e-3

@@ -65,12 +65,12 @@ def test_each_version_has_its_own_commit_also_when_read_long_after(tmp_path):
     for number in range(3):
         append_one(tables, number, note=f"commit {number}")
 
-    assert [tables.version("triplets", number).commit.note for number in range(3)] == [
+    assert [tables.parse(f"triplets@{number}").commit.note for number in range(3)] == [
         "commit 0",
         "commit 1",
         "commit 2",
     ]
-    assert [version.commit.note for version in tables.version("triplets", 1).history()] == ["commit 1", "commit 0"]
+    assert [version.commit.note for version in tables.parse("triplets@1").history()] == ["commit 1", "commit 0"]
 
 
 def test_another_programs_compaction_is_looked_through_to_what_it_compacted(tmp_path):
@@ -88,7 +88,7 @@ def test_another_programs_compaction_is_looked_through_to_what_it_compacted(tmp_
     assert [version.commit.stage for version in newest.history()] == ["", "", "ingest", "ingest"]
     assert made_from(newest) == ["triplets@2"]
     assert [str(version) for _, version in upstream_of(newest)] == [f"triplets@{n}" for n in (3, 2, 1, 0)]
-    assert [version for version, _ in newest.results(IntakeResult)] == [ours, tables.version("triplets", 0)]
+    assert [version for version, _ in newest.results(IntakeResult)] == [ours, tables.parse("triplets@0")]
 
 
 def test_rows_that_another_program_changed_are_not_taken_for_ours(tmp_path):

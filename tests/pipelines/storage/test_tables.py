@@ -32,9 +32,9 @@ def test_ranges_hold_whole_queries_and_together_every_row_once(append, tables):
 
 
 def test_buckets_are_grouped_up_to_the_limit_and_a_large_one_stands_alone():
-    ranges = bucket_ranges(["000", "001", "7ff", "fff"], [4, 5, 30, 2], 10)
+    ranges = bucket_ranges({"000": 4, "001": 5, "7ff": 30, "fff": 2}, 10)
 
-    assert ranges == [("000", "002"), ("7ff", "800"), ("fff", "g")]
+    assert ranges == [("000", "001g"), ("7ff", "7ffg"), ("fff", "fffg")]
 
 
 def test_a_root_made_anew_is_another_table(append, tmp_path):

@@ -4,7 +4,7 @@ import pytest
 
 from pipelines import curate
 from pipelines.curate import CurateConfig
-from pipelines.curation.versions import curation_of, dropped_by
+from pipelines.curation.outcomes import curation_of, dropped_by
 from pipelines.inspection.diff import diff
 from pipelines.publication.manifest import curation_counts
 from pipelines.stage.errors import UserError
