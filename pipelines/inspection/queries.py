@@ -1,6 +1,6 @@
-"""Questions to the tables that the command line asks: the models with their figures, and any SELECT.
+"""Questions to the tables that commands and the model card ask: models with their figures, what a curation did, SQL.
 
-Both read explicit or newest versions and give a frame; nothing here writes or prints.
+Each reads explicit or newest versions and gives a frame; nothing here writes or prints.
 """
 
 import re
@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from pipelines.curation.outcomes import KEYS, dropped_by, dropped_outcome, kept_outcome
 from pipelines.stage.errors import UserError
-from pipelines.storage import Tables
+from pipelines.storage import Tables, TableVersion
 
 WRITES = re.compile(r"\s*(delete|drop|truncate|update|insert|create|alter|merge)\b", re.IGNORECASE)
 
@@ -58,3 +59,13 @@ def ask(tables: Tables, sql: str, at: Sequence[str] = ()) -> pl.DataFrame:
     except (pl.exceptions.PolarsError, ValueError) as error:
         columns = "; ".join(f"{name}({', '.join(frame.collect_schema())})" for name, frame in frames.items())
         raise UserError(f"the query failed: {str(error).splitlines()[0]}; the tables are {columns}") from error
+
+
+def curation_counts(curated: TableVersion) -> pl.DataFrame:
+    """Rows by source and outcome (kept, corrected, dropped) with the correction or reason; null for those kept."""
+    outcomes = [curated.scan().select("source", *kept_outcome())]
+    dropped = dropped_by(curated)
+    if dropped is not None:
+        outcomes.append(dropped.scan().select("source", *dropped_outcome()))
+    counts = pl.concat(outcomes).group_by(KEYS).agg(rows=pl.len()).sort(KEYS).collect(engine="streaming")
+    return counts.with_columns(pl.col("reason").replace("", None))

@@ -2,7 +2,7 @@
 
     known queries, passages  --MINERS-->  candidates with miner and rank  --draw_negatives-->  negatives
 
-A further miner is a module beside this one and a line in MINERS.
+A further miner is a module beside this one, a line in MINERS, and in DrawConfig what turns it on.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from pipelines.curation.outcomes import KEYS, dropped_by, dropped_outcome, kept_outcome
+from pipelines.inspection.queries import curation_counts
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables, TableVersion
 from pipelines.storage.commits import Input
@@ -69,20 +69,10 @@ def lineage_of(versions: list[TableVersion]) -> list[Row]:
         commit = version.commit
         found[str(version)] = {**identity.model_dump(), **commit.model_dump(mode="json", include=COMMIT_FIELDS)}
         inputs = commit.inputs
-        if commit.keeps_rows:  # another program's compaction: what it compacted is the input
+        if version.version and (commit.keeps_rows or not commit.is_ours):  # the version before is what it was made of
             inputs = (Input(**TableVersion(version.tables, version.name, version.version - 1).identity()),)
         waiting += [(version.tables.parse(item.version), item, str(version)) for item in inputs]
     return list(found.values())
-
-
-def curation_counts(curated: TableVersion) -> pl.DataFrame:
-    """Rows by source and outcome (kept, corrected, dropped) with the correction or reason; null for those kept."""
-    outcomes = [curated.scan().select("source", *kept_outcome())]
-    dropped = dropped_by(curated)
-    if dropped is not None:
-        outcomes.append(dropped.scan().select("source", *dropped_outcome()))
-    counts = pl.concat(outcomes).group_by(KEYS).agg(rows=pl.len()).sort(KEYS).collect(engine="streaming")
-    return counts.with_columns(pl.col("reason").replace("", None))
 
 
 def files_by_source(version: TableVersion) -> pl.DataFrame:

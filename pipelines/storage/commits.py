@@ -18,6 +18,9 @@ KEEP_ROWS = {"OPTIMIZE", "REORG", "VACUUM START", "VACUUM END", "COMPUTE STATS",
 KEEP_ROWS |= {"SET TBLPROPERTIES", "UNSET TBLPROPERTIES", "ADD COLUMN", "ADD COLUMNS", "ADD FEATURE"}
 """Delta operations after which a version holds the rows of the one before."""
 
+REARRANGING = {"add columns", "compact"}
+"""Stages of ours, beside the flow, after which it does so too."""
+
 
 class Record(BaseModel):
     """Frozen; unknown fields are those of a newer commit."""
@@ -202,4 +205,4 @@ class Commit(Record):
     @property
     def keeps_rows(self) -> bool:
         """Whether the version holds the rows of the one before it, arranged otherwise."""
-        return self.stage == "add columns" or (not self.is_ours and self.operation in KEEP_ROWS)
+        return self.stage in REARRANGING if self.is_ours else self.operation in KEEP_ROWS

@@ -1,7 +1,7 @@
 """Where a training's figures go while it runs: today a file of metrics and lines of progress.
 
-A sink lives on rank 0, in the worker's process. Another one (TensorBoard) is a subclass of Sink in a module of its own,
-and its line in the list of sinks in on_ray.py.
+A sink lives on rank 0, in the worker's process. Another one (TensorBoard) is a subclass of Sink here, and its line in
+the list of sinks in on_ray.py.
 """
 
 import json

@@ -6,7 +6,7 @@ from pipelines import curate
 from pipelines.curate import CurateConfig
 from pipelines.curation.outcomes import curation_of, dropped_by
 from pipelines.inspection.diff import diff
-from pipelines.publication.manifest import curation_counts
+from pipelines.inspection.queries import curation_counts
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables
 from tests.scored_versions import scored_rows, write_scored, write_triplets
