@@ -104,6 +104,16 @@ def test_replaced_rows_take_the_place_of_those_with_the_same_values(tables):
     assert newest.scan().select("model_id", "query_id", "value").collect().rows() == [("a", "1", 0.9), ("b", "1", 0.3)]
 
 
+@pytest.mark.parametrize("name", ["it's", "' OR ''='", 'a "quote" and a \\', "100%_of {them}", "文"])
+def test_replaced_rows_are_told_by_their_values_whatever_stands_in_them(tables, name):
+    for model, value in (("other", 0.1), (name, 0.2), (name, 0.3)):
+        rows = frame_of(Evaluations, model_id=model, value=value)
+        newest = replace_rows(tables, Evaluations, rows, ["model_id", "data_set"], LINEAGE)
+
+    assert dict(newest.scan().select("model_id", "value").collect().iter_rows()) == {"other": 0.1, name: 0.3}
+    assert newest.num_rows() == 2
+
+
 def test_credentials_stay_out_of_the_log(append, tmp_path, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "do-not-write-me")
 
