@@ -68,7 +68,7 @@ def validate(table: type[Table], frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _to_arrow(table: type[Table], frame: pl.DataFrame) -> pa.Table:
-    """The frame, validated, in the table's types; pyarrow's cast lets nulls pass, which Pandera refuses."""
+    """The frame in the table's types. Validated first: pyarrow checks nulls only on cast between equal schemas."""
     return validate(table, frame).to_arrow().cast(table.arrow_schema())
 
 
