@@ -21,7 +21,7 @@ import ray.train
 import torch
 from pyarrow import fs
 from ray.train.torch import TorchConfig, TorchTrainer
-from ray.util.queue import Queue
+from ray.util.queue import Empty, Queue
 from sentence_transformers import SentenceTransformer
 
 from pipelines.checkpoints.run_folder import CHECKPOINTS, UNTRAINED, Json
@@ -106,18 +106,22 @@ def _available(kind: str) -> float:
 @contextmanager
 def _printed_on_stderr() -> Iterator[Queue]:
     """A queue whose lines are printed here as they come, whether or not Ray forwards what workers print."""
-    queue = Queue(actor_options={"num_cpus": 0})
+    queue, stop = Queue(actor_options={"num_cpus": 0}), threading.Event()
 
     def print_lines() -> None:
-        for line in iter(queue.get, None):
-            print(line, file=sys.stderr, flush=True)
+        while True:  # told to stop by this process, not through Ray, which may be gone by then
+            try:
+                print(queue.get(timeout=0.5), file=sys.stderr, flush=True)
+            except Empty:
+                if stop.is_set():
+                    return
 
     printing = threading.Thread(target=print_lines, daemon=True)
     printing.start()
     try:
         yield queue
     finally:
-        queue.put(None)  # the last line
+        stop.set()
         printing.join()
         queue.shutdown()
 
