@@ -24,6 +24,7 @@ from filelock import FileLock, Timeout
 from obstore.exceptions import AlreadyExistsError, PreconditionError
 from obstore.store import LocalStore, S3Store
 from pyarrow import fs
+from pydantic import BaseModel, PositiveInt, ValidationError
 
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables
@@ -40,6 +41,14 @@ RENEW_S = 20  # a holder on another host shows that it is alive by touching its 
 STALE_S = 3 * RENEW_S
 
 Json = dict[str, Any]
+
+
+class Holder(BaseModel):
+    """Who holds a lock; what another program wrote there is nobody known."""
+
+    pid: PositiveInt | None = None
+    host: str = "an unknown host"
+    started: str | None = None
 
 
 class RunFolder:
@@ -93,7 +102,7 @@ class RunFolder:
     @contextmanager
     def _held(self) -> Iterator[None]:
         """The lock that other hosts see."""
-        holder = {"pid": os.getpid(), "host": socket.gethostname(), "started": _process_start(os.getpid())}
+        holder = Holder(pid=os.getpid(), host=socket.gethostname(), started=_process_start(os.getpid()))
         self._take(holder)
         stop = threading.Event()
         renewing = threading.Thread(target=self._renew, args=(holder, stop), daemon=True)
@@ -130,23 +139,23 @@ class RunFolder:
         self.write(RUN, run)
         self.filesystem.delete_dir(f"{self.path}/{WORK}")
 
-    def _take(self, holder: Json) -> None:
+    def _take(self, holder: Holder) -> None:
         """Write the lock where there is none, or over a dead process's: of two rivals one wins."""
         is_local = isinstance(self.filesystem, fs.LocalFileSystem)
         store = LocalStore(self.path, mkdir=True) if is_local else S3Store.from_url(self.uri)
         mode: PutMode = "create"
         while True:
             try:
-                obstore.put(store, LOCK, json.dumps(holder).encode(), mode=mode)
+                obstore.put(store, LOCK, holder.model_dump_json().encode(), mode=mode)
                 return
             except (AlreadyExistsError, PreconditionError):
                 found = self._dead_lock(store)
                 # this very lock, as S3 knows it; on a local disk FileLock keeps rivals out
                 mode = "create" if found is None else "overwrite" if is_local else found
 
-    def _renew(self, holder: Json, stop: threading.Event) -> None:
+    def _renew(self, holder: Holder, stop: threading.Event) -> None:
         while not stop.wait(RENEW_S):
-            self.write(LOCK, holder)
+            self.write(LOCK, holder.model_dump())
 
     def _dead_lock(self, store: LocalStore | S3Store) -> "UpdateVersion | None":
         """The version of a lock whose holder is dead; None when it is gone. Raises UserError when the holder lives."""
@@ -155,20 +164,20 @@ class RunFolder:
         except FileNotFoundError:
             return None
         try:
-            holder = json.loads(found.bytes().to_bytes())
-        except json.JSONDecodeError:  # killed while writing it, or writing it right now
-            holder = {"pid": None, "host": "an unknown host", "started": None}
+            holder = Holder.model_validate_json(found.bytes().to_bytes())
+        except ValidationError:  # killed while writing it, or writing it right now
+            holder = Holder()
         if self._is_alive(holder):
             raise UserError(
-                f"model {self.name} is being trained by process {holder['pid']} on {holder['host']}; wait for it, stop "
+                f"model {self.name} is being trained by process {holder.pid} on {holder.host}; wait for it, stop "
                 "it, or choose another --name"
             )
         return {"e_tag": found.meta["e_tag"]}
 
-    def _is_alive(self, holder: Json) -> bool:
-        if holder["host"] == socket.gethostname():
-            return bool(_process_start(holder["pid"]) == holder["started"] is not None)
-        print(f"{self.name} is locked by {holder['host']}: watching {STALE_S} s for a sign of life", file=sys.stderr)
+    def _is_alive(self, holder: Holder) -> bool:
+        if holder.host == socket.gethostname():
+            return bool(holder.pid and _process_start(holder.pid) == holder.started is not None)
+        print(f"{self.name} is locked by {holder.host}: watching {STALE_S} s for a sign of life", file=sys.stderr)
         before = self.filesystem.get_file_info(f"{self.path}/{LOCK}").mtime
         time.sleep(STALE_S)
         return bool(self.filesystem.get_file_info(f"{self.path}/{LOCK}").mtime != before)

@@ -23,11 +23,11 @@ def curation_of(curated: TableVersion) -> CurationResult:
 
 
 def dropped_by(curated: TableVersion) -> TableVersion | None:
-    """The dropped_triplets of the same curation, told by its id; None where they are gone."""
-    curation = curation_of(curated).curation
+    """The dropped_triplets of the same curation, told by its id; None where they are gone, or no curation made it."""
+    made_by = curated.origin().commit.reports(CurationResult)
     newest = curated.tables.latest("dropped_triplets")
-    for version, result in newest.results(CurationResult) if newest else ():
-        if result.curation == curation != "":
+    for version, result in newest.results(CurationResult) if newest and made_by else ():
+        if made_by and result.curation == made_by.curation != "":
             return version
     return None
 

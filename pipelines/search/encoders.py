@@ -51,7 +51,9 @@ class StoredVectors:
         stored = self.vectors.scan().filter(of_teacher & pl.col("text_id").is_in(wanted["text_id"].implode()))
         found = wanted.join(stored.select("text_id", "vector").collect(), on="text_id").sort("row")
         encoded = np.empty((len(texts), self.teacher.dimension), np.float32)
-        encoded[found["row"].to_numpy()] = found["vector"].explode().to_numpy().reshape(len(found), -1)
+        encoded[found["row"].to_numpy()] = (
+            found["vector"].explode().to_numpy().reshape(len(found), self.teacher.dimension)
+        )
         missing = wanted.join(found, on="row", how="anti")["row"].to_list()
         if missing:
             encoded[missing] = self.teacher.encode([texts[row] for row in missing], kind)

@@ -6,10 +6,9 @@ delta-rs): its stage is "", its `operation` says what it did.
 """
 
 import json
-from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, SerializeAsAny, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, SerializeAsAny, ValidationInfo, field_validator
 
 LINEAGE = "lineage"
 """The key of the commit's custom metadata under which the record stands as one JSON text."""
@@ -182,12 +181,12 @@ class Commit(Record):
         return kind.model_validate(value) if isinstance(value, dict) else value
 
     @classmethod
-    def of_log(cls, entry: Mapping[str, Any]) -> "Commit":
-        """From an entry of a Delta table's history; a record that is not ours is as good as none."""
-        operation = str(entry.get("operation", ""))
+    def of_log(cls, entry: Any) -> "Commit":
+        """From the `commitInfo` of a log entry; what is not ours, whatever it is, is as good as none."""
+        operation = str(entry.get("operation", "")) if isinstance(entry, dict) else ""
         try:
-            return cls.model_validate({**json.loads(entry.get(LINEAGE, "{}")), "operation": operation})
-        except (ValueError, TypeError, ValidationError):
+            return cls.model_validate({**json.loads(entry[LINEAGE]), "operation": operation})
+        except (LookupError, ValueError, TypeError, RecursionError):
             return cls(operation=operation)
 
     def custom_metadata(self) -> dict[str, str]:

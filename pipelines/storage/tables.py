@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -181,14 +180,7 @@ class TableVersion:
 
     @cached_property
     def commit(self) -> Commit:
-        """What the commit that made this version says."""
-        if self._logged is None:
-            raise UserError(f"{self} has no commit in the table's log; was the log cleaned by another program?")
-        return self._logged
-
-    @cached_property
-    def _logged(self) -> Commit | None:
-        """The commit as its log entry tells; None where the log does not reach back so far.
+        """What the commit that made this version says, from its own log entry.
 
         Not by DeltaTable.history: at an older version, and while others commit, that gives entries the numbers of
         other versions (deltalake 1.6.6).
@@ -197,14 +189,20 @@ class TableVersion:
         try:
             with filesystem.open_input_file(f"{root}/{self.name}/_delta_log/{self.version:020}.json") as entry:
                 actions = [json.loads(line) for line in entry.read().splitlines() if b'"commitInfo"' in line]
-        except FileNotFoundError:
-            return None
-        return Commit.of_log(next((action["commitInfo"] for action in actions if "commitInfo" in action), {}))
+        except FileNotFoundError as error:
+            raise UserError(
+                f"{self} has no commit in the table's log; was the log cleaned by another program?"
+            ) from error
+        return Commit.of_log(next((action["commitInfo"] for action in actions if "commitInfo" in action), None))
 
     def history(self) -> "Iterator[TableVersion]":
-        """This version and its predecessors, newest first, as far back as the log reaches."""
-        versions = (TableVersion(self.tables, self.name, number) for number in range(self.version, -1, -1))
-        return takewhile(lambda version: version._logged is not None, versions)
+        """This version and its predecessors, newest first, as far as the log still has their entries."""
+        filesystem, root = self.tables.filesystem()
+        entries = filesystem.get_file_info(fs.FileSelector(f"{root}/{self.name}/_delta_log"))
+        logged = {int(match[1]) for entry in entries if (match := re.fullmatch(r"(\d{20})\.json", entry.base_name))}
+        for number in sorted(logged, reverse=True):
+            if number <= self.version:
+                yield TableVersion(self.tables, self.name, number)
 
     def results(self, kind: type[Result]) -> "Iterator[tuple[TableVersion, Result]]":
         """Of this version and its predecessors, newest first, those whose stage reports this kind of result."""
@@ -212,19 +210,20 @@ class TableVersion:
             if (result := version.commit.reports(kind)) is not None:
                 yield version, result
 
-    def written(self) -> "TableVersion":
-        """This version, or the one whose rows it holds in other files: someone else's compaction is looked through.
+    def origin(self) -> "TableVersion":
+        """This version, or the one whose rows it holds in other files: a compaction is looked through."""
+        version = self
+        while version.version and version.commit.keeps_rows:
+            version = TableVersion(self.tables, self.name, version.version - 1)
+        return version
 
-        Raises:
-            UserError: another program changed rows.
-        """
-        for version in self.history():
-            if not version.commit.keeps_rows:
-                break
+    def written(self) -> "TableVersion":
+        """`origin`, written by this system. Raises UserError where another program changed rows."""
+        version = self.origin()
         if not version.commit.is_ours:
             raise UserError(
-                f"{version} was made by another program ({version.commit.operation}), expected a version that this "
-                f"system wrote: name one with --from; `python -m jobs history {self.name}` lists them"
+                f"{version} was made by another program ({version.commit.operation or 'unknown operation'}), expected "
+                f"a version that this system wrote: `python -m jobs history {self.name}` lists them"
             )
         return version
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
-from pydantic import AliasChoices, BeforeValidator, Field
+from pydantic import AliasChoices, BeforeValidator, Field, model_validator
 
 from pipelines.checkpoints.find import find
 from pipelines.checkpoints.inspect import Prompts, check_checkpoint, check_outputs, own_prompts
@@ -66,6 +66,13 @@ class TeacherConfig(Config):
     """Tokens of a batch, padding included; None is 2,048 on a CPU (more would lose the caches), 65,536 on a GPU."""
     trust_remote_code: bool = False
     """Run code that comes with the model. Off unless you have read it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _last_name_counts(cls, values: Any) -> Any:
+        """`--set` with one name of the precision overrides a recipe that has the other."""
+        names = [name for name in values if name in ("precision", "dtype")]
+        return {name: value for name, value in values.items() if name not in names[:-1]}
 
     @classmethod
     def part_of(cls, stored: dict[str, object]) -> "TeacherConfig":

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.checkpoints import run_folder
-from pipelines.checkpoints.run_folder import LOCK, RunFolder
+from pipelines.checkpoints.run_folder import LOCK, Holder, RunFolder
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables
 
@@ -43,8 +43,8 @@ def test_a_lock_is_kept_while_its_process_lives_and_taken_over_when_it_is_dead(f
 def test_a_lock_of_another_host_is_taken_over_only_without_a_sign_of_life(folder, monkeypatch, capsys):
     monkeypatch.setattr(run_folder, "RENEW_S", 0.05)
     monkeypatch.setattr(run_folder, "STALE_S", 0.5)
-    elsewhere = {"pid": 1, "host": "elsewhere", "started": "5"}
-    folder.write(LOCK, elsewhere)
+    elsewhere = Holder(pid=1, host="elsewhere", started="5")
+    folder.write(LOCK, elsewhere.model_dump())
     stop = threading.Event()
     renewing = threading.Thread(target=folder._renew, args=(elsewhere, stop))
     renewing.start()
@@ -60,10 +60,11 @@ def test_a_lock_of_another_host_is_taken_over_only_without_a_sign_of_life(folder
     assert "small is locked by elsewhere: watching" in capsys.readouterr().err
 
 
-def test_a_lock_that_was_never_filled_is_taken_over(folder, monkeypatch):
+@pytest.mark.parametrize("content", ["", "null", "[]", "{}", '{"pid": "x"}', '{"pid": -1, "host": "HERE"}', "\0"])
+def test_a_lock_that_says_nothing_of_use_is_taken_over(folder, monkeypatch, content):
     monkeypatch.setattr(run_folder, "STALE_S", 0.1)
     Path(folder.path).mkdir(parents=True)
-    Path(folder.path, LOCK).touch()
+    Path(folder.path, LOCK).write_text(content.replace("HERE", socket.gethostname()))
 
     with folder.lock():
         assert folder.read(LOCK)["pid"] == os.getpid()

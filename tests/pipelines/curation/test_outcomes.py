@@ -60,3 +60,15 @@ def test_a_version_that_curate_did_not_write_is_refused(two_curations):
 
     with pytest.raises(UserError, match="scored_triplets@0 was not made by a curation"):
         curation_of(tables.parse("scored_triplets@0"))
+
+
+def test_a_curation_whose_rows_another_program_changed_has_no_known_dropped_rows(two_curations):
+    _, strict = two_curations
+    strict.tables.delta("curated_triplets").delete("source = 'nowhere' OR true")
+    newest = strict.tables.latest("curated_triplets")
+
+    assert dropped_by(newest) is None
+    with pytest.raises(UserError, match=r"curated_triplets@2 was made by another program \(DELETE\)"):
+        curation_of(newest)
+    with pytest.raises(UserError, match=r"curated_triplets@2 has no dropped_triplets of the same curation"):
+        diff(newest, strict)

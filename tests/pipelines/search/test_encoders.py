@@ -59,3 +59,5 @@ def test_a_teachers_stored_vectors_are_taken_and_the_others_encoded_in_the_texts
 
     king = teacher.encode(["king"], "passage")[0]
     np.testing.assert_allclose(vectors, [king, first, king], atol=1e-6)
+    strange = StoredVectors(teacher, stored.version).encode(["old river"], "query")
+    np.testing.assert_allclose(strange, teacher.encode(["old river"], "query"), atol=1e-6)

@@ -2,7 +2,6 @@
 
 import json
 
-import polars as pl
 import pytest
 
 from pipelines.inspection.graph import made_from, upstream_of
@@ -100,13 +99,28 @@ def test_rows_that_another_program_changed_are_not_taken_for_ours(tmp_path):
         tables.latest("triplets").written()
 
 
-def test_a_commit_whose_log_entry_is_gone_is_told(tmp_path):
+def test_an_entry_that_is_gone_from_the_log_hides_neither_older_nor_newer_ones(tmp_path):
     tables = Tables.at(str(tmp_path))
-    version = append_one(tables, 0)
-    append_one(tables, 1)
+    for number in range(3):
+        append_one(tables, number, note=f"commit {number}")
     tables.delta("triplets").create_checkpoint()
-    (tmp_path / "triplets" / "_delta_log" / f"{0:020}.json").unlink()
+    (tmp_path / "triplets" / "_delta_log" / f"{1:020}.json").unlink()
 
-    with pytest.raises(UserError, match=r"triplets@0.*(log|cannot be read)"):
-        version.commit  # noqa: B018  # a property that reads
-    assert pl.scan_delta(str(tmp_path / "triplets")).collect().height == 2
+    newest = tables.latest("triplets")
+    assert [version.commit.note for version in newest.history()] == ["commit 2", "commit 0"]
+    assert [str(version) for version in tables.parse("triplets@1").history()] == ["triplets@0"]
+    for ask in (lambda: tables.parse("triplets@1").commit, tables.parse("triplets@1").written):
+        with pytest.raises(UserError, match=r"triplets@1 has no commit in the table's log"):
+            ask()
+    assert newest.scan().collect().height == 3
+
+
+@pytest.mark.parametrize("info", ["null", "[]", "7", '{"lineage": null}', '{"lineage": ' + '"' + "[" * 100_000 + '"}'])
+def test_a_log_entry_of_any_shape_is_a_commit_of_someone_else(tmp_path, info):
+    tables = Tables.at(str(tmp_path))
+    append_one(tables, 0)
+    entry = tmp_path / "triplets" / "_delta_log" / f"{0:020}.json"
+    others = [line for line in entry.read_text().splitlines() if '"commitInfo"' not in line]
+    entry.write_text("\n".join([f'{{"commitInfo":{info}}}', *others]))
+
+    assert not tables.parse("triplets@0").commit.is_ours

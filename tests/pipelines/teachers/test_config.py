@@ -124,3 +124,10 @@ def test_the_name_does_not_change_with_a_readme(tmp_path):
     Path(folder, "README.md").write_text(json.dumps("more"))
 
     assert teacher_name(Path(folder), config) == before
+
+
+def test_either_name_of_the_precision_overrides_the_other(tmp_path):
+    for named, other in (("dtype", "precision"), ("precision", "dtype")):
+        (tmp_path / "own.toml").write_text(f'[score]\n{named} = "float32"\n')
+
+        assert load_recipe(str(tmp_path / "own.toml"), [f"score.{other}=fp16"]).score.precision == "fp16"
