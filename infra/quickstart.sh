@@ -95,7 +95,7 @@ next_steps() {
 Yours now, after: source .venv/bin/activate; export TABLES=tables
   your own file (query, positive, negative; JSON Lines, CSV, Parquet), to a model:
     python -m jobs run --recipe quickstart --input FILE --name NAME
-  only pairs, no negatives:        python -m jobs mine --input FILE
+  only pairs, no negatives:        python -m jobs mine --recipe quickstart --input FILE
   a real cross-encoder, from a hub: python -m jobs score --set score.teacher=BAAI/bge-reranker-v2-m3 --set score.teacher_kind=cross_encoder
   the guide's full recipe, on a GPU: python -m jobs run --recipe modernbert_small_v2 --input FILE --name NAME
   on a Ray cluster:                python -m jobs submit --address http://HEAD:8265 -- run --tables s3://BUCKET/PREFIX ...

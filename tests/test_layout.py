@@ -12,6 +12,7 @@ STAGES = {"ingest", "mine", "score", "curate", "distill", "evaluate", "publish"}
 TOP_LEVEL = {"schemas", "pipelines", "jobs", "tests", "infra", ".ci", ".github"}
 TOP_LEVEL |= {"README.md", "LICENSE", "pyproject.toml", ".gitignore", ".git"}
 MADE_BY_TOOLS = {".venv", ".mypy_cache", ".pytest_cache", ".ruff_cache", "__pycache__", "quickstart", "shared"}
+MADE_BY_TOOLS |= {"tables", "my_model"}  # as the README calls a user's own
 MAY_IMPORT = {  # folder -> folders of ours it may import from
     "schemas": {"schemas"},
     "pipelines": {"schemas", "pipelines"},

@@ -87,15 +87,7 @@ def decide(
         The rows as they came and `drop_reason`; of a corrected row also `correction` and its new form, `corrected`, a
         struct of the columns that change; null where they don't apply.
     """
-    is_finite = pl.col("positive_score").is_finite() & pl.col("negative_score").is_finite()
-    rows = rows.with_columns(
-        drop_reason=first_that_fires(
-            scoring_failed=pl.col("scoring_error").is_not_null(),
-            positive_is_negative=pl.col("positive_id") == pl.col("negative_id"),
-            score_not_finite=~is_finite.fill_null(False),
-            text_in_evaluation_set=evaluation_texts.stand_in(rows),
-        )
-    )
+    rows = rows.with_columns(drop_reason=_cannot_be_judged(rows, evaluation_texts))
     unusable = rows.filter(pl.col("drop_reason").is_not_null())
     judged = _with_roles(rows.filter(pl.col("drop_reason").is_null()), thresholds, corrections)
     corrected = _corrected(judged, thresholds, taken=rows["triplet_id"])
@@ -110,6 +102,17 @@ def decide(
     leaves = first_that_fires(positive_in_training=pl.col("query_id").is_in(_with_positive_in(decided, in_training)))
     decided = decided.with_columns(drop_reason=pl.coalesce(leaves, "drop_reason"))
     return decided.select(*rows.columns, "correction", "corrected")
+
+
+def _cannot_be_judged(rows: pl.DataFrame, evaluation_texts: EvaluationTexts) -> pl.Expr:
+    """The rules that ask no teacher."""
+    is_finite = pl.col("positive_score").is_finite() & pl.col("negative_score").is_finite()
+    return first_that_fires(
+        scoring_failed=pl.col("scoring_error").is_not_null(),
+        positive_is_negative=pl.col("positive_id") == pl.col("negative_id"),
+        score_not_finite=~is_finite.fill_null(False),
+        text_in_evaluation_set=evaluation_texts.stand_in(rows),
+    )
 
 
 def first_that_fires(**rules: pl.Expr | pl.Series) -> pl.Expr:
