@@ -9,6 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from jobs.__main__ import main
 from pipelines.storage import Tables
@@ -19,7 +20,8 @@ ROOT = Path(__file__).parents[1]
 FROZEN = ROOT / "tests" / "frozen"
 NEW_COLUMNS = {"miner", "rank"}  # what triplets and the tables made from it have got since
 TOLERANCE = 1e-4
-"""Largest difference of a weight on another kind of machine; the weights move by about 1e-2 in this training."""
+"""On another kind of machine: norm of the difference over norm of the weights. Biases of attention keys are left out:
+their gradient is rounding alone, which Adam magnifies (see tests/pipelines/students/training/test_ranks.py)."""
 
 
 @pytest.fixture(scope="module", params=sorted(path.name for path in FROZEN.iterdir() if path.is_dir()))
@@ -98,22 +100,30 @@ def test_the_finished_model_is_found_under_its_name(run, ray_cluster):
     assert "small is already trained from this data and config" in err
 
 
-def test_the_model_is_made_again(run, frozen, ray_cluster, capsys):
+def test_the_model_is_made_again(run, frozen, root, ray_cluster, tmp_path, capsys):
     made_by = json.loads((frozen / "machine.json").read_text())
     here = {"processor": engine().processor, "kernels": torch.backends.cpu.get_cpu_capability()}
     here["torch"] = engine().libraries["torch"].partition("+")[0]
 
-    code, out, err = run("reproduce", "--model", "small")
+    code, out, err = run("reproduce", "--model", "small", "--output", tmp_path / "again")
 
+    old, new = (folder / "model.safetensors" for folder in (root / "models/small/model", tmp_path / "again/model"))
+    is_same, apart = old.read_bytes() == new.read_bytes(), distance(old, new)
     with capsys.disabled():
         kind = "the kind that made it" if here == made_by else f"another kind, {here}; it was made by {made_by}"
-        print(f"\nfrozen root {frozen.name}, machine of {kind}: {out.strip()}")
+        print(f"\nfrozen root {frozen.name}, machine of {kind}: {out.strip()}; {apart:.1e} apart")
     assert "both are as they were" in err
-    if here == made_by:
-        assert (code, out.partition(":")[0]) == (0, "identical")
-    elif code != 0:
-        assert code == 4
-        assert float(re.search(r"largest difference of a weight ([\d.e+-]+)", out)[1]) < TOLERANCE
+    assert (code, out.split()[0]) == ((0, "identical:") if is_same else (4, "differs:"))
+    assert is_same or here != made_by
+    assert apart < TOLERANCE
+
+
+def distance(ours: Path, theirs: Path) -> float:
+    """Norm of the difference of all weights, over their norm."""
+    models = [load_file(path) for path in (ours, theirs)]
+    names = [name for name in models[0] if not name.endswith("key.bias")]
+    left, right = (torch.cat([weights[name].double().flatten() for name in names]) for weights in models)
+    return float((left - right).norm() / left.norm())
 
 
 def test_rows_are_added_scored_curated_and_trained_on(run, frozen, root, ray_cluster, tmp_path):
