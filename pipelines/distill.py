@@ -8,7 +8,6 @@ its data and what its config means, never the job that ran it or the version of 
 
 import json
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +22,7 @@ from pydantic import ValidationError
 from pipelines.checkpoints.name import weights_sha256
 from pipelines.checkpoints.run_folder import IDENTITY, METRICS, MODEL, RUN, UNTRAINED, WORK, Json, RunFolder
 from pipelines.stage.errors import UserError
+from pipelines.stage.progress import tell
 from pipelines.storage import Lineage, Tables, TableVersion, new_version
 from pipelines.storage.commits import TrainingResult
 from pipelines.storage.fingerprint import fingerprint, fingerprint_of
@@ -60,7 +60,7 @@ def run(
                 trained = {"name": name, "identity": fingerprint_of(identity), **trained}
                 folder.publish(output, trained)
         else:
-            print(f"distill: {name} is already trained from this data and config", file=sys.stderr)
+            tell(f"distill: {name} is already trained from this data and config")
         return _row_of(folder, trained, curated, config, vectors)
 
 
@@ -131,7 +131,7 @@ def _finished(folder: RunFolder) -> Json | None:
     """The run.json of a model that is here whole."""
     trained = folder.read(RUN)
     if trained is not None and not folder.holds(MODEL):
-        print(f"distill: {folder.uri}/{MODEL} is gone: training {folder.name} again", file=sys.stderr)
+        tell(f"distill: {folder.uri}/{MODEL} is gone: training {folder.name} again")
         return None
     return trained
 

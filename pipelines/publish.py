@@ -8,7 +8,6 @@ manifest.json is written last: a publication is what has one.
 
 import json
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from pipelines.checkpoints.run_folder import MODEL, RUN, RunFolder, row_of_weigh
 from pipelines.publication.manifest import FORMAT, manifest_of
 from pipelines.publication.model_card import model_card
 from pipelines.stage.errors import UserError
+from pipelines.stage.progress import tell
 from pipelines.storage import Tables
 from schemas import Evaluations
 
@@ -41,7 +41,7 @@ def run(tables: Tables, model: str, to: str) -> str:
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as building:
         folder = _build(tables, rows, Path(building) / "model")
         if target.exists():
-            print(f"publish: replaces the earlier publication in {target}", file=sys.stderr)
+            tell(f"publish: replaces the earlier publication in {target}")
             target.rename(Path(building) / "replaced")
         folder.rename(target)
     return str(target)

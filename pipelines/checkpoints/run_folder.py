@@ -9,7 +9,6 @@ import json
 import os
 import re
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ from pyarrow import fs
 from pydantic import BaseModel, PositiveInt, ValidationError
 
 from pipelines.stage.errors import UserError
+from pipelines.stage.progress import tell
 from pipelines.storage import Tables
 from pipelines.storage.fingerprint import fingerprint_of
 from schemas import Models
@@ -177,7 +177,7 @@ class RunFolder:
     def _is_alive(self, holder: Holder) -> bool:
         if holder.host == socket.gethostname():
             return bool(holder.pid and _process_start(holder.pid) == holder.started is not None)
-        print(f"{self.name} is locked by {holder.host}: watching {STALE_S} s for a sign of life", file=sys.stderr)
+        tell(f"{self.name} is locked by {holder.host}: watching {STALE_S} s for a sign of life")
         before = self.filesystem.get_file_info(f"{self.path}/{LOCK}").mtime
         time.sleep(STALE_S)
         return bool(self.filesystem.get_file_info(f"{self.path}/{LOCK}").mtime != before)

@@ -7,7 +7,6 @@ The test split asks what the ingested triplets say is relevant, not what the tea
 `triplets`, before curation. Its corpus is every passage of those triplets, training ones included (transductive).
 """
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +16,7 @@ import polars as pl
 from pipelines.curation.outcomes import dropped_by
 from pipelines.intake.beir import read_beir
 from pipelines.stage.errors import UserError
+from pipelines.stage.progress import tell
 from pipelines.storage import TableVersion
 from pipelines.texts.ids import text_id
 from pipelines.texts.splits import normalise, split_of
@@ -37,7 +37,7 @@ def beir_set(folder: str | Path) -> EvaluationSet:
     """A BEIR folder's test judgements, whole: its figures can be compared with published ones."""
     beir = read_beir(folder)
     if beir.complaint():
-        print(beir.complaint(), file=sys.stderr)
+        tell(beir.complaint())
     queries = {query_id: beir.queries[query_id] for query_id in sorted(beir.qrels)}
     return EvaluationSet(beir.data_set, queries, dict(sorted(beir.corpus.items())), beir.qrels)
 

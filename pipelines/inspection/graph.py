@@ -43,6 +43,6 @@ def _walk(version: TableVersion, neighbours: Callable[[TableVersion], Iterable[T
 def made_from(version: TableVersion) -> list[str]:
     """The versions a version came from: its inputs, and the one before where it was added to or rearranged."""
     commit = version.commit
-    is_on_top = version.name == "triplets" or not commit.is_ours or commit.keeps_rows
+    is_on_top = version.name == "triplets" or commit.is_on_top
     before = [f"{version.name}@{version.version - 1}"] if is_on_top and version.version else []
     return [*(entry.version for entry in commit.inputs), *before]

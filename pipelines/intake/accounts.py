@@ -7,7 +7,6 @@ A file in which too many rows are bad is refused.
 
 import hashlib
 import json
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import product
@@ -21,6 +20,7 @@ from pipelines.intake.layouts import CheckedRow, Layout, RowChecks, check_row
 from pipelines.intake.raw_rows import RawRow
 from pipelines.intake.spill import Spill, SpilledTriplet
 from pipelines.stage.errors import UserError
+from pipelines.stage.progress import tell
 from pipelines.storage.commits import IngestedFile
 from schemas.quarantined_rows import MAX_RAW_BYTES
 
@@ -124,7 +124,7 @@ class Intake:
             self._announced.add(ignored)
             shown = ", ".join(name if name.isprintable() else ascii(name) for name in ignored[:30])
             more = f" and {len(ignored) - 30} more" if len(ignored) > 30 else ""
-            print(f"{path} and files like it: ignored columns {shown}{more}", file=sys.stderr)
+            tell(f"{path} and files like it: ignored columns {shown}{more}")
 
 
 def _raw(row: RawRow) -> str:

@@ -7,7 +7,6 @@ carries its files' counts, from which `record_missing_files` completes ingested_
 Each commit expects the version its rows were compared with: when another run was faster, they are compared again.
 """
 
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +20,7 @@ from pipelines.intake.layouts import RowChecks
 from pipelines.intake.spill import Spill
 from pipelines.stage.config import Config
 from pipelines.stage.errors import UserError
+from pipelines.stage.progress import tell
 from pipelines.storage import Lineage, Tables, TableVersion, VersionMoved, new_version
 from pipelines.storage.commits import IngestedFile, IntakeResult, Record
 from schemas import IngestedFiles, QuarantinedRows, Table, Triplets
@@ -62,7 +62,7 @@ def _not_yet_ingested(tables: Tables, files: Sequence[FileCounts]) -> list[FileC
     for file in files:
         key = file.sha256, file.source, file.columns
         if key in known:
-            print(f"{file.path}: the same content was ingested before as {file.source}: adds nothing", file=sys.stderr)
+            tell(f"{file.path}: the same content was ingested before as {file.source}: adds nothing")
         else:
             known.add(key)
             new.append(file)
@@ -105,7 +105,7 @@ def record_missing_files(tables: Tables, config: Config) -> None:
         lineage = Lineage("ingest", [version], config, note=f"completes {version}")
         if _append_files(tables, intake.ingested_files, lineage) == recorded:
             return
-        print(f"{version} was committed by a run that then ended: its files are now in ingested_files", file=sys.stderr)
+        tell(f"{version} was committed by a run that then ended: its files are now in ingested_files")
 
 
 def _append(
@@ -125,7 +125,7 @@ def _append(
                 version.result = result()
             return version.version
         except VersionMoved:
-            print(f"{base or table.table_name()} has moved on meanwhile: comparing with the newer one", file=sys.stderr)
+            tell(f"{base or table.table_name()} has moved on meanwhile: comparing with the newer one")
 
 
 def _absent(table: type[Table], rows: pl.DataFrame, base: TableVersion | None, near: pl.Expr) -> pl.DataFrame:
@@ -155,4 +155,4 @@ def _print_counts(files: Sequence[FileCounts]) -> None:
     sums = {name: sum(getattr(file, name) for file in files) for name in counted}
     total = FileCounts(path=f"{len(files):,} files", **sums)
     for file in [*files, total] if len(files) > 1 else files:
-        print(f"{file.path}: {file}", file=sys.stderr)
+        tell(f"{file.path}: {file}")

@@ -7,7 +7,6 @@ what was found, what was expected and what to do. In a folder, files that end li
 
 import csv
 import json
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +18,7 @@ import pyarrow.parquet
 
 from pipelines.intake.raw_rows import LINE_BYTES, RawRow, delimited, in_batches, json_lines, open_text, parquet
 from pipelines.stage.errors import UserError
+from pipelines.stage.progress import tell
 
 EXPECTED = "JSON Lines or CSV/TSV with a header (plain, gzip or zstd), or Parquet"
 DATA_ENDINGS = {".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".gz", ".zst"}
@@ -80,7 +80,7 @@ def _files_in(folder: Path) -> list[str]:
         )
     if skipped:
         shown = ", ".join(skipped[:10]) + (f" and {len(skipped) - 10} more" if len(skipped) > 10 else "")
-        print(f"skipped in {folder}, not data by their names: {shown}", file=sys.stderr)
+        tell(f"skipped in {folder}, not data by their names: {shown}")
     return data
 
 

@@ -16,6 +16,7 @@ from pipelines.intake.formats import Input, find_files, open_file
 from pipelines.intake.layouts import CheckedRow, RowChecks, tell_layout, text_problem, title_and_text
 from pipelines.intake.raw_rows import RawRow, in_batches
 from pipelines.stage.errors import UserError
+from pipelines.stage.progress import tell
 from pipelines.texts.ids import text_id
 
 
@@ -66,7 +67,7 @@ def read_judgements(folder: str) -> Iterator[tuple[str, BeirSet]]:
     for name in qrels_names(Path(folder, "qrels")):
         beir = read_beir(folder, name)
         if beir.complaint():
-            print(beir.complaint(), file=sys.stderr)
+            tell(beir.complaint())
         yield str(Path(folder, "qrels", beir.qrels_file)), beir
 
 
@@ -76,7 +77,7 @@ def is_mined(qrels: str) -> bool:
         return True
     if any(Path(qrels).parent.glob("train.tsv*")):
         return False
-    print(f"{qrels} is mined, as its folder has no train judgements: don't evaluate on it", file=sys.stderr)
+    tell(f"{qrels} is mined, as its folder has no train judgements: don't evaluate on it")
     return True
 
 
@@ -128,7 +129,7 @@ def all_passages(
     collected = Passages(chain(positives, good, further), max_passages)
     held = f"{len(pairs):,} pairs and {len(collected):,} passages"
     num_bytes = sum(map(sys.getsizeof, collected.texts)) + 150 * len(collected)
-    print(f"mine: holds {held} in memory, {num_bytes >> 20:,} MB of passages", file=sys.stderr)
+    tell(f"mine: holds {held} in memory, {num_bytes >> 20:,} MB of passages")
     return collected
 
 
@@ -160,4 +161,4 @@ def _read_passages(path: str, checks: RowChecks) -> Iterator[str]:
                 f"characters, expected at most {checks.max_bad_share:.1%}: repair the file, or raise mine.max_bad_share"
             )
         if bad:
-            print(f"{file}: {bad:,} of {rows:,} passages left out: blank, no text or too long", file=sys.stderr)
+            tell(f"{file}: {bad:,} of {rows:,} passages left out: blank, no text or too long")

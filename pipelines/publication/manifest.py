@@ -69,7 +69,7 @@ def lineage_of(versions: list[TableVersion]) -> list[Row]:
         commit = version.commit
         found[str(version)] = {**identity.model_dump(), **commit.model_dump(mode="json", include=COMMIT_FIELDS)}
         inputs = commit.inputs
-        if version.version and (commit.keeps_rows or not commit.is_ours):  # the version before is what it was made of
+        if version.version and commit.is_on_top:
             inputs = (Input(**TableVersion(version.tables, version.name, version.version - 1).identity()),)
         waiting += [(version.tables.parse(item.version), item, str(version)) for item in inputs]
     return list(found.values())

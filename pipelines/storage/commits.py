@@ -202,6 +202,11 @@ class Commit(Record):
         return bool(self.stage)
 
     @property
+    def is_on_top(self) -> bool:
+        """Whether the version was made of the one before it: rearranged by us, or touched by another program."""
+        return self.keeps_rows or not self.is_ours
+
+    @property
     def keeps_rows(self) -> bool:
         """Whether the version holds the rows of the one before it, arranged otherwise."""
         return self.stage in REARRANGING if self.is_ours else self.operation in KEEP_ROWS

@@ -120,12 +120,16 @@ def test_finished_model_is_returned_at_once(setting, trained, capsys):
     assert "already trained" in capsys.readouterr().err
 
 
+def copied(setting, tmp_path):
+    """A copy of the root that a test may write into, its model's folder, and what that records of its run."""
+    tables = Tables.at(str(shutil.copytree(setting[0].uri, tmp_path / "tables")))
+    folder = RunFolder(tables, "small")
+    return tables, folder, folder.read(IDENTITY)
+
+
 def test_a_model_begun_before_a_field_had_its_default_is_the_same_run(setting, trained, tmp_path):
     _, curated, vectors, config = setting
-    shutil.copytree(setting[0].uri, tmp_path / "tables")
-    tables = Tables.at(str(tmp_path / "tables"))
-    folder = RunFolder(tables, "small")
-    recorded = folder.read(IDENTITY)
+    tables, folder, recorded = copied(setting, tmp_path)
     del recorded["config"]["freeze_embeddings"]
     folder.write(IDENTITY, recorded)
     versions = {"curated": tables.parse(str(curated)), "vectors": tables.parse(str(vectors))}
@@ -140,10 +144,7 @@ def test_a_model_begun_before_a_field_had_its_default_is_the_same_run(setting, t
 
 def test_a_model_begun_with_fields_of_another_version_is_refused_with_the_difference(setting, trained, tmp_path):
     _, curated, vectors, config = setting
-    shutil.copytree(setting[0].uri, tmp_path / "tables")
-    tables = Tables.at(str(tmp_path / "tables"))
-    folder = RunFolder(tables, "small")
-    recorded = folder.read(IDENTITY)
+    tables, folder, recorded = copied(setting, tmp_path)
     folder.write(IDENTITY, recorded | {"config": recorded["config"] | {"spread_out": 0.1}})
 
     with pytest.raises(UserError, match=r"config\.spread_out 0\.1, not None"):

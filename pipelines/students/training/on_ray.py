@@ -5,7 +5,6 @@ and no shared disk beside that storage: they read the untrained student from it 
 """
 
 import shutil
-import sys
 import tempfile
 import threading
 import time
@@ -26,6 +25,7 @@ from sentence_transformers import SentenceTransformer
 
 from pipelines.checkpoints.run_folder import CHECKPOINTS, UNTRAINED, Json
 from pipelines.stage.errors import UserError
+from pipelines.stage.progress import tell
 from pipelines.storage import Tables, TableVersion
 from pipelines.storage.fingerprint import fingerprint_of
 from pipelines.storage.lineage import engine
@@ -92,10 +92,9 @@ def _warn_if_workers_must_wait(config: DistillConfig, use_gpu: bool) -> None:
     """An autoscaler may still add nodes, so this is no error; without one the run would wait in silence."""
     kind = "GPU" if use_gpu else "CPU"
     if config.num_workers > _available(kind):
-        print(
+        tell(
             f"distill: {config.num_workers} workers need a {kind} each, the cluster has {_available(kind):g}: waiting "
-            "for more nodes; without an autoscaler, stop and lower distill.num_workers",
-            file=sys.stderr,
+            "for more nodes; without an autoscaler, stop and lower distill.num_workers"
         )
 
 
@@ -111,7 +110,7 @@ def _printed_on_stderr() -> Iterator[Queue]:
     def print_lines() -> None:
         while True:  # told to stop by this process, not through Ray, which may be gone by then
             try:
-                print(queue.get(timeout=0.5), file=sys.stderr, flush=True)
+                tell(queue.get(timeout=0.5))
             except Empty:
                 if stop.is_set():
                     return
