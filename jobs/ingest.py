@@ -1,6 +1,6 @@
 """Read files of triplets into the triplets table.
 
-JSON Lines, CSV, TSV, Parquet, or a folder of these; told by content and columns.
+JSON Lines, CSV, TSV, Parquet, Arrow, a folder of these, or a Delta table (FOLDER@VERSION); told by content and columns.
 """
 
 from jobs.options import IntakeOptions, JsonOption, StageOptions, print_versions

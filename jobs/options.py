@@ -79,12 +79,12 @@ class StageOptions(RootOptions):
 class IntakeOptions:
     """What is read, and what is known about it."""
 
-    input_: Annotated[list[str], Parameter("--input", consume_multiple=1, help="files or folders")]
+    input_: Annotated[list[str], Parameter("--input", consume_multiple=1, help="files, folders, Delta tables")]
     columns: Annotated[
         str | None, Parameter("--columns", help="which column is which, e.g. query=q,positive=doc,negative=bad")
     ] = None
     source: Annotated[
-        str | None, Parameter("--source", help="name of the corpus; else the file's own, or its stem")
+        str | None, Parameter("--source", help="name of the corpus; else the rows' own, or the file's or folder's")
     ] = None
     licence: Annotated[str | None, Parameter("--licence", help="SPDX name, e.g. CC-BY-4.0")] = None
 

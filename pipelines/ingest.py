@@ -1,6 +1,6 @@
 """Ingest files of triplets into the triplets table.
 
-    files --open_file, tell_layout--> checked rows --Spill--> triplets@v + quarantined_rows + ingested_files
+    files --find_files, tell_layout--> checked rows --Spill--> triplets@v + quarantined_rows + ingested_files
 
 Every input row ends as triplets, as duplicates or as one quarantined row with its reasons, and the counts add up.
 A file that was ingested before adds nothing; neither does a triplet, whatever file it comes in. Memory does not grow
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from pipelines.intake.accounts import Intake, describe_file
 from pipelines.intake.append_triplets import append_new, record_missing_files
-from pipelines.intake.formats import find_files, open_file
+from pipelines.intake.find_files import find_files
 from pipelines.intake.layouts import RowChecks, check_named_columns, tell_layout
 from pipelines.storage import Tables, TableVersion
 
@@ -32,11 +32,11 @@ def run(
     """Append what is new in the inputs. Returns the newest triplets version, the old one if nothing was new."""
     check_named_columns(columns)
     record_missing_files(tables, config)
-    files = [describe_file(path, source, licence, columns) for path in find_files(inputs)]
+    files = [describe_file(file, source, licence, columns) for file in find_files(inputs)]
 
     def spill_rows(intake: Intake) -> None:
         for position, file in enumerate(intake.files):
-            opened = open_file(file.path)
+            opened = file.found.open()
             layout = tell_layout(file.path, opened.columns, columns, own_source=source is None)
             for number, row in intake.good_rows(position, opened, layout):
                 intake.add(position, number, row, [(negative, "given", None) for negative in row.negatives])

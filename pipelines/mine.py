@@ -19,7 +19,8 @@ from pydantic import Field
 from pipelines.intake.accounts import FileCounts, Intake, describe_file
 from pipelines.intake.append_triplets import append_new, record_missing_files
 from pipelines.intake.beir import BeirSet, is_beir_folder
-from pipelines.intake.formats import find_files
+from pipelines.intake.find_files import find_files
+from pipelines.intake.input_files import InputFile
 from pipelines.intake.layouts import RowChecks, check_named_columns
 from pipelines.mining.draw import Candidate, DrawConfig, mine_negatives
 from pipelines.mining.inputs import Pair, Passages, all_passages, is_mined, known_positives, read_judgements, read_pairs
@@ -50,11 +51,12 @@ def run(
     check_named_columns(columns)
     record_missing_files(tables, config)
     judgements = {path: beir for folder in filter(is_beir_folder, inputs) for path, beir in read_judgements(folder)}
-    files = [describe_file(path, source, licence) for path in find_files(p for p in inputs if not is_beir_folder(p))]
-    files += [describe_file(path, source or beir.name, licence) for path, beir in judgements.items() if is_mined(path)]
-    told = json.dumps({**columns, "mined": _fingerprint(files, judgements, passages, config)}, sort_keys=True)
+    found = find_files(path for path in inputs if not is_beir_folder(path))
+    found += [InputFile(path, beir.name) for path, beir in judgements.items() if is_mined(path)]
+    files = [describe_file(file, source, licence) for file in found]
+    mined = _fingerprint(files, judgements, passages, config)
     for file in files:
-        file.columns = told
+        file.columns = json.dumps({**columns, **file.found.told, "mined": mined}, sort_keys=True)
 
     def spill_rows(intake: Intake) -> None:
         pairs = list(read_pairs(intake, judgements, columns, own_source=source is None))
@@ -69,7 +71,7 @@ def _fingerprint(
     files: list[FileCounts], judgements: Mapping[str, BeirSet], passages: str | None, config: MineConfig
 ) -> str:
     """Of everything that decides the negatives; in ingested_files it tells one mining of a file from another."""
-    passage_files = [describe_file(path, None, None).sha256 for path in find_files([passages] if passages else [])]
+    passage_files = [file.sha256 for file in find_files([passages] if passages else [])]
     contents = sorted({file.sha256 for file in files} | {beir.digest for beir in judgements.values()})
     return fingerprint_of([config.model_dump(mode="json"), contents, sorted(passage_files)])
 

@@ -5,7 +5,6 @@
 A file in which too many rows are bad is refused.
 """
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -13,9 +12,10 @@ from itertools import product
 from pathlib import Path
 
 import polars as pl
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field, InstanceOf
 
-from pipelines.intake.formats import DATA_ENDINGS, Input
+from pipelines.intake.formats import Input
+from pipelines.intake.input_files import InputFile, stem
 from pipelines.intake.layouts import CheckedRow, Layout, RowChecks, check_row
 from pipelines.intake.raw_rows import RawRow
 from pipelines.intake.spill import Spill, SpilledTriplet
@@ -33,6 +33,14 @@ class FileCounts(IngestedFile):
 
     model_config = ConfigDict(frozen=False)
 
+    found: InstanceOf[InputFile] = Field(InputFile("", ""), exclude=True)
+
+    @property
+    def keys(self) -> set[tuple[str, str, str]]:
+        """Those of ingested_files under which it is known: a folder's file may have been given by its own name."""
+        own = {stem(Path(self.path))} if self.source == self.found.source and not self.found.table else set()
+        return {(self.sha256, source, self.columns) for source in {self.source, *own}}
+
     def __str__(self) -> str:
         accepted = self.rows - self.quarantined
         return (
@@ -42,19 +50,18 @@ class FileCounts(IngestedFile):
 
 
 def describe_file(
-    path: str, source: str | None, licence: str | None, columns: Mapping[str, str] | None = None
+    file: InputFile, source: str | None, licence: str | None, columns: Mapping[str, str] | None = None
 ) -> FileCounts:
-    """A file by its content's sha256; the default source is the file's name without its endings."""
-    try:
-        with Path(path).open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise UserError(f"input {path} cannot be read: {error.strerror}; expected a readable file") from error
-    stem = Path(path)
-    while stem.suffix.lower() in DATA_ENDINGS:
-        stem = stem.with_suffix("")
-    told = json.dumps(dict(columns), sort_keys=True, ensure_ascii=False) if columns else ""
-    return FileCounts(path=path, sha256=sha256, source=source or stem.name, licence=licence, columns=told)
+    """A file's account before its rows are read."""
+    told = {**(columns or {}), **file.told}
+    return FileCounts(
+        found=file,
+        path=file.path,
+        sha256=file.sha256,
+        source=source or file.source,
+        licence=licence,
+        columns=json.dumps(told, sort_keys=True, ensure_ascii=False) if told else "",
+    )
 
 
 class Intake:

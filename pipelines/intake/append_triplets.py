@@ -45,7 +45,7 @@ def append_new(
     files = _not_yet_ingested(tables, files)
     if files:
         with tempfile.TemporaryDirectory(prefix=f"{stage}-") as folder:
-            spill = Spill(Path(folder), triplets_per_row * sum(Path(file.path).stat().st_size for file in files))
+            spill = Spill(Path(folder), triplets_per_row * sum(file.found.size_bytes for file in files))
             spill_rows(Intake(files, config, spill))
             return _append_spilled(tables, spill, files, Lineage(stage, [], config))
     triplets = tables.latest("triplets")
@@ -60,11 +60,10 @@ def _not_yet_ingested(tables: Tables, files: Sequence[FileCounts]) -> list[FileC
     known = set(ingested.scan().select(IngestedFiles.key_columns()).collect().iter_rows()) if ingested else set()
     new: list[FileCounts] = []
     for file in files:
-        key = file.sha256, file.source, file.columns
-        if key in known:
-            tell(f"{file.path}: the same content was ingested before as {file.source}: adds nothing")
+        if before := sorted(known & file.keys):
+            tell(f"{file.path}: the same content was ingested before as {before[0][1]}: adds nothing")
         else:
-            known.add(key)
+            known.add((file.sha256, file.source, file.columns))
             new.append(file)
     return new
 

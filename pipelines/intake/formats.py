@@ -1,13 +1,14 @@
 """Files of any known format in, batches of raw rows out, in constant memory.
 
-JSON Lines and CSV/TSV with a header (each plain, gzip or zstd) and Parquet, told by what a file holds, not by its
-ending. A row that cannot be read comes out with its problem; a file that cannot be read is a UserError that says
-what was found, what was expected and what to do. In a folder, files that end like no data file are skipped and named.
+JSON Lines and CSV/TSV with a header (each plain, gzip or zstd), Parquet and Arrow, told by what a file holds, not by
+its ending. A row that cannot be read comes out with its problem; a file that cannot be read is a UserError that says
+what was found, what was expected and what to do.
 """
 
 import csv
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,13 +17,20 @@ from typing import Any, BinaryIO
 import pyarrow
 import pyarrow.parquet
 
+from pipelines.intake.arrow_files import MAGIC, arrow, arrow_columns
 from pipelines.intake.raw_rows import LINE_BYTES, RawRow, delimited, in_batches, json_lines, open_text, parquet
 from pipelines.stage.errors import UserError
-from pipelines.stage.progress import tell
 
-EXPECTED = "JSON Lines or CSV/TSV with a header (plain, gzip or zstd), or Parquet"
-DATA_ENDINGS = {".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".gz", ".zst"}
-DESCRIBES_DATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
+EXPECTED = "JSON Lines or CSV/TSV with a header (plain, gzip or zstd), Parquet or Arrow"
+DATA_ENDINGS = {".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".gz", ".zst", ".arrow", ".feather"}
+OTHER_CONTENT = {  # how a file begins -> what it is, what to do
+    rb"version https://git-lfs\.github\.com/spec/": ("a Git LFS pointer in place of the data", "git lfs pull"),
+    rb"<(!doctype|!--|html|head|body|\?xml|error)": ("a page of HTML or XML in place of the data", "fetch it again"),
+    rb"PK\x03\x04": ("a zip archive or a spreadsheet", "unpack it, or save it as CSV"),
+    rb"BZh\d1AY": ("compressed by bzip2", "bunzip2 it"),
+    rb"\xfd7zXZ": ("compressed by xz", "unxz it"),
+    rb"Obj\x01|ORC[\0-\x1f]": ("Avro or ORC", "convert it to Parquet"),
+}
 
 
 @dataclass(frozen=True)
@@ -47,49 +55,8 @@ class Input:
             ) from error
 
 
-def find_files(inputs: Iterable[str]) -> list[str]:
-    """Files as given, and the data files in folders as given, recursively and sorted."""
-    files: list[str] = []
-    for path in inputs:
-        if "://" in path:
-            raise UserError(f"input {path} is a URL, expected a local file or folder: download it first")
-        if Path(path).is_dir():
-            files += _files_in(Path(path))
-        elif Path(path).is_file():
-            files.append(path)
-        else:
-            found = "is no regular file" if Path(path).exists() else "does not exist"
-            raise UserError(f"input {path} {found}, expected a file or a folder of files ({EXPECTED}): check the path")
-    return files
-
-
-def _files_in(folder: Path) -> list[str]:
-    data: list[str] = []
-    skipped: list[str] = []
-    for path in sorted(folder.rglob("*")):
-        parts = path.relative_to(folder).parts
-        if any(part.startswith((".", "_")) for part in parts) or not path.is_file():
-            continue
-        is_data = path.suffix.lower() in DATA_ENDINGS and path.name not in DESCRIBES_DATA
-        (data if is_data else skipped).append(str(path))
-    if not data:
-        endings = " ".join(sorted(DATA_ENDINGS))
-        raise UserError(
-            f"folder {folder} holds no data file ({len(skipped)} other files), expected at least one that ends in "
-            f"{endings}: give the right folder, or name a file itself if it ends otherwise"
-        )
-    if skipped:
-        shown = ", ".join(skipped[:10]) + (f" and {len(skipped) - 10} more" if len(skipped) > 10 else "")
-        tell(f"skipped in {folder}, not data by their names: {shown}")
-    return data
-
-
 def open_file(path: str) -> Input:
-    """Tell a file's format by its content.
-
-    A further kind of input (one of our own tables at a version, say) is a further `Input` made here: its name, its
-    columns and a function that reads its batches.
-    """
+    """Tell a file's format by its content."""
     try:
         with Path(path).open("rb") as stream:
             magic = stream.read(4)
@@ -98,6 +65,8 @@ def open_file(path: str) -> Input:
                 if file.metadata.num_rows == 0:
                     raise UserError(f"{path} is Parquet without rows, expected rows: leave it out or give another file")
                 return Input(path, tuple(file.schema_arrow.names), partial(parquet, path))
+        if magic in MAGIC:
+            return Input(path, arrow_columns(path), partial(arrow, path))
         compression = "gzip" if magic[:2] == b"\x1f\x8b" else "zstd" if magic == b"\x28\xb5\x2f\xfd" else None
         if magic[:2] in (b"\xff\xfe", b"\xfe\xff"):
             raise UserError(f"{path} is UTF-16, expected UTF-8: iconv -f UTF-16 -t UTF-8 {path} > utf8_file")
@@ -113,6 +82,7 @@ def open_file(path: str) -> Input:
 
 def _tell_text(path: str, compression: str | None, lines: list[bytes]) -> Input:
     first = lines[0].decode("utf-8", "replace").strip()
+    _refuse_other_content(path, lines[0].lstrip())
     objects = [value for value in map(_json, lines) if isinstance(value, dict)]
     is_bad_row = bool(objects) and _json(first.encode()) is not None  # a line [1] among objects
     if first.startswith("[") and not is_bad_row:
@@ -133,6 +103,12 @@ def _tell_text(path: str, compression: str | None, lines: list[bytes]) -> Input:
         raise UserError(f"{path} begins with {_shown(first)}: found neither of the known formats, expected {EXPECTED}")
     names = _header(path, lines, delimiter)
     return Input(path, names, lambda _: in_batches(delimited(path, compression, delimiter, names)))
+
+
+def _refuse_other_content(path: str, first: bytes) -> None:
+    for beginning, (found, what_to_do) in OTHER_CONTENT.items():
+        if re.match(beginning, first, re.IGNORECASE):
+            raise UserError(f"{path} is {found}, expected {EXPECTED}: {what_to_do}")
 
 
 def _header(path: str, lines: list[bytes], delimiter: str) -> tuple[str, ...]:

@@ -31,7 +31,7 @@ class RawRow(NamedTuple):
     number: int
     value: dict[str, Any] | None
     problem: str | None = None
-    raw: bytes | None = None  # None in Parquet: the value itself is what was found
+    raw: bytes | None = None  # None in Parquet and Arrow: the value itself is what was found
 
 
 def open_bytes(path: str, compression: str | None) -> io.BufferedReader:
@@ -157,14 +157,15 @@ def parquet(path: str, columns: Sequence[str] | None) -> Iterator[list[RawRow]]:
         batch_rows = max(16, min(BATCH_ROWS, BATCH_BYTES * metadata.num_rows // max(1, num_bytes)))
         number = 1
         for batch in file.iter_batches(batch_rows, columns=None if columns is None else list(columns)):
-            yield _parquet_rows(batch, number)
+            yield record_rows(batch, number)
             number += batch.num_rows
 
 
-def _parquet_rows(batch: pyarrow.RecordBatch, first: int) -> list[RawRow]:
+def record_rows(batch: pyarrow.RecordBatch, first: int) -> list[RawRow]:
+    """The batch's rows, numbered from `first`."""
     try:
         return [RawRow(number, value) for number, value in enumerate(batch.to_pylist(), first)]
-    except UnicodeDecodeError as error:  # Parquet promises UTF-8, its writers don't always keep it: find the rows
+    except UnicodeDecodeError as error:  # it promises UTF-8, its writers don't always keep it: find the rows
         if batch.num_rows == 1:
             return [RawRow(first, None, "not_utf8", bytes(error.object))]
-        return [row for i in range(batch.num_rows) for row in _parquet_rows(batch.slice(i, 1), first + i)]
+        return [row for i in range(batch.num_rows) for row in record_rows(batch.slice(i, 1), first + i)]

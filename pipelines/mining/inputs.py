@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from pipelines.intake.accounts import Intake
 from pipelines.intake.beir import BeirSet, qrels_names, read_beir
-from pipelines.intake.formats import Input, find_files, open_file
+from pipelines.intake.find_files import find_files
+from pipelines.intake.formats import Input
 from pipelines.intake.layouts import CheckedRow, RowChecks, tell_layout, text_problem, title_and_text
 from pipelines.intake.raw_rows import RawRow, in_batches
 from pipelines.stage.errors import UserError
@@ -87,7 +88,7 @@ def read_pairs(
     """The good pairs of every file; --columns names those of files that are no judgements."""
     for position, file in enumerate(intake.files):
         judged = judgements.get(file.path)
-        opened = open_file(file.path) if judged is None else _judged_pairs(file.path, judged)
+        opened = file.found.open() if judged is None else _judged_pairs(file.path, judged)
         named = columns if judged is None else {}
         layout = tell_layout(file.path, opened.columns, named, pairs=True, own_source=own_source)
         yield from (Pair(position, number, row) for number, row in intake.good_rows(position, opened, layout))
@@ -140,7 +141,7 @@ def _read_passages(path: str, checks: RowChecks) -> Iterator[str]:
         UserError: no such column, or more bad rows than `max_bad_share`.
     """
     for file in find_files([path]):
-        opened = open_file(file)
+        opened = file.open()
         column = next((name for name in ("text", "passage") if name in opened.columns), None)
         if column is None:
             found = ", ".join(map(ascii, opened.columns[:30]))

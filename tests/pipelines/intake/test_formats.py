@@ -1,7 +1,9 @@
 """Files of every known format come out as the same rows; files that cannot be read say why and what to do."""
 
+import bz2
 import gzip
 import json
+import lzma
 import re
 
 import pyarrow
@@ -10,7 +12,7 @@ import pytest
 import zstandard
 
 from pipelines.intake import raw_rows
-from pipelines.intake.formats import find_files, open_file
+from pipelines.intake.formats import open_file
 from pipelines.stage.errors import UserError
 from pipelines.texts.ids import text_id
 
@@ -167,6 +169,13 @@ def test_a_line_too_long_for_memory_is_one_bad_row(tmp_path, monkeypatch):
         ("query,positive".encode("utf-16"), "UTF-16.*iconv"),
         ("fråga,query\n".encode("latin-1"), "line 1 is not UTF-8.*iconv"),
         (b"query,query,positive\n", "'query' twice"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0,1\nsize 9\n", "Git LFS pointer.*git lfs pull"),
+        (b"\n<!DOCTYPE html><html><head><title>404, gone\n", "page of HTML or XML.*fetch it again"),
+        (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "page of HTML or XML"),
+        (b"PK\x03\x04" + bytes(40), "zip archive or a spreadsheet"),
+        (bz2.compress(JSON_LINES), "compressed by bzip2.*bunzip2"),
+        (lzma.compress(JSON_LINES), "compressed by xz.*unxz"),
+        (b"Obj\x01\x04\x14avro.codec", "Avro"),
         (b"query,positive\rq,p\r", "line 1 is no header"),
         (parquet_bytes(ROWS)[:-20], "be read.*fetch it or write it again"),
         (parquet_bytes(ROWS)[:6], "be read"),
@@ -189,26 +198,3 @@ def test_a_file_that_breaks_off_half_way_is_refused_with_the_row(tmp_path, compr
 
     with pytest.raises(UserError, match=r"breaks off or is damaged after row [\d,]+.*nothing of this input was taken"):
         read(path)
-
-
-def test_a_folder_is_read_recursively_and_sorted_and_what_is_no_data_is_named(tmp_path, capsys):
-    for name in ["b/2.csv", "b/1.jsonl.gz", "a.parquet", ".hidden.jsonl", "_SUCCESS", "_tmp/x.jsonl", "README.md"]:
-        write(tmp_path, b"x", name)
-    write(tmp_path, b"x", "dataset_info.json")
-
-    assert find_files([str(tmp_path)]) == [str(tmp_path / name) for name in ["a.parquet", "b/1.jsonl.gz", "b/2.csv"]]
-    told = capsys.readouterr().err
-    assert "README.md" in told
-    assert "dataset_info.json" in told
-    assert "hidden" not in told
-
-
-@pytest.mark.parametrize(
-    ("name", "said"), [("missing.jsonl", "does not exist"), ("empty", "holds no data file"), ("s3://b/x", "is a URL")]
-)
-def test_an_input_without_data_is_refused(tmp_path, name, said):
-    (tmp_path / "empty").mkdir()
-    write(tmp_path, b"x", "empty/LICENSE.txt")
-
-    with pytest.raises(UserError, match=said):
-        find_files([name if "://" in name else str(tmp_path / name)])

@@ -1,0 +1,323 @@
+"""Which files an input holds: the given ones, and those of folders, sorted; Delta tables as one version each.
+
+    PATH | FOLDER | TABLE | TABLE@VERSION  --find_files-->  InputFile: path, source, the columns its folders' names give
+
+What would be read wrong stops: a link to nothing, a folder that cannot be listed, a pipe, a download that did not end,
+data of a format that is not read, an Iceberg or Hudi table, a file out of a table. What is no data by its name is
+skipped and named; what Spark hides (names that begin with . or _) is skipped and counted. A file that is there twice,
+by a link or given twice, is read once. The source is a file's name without its endings, or the given folder's name,
+of a download from a hub the data set's; a folder named source=abc gives a column, as any name=value does.
+"""
+
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from pipelines.intake.formats import DATA_ENDINGS, EXPECTED
+from pipelines.intake.input_files import InputFile, Partitions, stem
+from pipelines.stage.errors import UserError
+from pipelines.stage.progress import tell
+from pipelines.storage.foreign_tables import is_table, open_table
+
+DESCRIBES_DATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
+UNFINISHED = {".incomplete", ".part", ".partial", ".crdownload", ".download", ".filepart", ".aria2", ".tmp", ".temp"}
+OTHER_DATA = set(".zip .7z .rar .tar .tgz .bz2 .xz .lzma .lz4 .sz .snappy .br .z .xls .xlsx .xlsm .ods".split())
+OTHER_DATA |= set(".avro .orc .pkl .pickle .npy .npz .h5 .hdf5 .sqlite .sqlite3 .duckdb .lance .mdb .tfrecord".split())
+MADE_BY_MAP = re.compile(r"cache-[0-9a-f]{16}\b.*\.arrow")  # by datasets, of the data beside it
+NULL = "__HIVE_DEFAULT_PARTITION__"
+SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})(\..*)?")
+OTHER_TABLES = {  # what lies in the folder of a table of another kind -> its name
+    ".hoodie": "a Hudi table",
+    "metadata/*.metadata.json": "an Iceberg table",
+    "_spark_metadata": "the output of a Spark stream, whose _spark_metadata says which files count",
+}
+
+
+def find_files(inputs: Iterable[str]) -> list[InputFile]:
+    """Everything that is to be read, in the order of the inputs.
+
+    Raises:
+        UserError: an input is not there, or holds nothing or something that would be read wrong.
+    """
+    search = _Search()
+    for given in inputs:
+        try:
+            search.add(given)
+        except OSError as error:
+            raise UserError(
+                f"{error.filename or given} cannot be read ({error.strerror}), expected a readable file or folder: "
+                "mend it, or give the files that are to be read"
+            ) from error
+    search.tell_repeated()
+    return search.found
+
+
+class _Search:
+    """What was found so far, in all inputs."""
+
+    def __init__(self) -> None:
+        self.found: list[InputFile] = []
+        self.repeated: list[str] = []
+        self._seen: set[object] = set()
+        self._no_tables: set[Path] = set()
+
+    def is_new(self, path: Path, kind: object) -> bool:
+        """Whether this is the first path to the same file or folder, with the same columns of its folders' names."""
+        status = path.stat()
+        key = status.st_dev, status.st_ino, str(kind)
+        is_new = key not in self._seen
+        self._seen.add(key)
+        if not is_new:
+            self.repeated.append(str(path))
+        return is_new
+
+    def tell_repeated(self) -> None:
+        if self.repeated:
+            tell(f"read once, though given twice or there again by a link: {_first_of(self.repeated)}")
+
+    def add(self, given: str) -> None:
+        path, version = Path(given), None
+        if "://" in given and not path.exists():
+            raise UserError(f"input {given} is a URL, expected a local file or folder: download it first")
+        if not os.path.lexists(given) and (match := re.fullmatch(r"(.+)@(\d+)", given)):
+            path, version = Path(match[1]), int(match[2])
+            if not is_table(path):
+                raise UserError(f"input {given} does not exist and {path} is no Delta table: check the path")
+        self._refuse_part_of_table(path)
+        if given and path.is_dir():
+            _Folder(self, path).add(version)
+        elif path.is_file():
+            partitions = _above(path.parent)[1]
+            self.add_file(path, partitions.get("source") or stem(path), partitions)
+        else:
+            found = _why_no_file(path) if given else "is no path"
+            raise UserError(f"input {given} {found}, expected a file or a folder of files ({EXPECTED}): check the path")
+
+    def _refuse_part_of_table(self, path: Path) -> None:
+        resolved = path.resolve().parents if path.exists() else ()
+        for folder in {*_absolute(path).parents, *resolved} - self._no_tables:
+            if is_table(folder):
+                raise UserError(
+                    f"input {path} lies in the Delta table {folder}, whose files may hold deleted rows: give {folder}, "
+                    f"or {folder}@VERSION"
+                )
+            _refuse_other_table(folder)
+            self._no_tables.add(folder)
+
+    def add_file(self, path: Path, source: str, partitions: Partitions) -> None:
+        if self.is_new(path, partitions):
+            self.found.append(InputFile(str(path), source, partitions))
+
+    def add_table(self, folder: Path, source: str, version: int | None) -> None:
+        table = open_table(folder, version)
+        if self.is_new(folder, table.version):
+            tell(f"{folder} is a Delta table: its version {table.version} is read, {len(table.files):,} files")
+            self.found.append(InputFile(f"{folder}@{table.version}", source, table=table))
+
+
+class _Folder:
+    """A folder that was given, and what is left out of it."""
+
+    def __init__(self, search: _Search, folder: Path) -> None:
+        self.search, self.folder = search, folder
+        base, self.partitions = _above(folder)
+        self.source = _source_of(base)
+        self.skipped: list[str] = []
+        self.other_data: list[str] = []
+        self.num_hidden = 0
+
+    def add(self, version: int | None) -> None:
+        before = len(self.search.found) + len(self.search.repeated)
+        if version is None:
+            self._walk()
+        else:
+            self.search.add_table(self.folder, self.source, version)
+        hidden = f"{self.num_hidden:,} whose names begin with . or _ or end in .crc" if self.num_hidden else ""
+        if self.other_data:
+            raise UserError(
+                f"folder {self.folder} holds data of formats that are not read: {_first_of(self.other_data)}; expected "
+                f"{EXPECTED}: unpack or convert them, move them away, or give the files that are to be read"
+            )
+        if len(self.search.found) + len(self.search.repeated) == before:
+            endings = " ".join(sorted(DATA_ENDINGS))
+            others = " and ".join(filter(None, [f"{len(self.skipped):,} other files", hidden]))
+            raise UserError(
+                f"folder {self.folder} holds no data file ({others}), expected at least one that ends in "
+                f"{endings}: give the right folder, or name a file itself if it ends otherwise"
+            )
+        if self.skipped:
+            tell(f"skipped in {self.folder}, not data by their names: {_first_of(self.skipped)}")
+        if hidden:
+            tell(f"skipped in {self.folder}: {hidden}")
+
+    def _walk(self) -> None:
+        pending = [(self.folder, self.partitions, False)]
+        while pending:
+            path, partitions, is_data = pending.pop()
+            if path.is_dir():
+                pending += reversed(list(self._entries(path, _with_partition(partitions, path))))
+            elif path.is_file():
+                self._sort(path, partitions, is_data)
+            else:
+                raise UserError(f"{path} {_why_no_file(path)}, expected files alone: mend it, or move it away")
+
+    def _entries(self, folder: Path, partitions: Partitions) -> Iterator[tuple[Path, Partitions, bool]]:
+        """What is in a folder and not hidden, sorted, and which of it is data; none of a folder that is a table."""
+        entries = sorted(folder.iterdir())
+        if is_table(folder):
+            return self.search.add_table(folder, self.source, None)
+        _refuse_other_table(folder)
+        if not self.search.is_new(folder, partitions):
+            return None
+        listed = _files_of_data_set(folder)
+        _tell_missing_shards(folder, entries)
+        for path in _snapshot(folder) or entries:
+            if path.name.startswith(".") or (path.name.startswith("_") and "=" not in path.name):
+                self.num_hidden += 1
+            else:
+                yield path, partitions, path.name in listed if listed else _is_data(path)
+        return None
+
+    def _sort(self, path: Path, partitions: Partitions, is_data: bool) -> None:
+        ending = path.suffix.lower()
+        if is_data:
+            self.search.add_file(path, partitions.get("source") or self.source, partitions)
+        elif ending in UNFINISHED:
+            raise UserError(f"{path} is a download or a file that was not finished: finish it, or move it away")
+        elif ending in OTHER_DATA or _is_tar(path):
+            self.other_data.append(str(path))
+        elif ending == ".crc":
+            self.num_hidden += 1
+        else:
+            self.skipped.append(str(path))
+
+
+def _is_data(path: Path) -> bool:
+    is_other = path.name in DESCRIBES_DATA or _is_tar(path) or MADE_BY_MAP.fullmatch(path.name)
+    return path.suffix.lower() in DATA_ENDINGS and not is_other
+
+
+def _is_tar(path: Path) -> bool:
+    return Path(path.stem).suffix.lower() == ".tar"  # .tar.gz; .tar itself is in OTHER_DATA
+
+
+def _snapshot(folder: Path) -> list[Path]:
+    """Of a hub's download (datasets--OWNER--NAME) its newest revision, since the others are older data."""
+    if folder.parent.name == "snapshots" and (left := list((folder.parents[1] / "blobs").glob("*.incomplete"))):
+        raise UserError(f"{left[0]}: the download of {folder} did not end: run it again, or remove that file")
+    snapshots, newest = folder / "snapshots", folder / "refs" / "main"
+    if not folder.name.startswith("datasets--") or not snapshots.is_dir():
+        return []
+    names = [newest.read_text().strip()] if newest.is_file() else sorted(path.name for path in snapshots.iterdir())
+    if len(names) != 1 or not (snapshots / names[0]).is_dir():
+        raise UserError(f"{snapshots} holds the snapshots {', '.join(names)}, expected one: give the one to read")
+    return [snapshots / names[0]]
+
+
+def _tell_missing_shards(folder: Path, entries: list[Path]) -> None:
+    """Names such as train-00000-of-00005.parquet say how many there are: what is not there is not read."""
+    matches = filter(None, (SHARD.fullmatch(path.name) for path in entries))
+    for (name, total, _), there in Counter((match[1], match[3], match[4]) for match in matches).items():
+        if there < int(total):
+            tell(f"{folder} holds {there:,} of the {int(total):,} files of {name}: the others are not read")
+
+
+def _files_of_data_set(folder: Path) -> set[str]:
+    """The files that datasets.save_to_disk lists; none where it did not write this folder."""
+    state = _json(folder / "state.json")
+    splits = list(map(str, _list(_json(folder / "dataset_dict.json").get("splits"))))
+    files = [file for file in _list(state.get("_data_files")) if isinstance(file, dict)]
+    listed = {str(file["filename"]) for file in files if "filename" in file}
+    lost = [name for name in [*splits, *sorted(listed)] if not (folder / name).exists()]
+    if lost:
+        raise UserError(f"{folder} was saved with {_first_of(lost)}, which it does not hold: save or copy it again")
+    indices = [name for name, value in state.items() if name.startswith("_indices") and value]
+    if indices:
+        raise UserError(
+            f"{folder} is a selection of rows ({indices[0]} in its state.json), which is not read: save it with "
+            "flatten_indices() first"
+        )
+    if splits:
+        tell(f"{folder} is a data set whose splits are all read: {_first_of(splits)}")
+    return listed
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_bytes()) if path.is_file() else {}
+    except ValueError as error:
+        raise UserError(
+            f"{path} is no JSON ({error}), expected that of datasets.save_to_disk: save it again"
+        ) from error
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _refuse_other_table(folder: Path) -> None:
+    for sign, name in OTHER_TABLES.items():
+        if any(folder.glob(sign)):
+            raise UserError(
+                f"{folder} is {name}: its files one by one are not its rows, so it is not read; expected {EXPECTED} "
+                "or a Delta table: write its rows as Parquet with the program that made it"
+            )
+
+
+def _why_no_file(path: Path) -> str:
+    if path.is_symlink() and not path.exists():
+        return f"is a link to {path.readlink()}, which leads nowhere"
+    return "is no regular file" if path.exists() else "does not exist"
+
+
+def _absolute(path: Path) -> Path:
+    """With the names that were given: links stay, and .. is taken away."""
+    return Path(os.path.normpath(path.absolute()))
+
+
+def _above(folder: Path) -> tuple[Path, Partitions]:
+    """The folder above name=value folders, this one included, and the columns that they give."""
+    base = _absolute(folder)
+    chain: list[Path] = []
+    while _partition(base):
+        chain.insert(0, base)
+        base = base.parent
+    partitions: Partitions = {}
+    for path in chain:
+        partitions = _with_partition(partitions, path)
+    return base, partitions
+
+
+def _with_partition(partitions: Partitions, folder: Path) -> Partitions:
+    if not (partition := _partition(folder)):
+        return partitions
+    name, value = partition
+    if partitions.get(name, value) != value:
+        raise UserError(f"{folder} says {name}={value} within {name}={partitions[name]}, expected one: rename a folder")
+    return {**partitions, name: value}
+
+
+def _partition(folder: Path) -> tuple[str, str | None] | None:
+    """A folder's name as a column and its value, as Hive and Spark write them."""
+    name, equals, value = folder.name.partition("=")
+    if not name or not equals:
+        return None
+    return unquote(name), None if value in ("", NULL) else unquote(value)
+
+
+def _source_of(folder: Path) -> str:
+    """The folder's name, or of a download from a hub (datasets--OWNER--NAME/snapshots/REVISION) the data set's."""
+    for path in (folder, *folder.parents):
+        if path.name.startswith("datasets--"):
+            return path.name.rpartition("--")[2]
+    return stem(folder)
+
+
+def _first_of(names: list[str]) -> str:
+    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
