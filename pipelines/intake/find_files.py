@@ -23,6 +23,7 @@ from pipelines.intake.input_files import InputFile, Partitions, stem
 from pipelines.stage.errors import UserError
 from pipelines.stage.progress import tell
 from pipelines.storage.foreign_tables import is_table, open_table
+from pipelines.texts.ids import encoding_error
 
 DESCRIBES_DATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
 UNFINISHED = {".incomplete", ".part", ".partial", ".crdownload", ".download", ".filepart", ".aria2", ".tmp", ".temp"}
@@ -68,6 +69,8 @@ class _Search:
 
     def is_new(self, path: Path, kind: object) -> bool:
         """Whether this is the first path to the same file or folder, with the same columns of its folders' names."""
+        if encoding_error(str(path)):
+            raise UserError(f"{str(path)!r} is a name that is not UTF-8, as the tables are: rename it")
         status = path.stat()
         key = status.st_dev, status.st_ino, str(kind)
         is_new = key not in self._seen
@@ -208,7 +211,8 @@ def _is_tar(path: Path) -> bool:
 
 def _snapshot(folder: Path) -> list[Path]:
     """Of a hub's download (datasets--OWNER--NAME) its newest revision, since the others are older data."""
-    if folder.parent.name == "snapshots" and (left := list((folder.parents[1] / "blobs").glob("*.incomplete"))):
+    blobs = folder.parents[1] / "blobs" if folder.parent.name == "snapshots" else folder / ".cache/huggingface/download"
+    if left := sorted(blobs.rglob("*.incomplete")):
         raise UserError(f"{left[0]}: the download of {folder} did not end: run it again, or remove that file")
     snapshots, newest = folder / "snapshots", folder / "refs" / "main"
     if not folder.name.startswith("datasets--") or not snapshots.is_dir():
@@ -265,7 +269,7 @@ def _refuse_other_table(folder: Path) -> None:
     for sign, name in OTHER_TABLES.items():
         if any(folder.glob(sign)):
             raise UserError(
-                f"{folder} is {name}: its files one by one are not its rows, so it is not read; expected {EXPECTED} "
+                f"{folder} is {name}: its files one by one are not its rows, so it is not read; expected {EXPECTED}, "
                 "or a Delta table: write its rows as Parquet with the program that made it"
             )
 
@@ -308,7 +312,10 @@ def _partition(folder: Path) -> tuple[str, str | None] | None:
     name, equals, value = folder.name.partition("=")
     if not name or not equals:
         return None
-    return unquote(name), None if value in ("", NULL) else unquote(value)
+    try:
+        return unquote(name, errors="strict"), None if value in ("", NULL) else unquote(value, errors="strict")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{folder}: the escapes in its name are not UTF-8, expected name=value: rename it") from error
 
 
 def _source_of(folder: Path) -> str:

@@ -22,7 +22,8 @@ from pipelines.intake.raw_rows import LINE_BYTES, RawRow, delimited, in_batches,
 from pipelines.stage.errors import UserError
 
 EXPECTED = "JSON Lines or CSV/TSV with a header (plain, gzip or zstd), Parquet or Arrow"
-DATA_ENDINGS = {".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".gz", ".zst", ".arrow", ".feather"}
+DATA_ENDINGS = {".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".gz", ".zst"}
+DATA_ENDINGS |= {".arrow", ".arrows", ".feather", ".ipc"}
 OTHER_CONTENT = {  # how a file begins -> what it is, what to do
     rb"version https://git-lfs\.github\.com/spec/": ("a Git LFS pointer in place of the data", "git lfs pull"),
     rb"<(!doctype|!--|html|head|body|\?xml|error)": ("a page of HTML or XML in place of the data", "fetch it again"),

@@ -5,6 +5,7 @@ its reader (column mapping, say) is refused, since its files do not hold what th
 """
 
 import hashlib
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -139,8 +140,8 @@ def _read_log(folder: Path, table: DeltaTable) -> ForeignTable:
 
 
 def _place(folder: Path, path: str) -> Path:
-    """A data file's path; a shallow clone's are absolute."""
-    return folder / path.removeprefix("file://")
+    """A data file's path; a shallow clone's are URLs."""
+    return folder / re.sub("^file:/+", "/", path)
 
 
 def _refuse_lost_files(folder: Path, version: int, files: tuple[TableFile, ...]) -> None:

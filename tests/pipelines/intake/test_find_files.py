@@ -160,6 +160,12 @@ REFUSED = {
     ),
     "several revisions": (snapshots, "holds the snapshots (a, b|b, a), expected one"),
     "a hub's download that did not end": (unfinished_snapshot, "0123.incomplete: the download of .*/a did not end"),
+    "a download to a folder that did not end": (
+        files(".cache/huggingface/download/data/train.parquet.0f.incomplete"),
+        "train.parquet.0f.incomplete: the download of .*/corpus did not end",
+    ),
+    "a value in no known encoding": (files("lang=%ff/b.jsonl"), "lang=%ff: the escapes in its name are not UTF-8"),
+    "a name that is no text": (files("b\udcff.jsonl"), r"b\\udcff.jsonl' is a name that is not UTF-8"),
     "a value of two folders": (files("lang=de/x/lang=fr/b.jsonl"), "says lang=fr within lang=de"),
 }
 
