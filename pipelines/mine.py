@@ -19,6 +19,7 @@ from pydantic import Field
 from pipelines.intake.accounts import FileCounts, Intake, describe_file
 from pipelines.intake.append_triplets import append_new, record_missing_files
 from pipelines.intake.beir import BeirSet, is_beir_folder
+from pipelines.intake.delimited import Quoting, quoting_told
 from pipelines.intake.formats import find_files
 from pipelines.intake.layouts import RowChecks, check_named_columns
 from pipelines.mining.draw import Candidate, DrawConfig, mine_negatives
@@ -42,6 +43,7 @@ def run(
     *,
     passages: str | None = None,
     columns: Mapping[str, str] | None = None,
+    quoting: Quoting | None = None,
     source: str | None = None,
     licence: str | None = None,
 ) -> TableVersion:
@@ -52,13 +54,14 @@ def run(
     judgements = {path: beir for folder in filter(is_beir_folder, inputs) for path, beir in read_judgements(folder)}
     files = [describe_file(path, source, licence) for path in find_files(p for p in inputs if not is_beir_folder(p))]
     files += [describe_file(path, source or beir.name, licence) for path, beir in judgements.items() if is_mined(path)]
-    told = json.dumps({**columns, "mined": _fingerprint(files, judgements, passages, config)}, sort_keys=True)
+    mined = _fingerprint(files, judgements, passages, config)
+    told = json.dumps({**columns, **quoting_told(quoting), "mined": mined}, sort_keys=True)
     for file in files:
         file.columns = told
 
     def spill_rows(intake: Intake) -> None:
-        pairs = list(read_pairs(intake, judgements, columns, own_source=source is None))
-        drawn_from = all_passages(pairs, judgements.values(), passages, config, config.max_passages)
+        pairs = list(read_pairs(intake, judgements, columns, quoting, own_source=source is None))
+        drawn_from = all_passages(pairs, judgements.values(), passages, quoting, config, config.max_passages)
         negatives = dict(mine_negatives(known_positives(pairs, judgements.values()), drawn_from, config))
         _spill_mined(intake, pairs, drawn_from, negatives)
 
