@@ -19,6 +19,7 @@ from pydantic import Field
 from pipelines.intake.accounts import FileCounts, Intake, describe_file
 from pipelines.intake.append_triplets import append_new, record_missing_files
 from pipelines.intake.beir import BeirSet, is_beir_folder
+from pipelines.intake.delimited import Quoting, quoting_told
 from pipelines.intake.find_files import find_files
 from pipelines.intake.input_files import InputFile
 from pipelines.intake.layouts import RowChecks, check_named_columns
@@ -43,6 +44,7 @@ def run(
     *,
     passages: str | None = None,
     columns: Mapping[str, str] | None = None,
+    quoting: Quoting | None = None,
     source: str | None = None,
     licence: str | None = None,
 ) -> TableVersion:
@@ -55,12 +57,13 @@ def run(
     found += [InputFile(path, beir.name) for path, beir in judgements.items() if is_mined(path)]
     files = [describe_file(file, source, licence) for file in found]
     mined = _fingerprint(files, judgements, passages, config)
+    told = {**columns, **quoting_told(quoting), "mined": mined}
     for file in files:
-        file.columns = json.dumps({**columns, **file.found.told, "mined": mined}, sort_keys=True)
+        file.columns = json.dumps({**told, **file.found.told}, sort_keys=True)
 
     def spill_rows(intake: Intake) -> None:
-        pairs = list(read_pairs(intake, judgements, columns, own_source=source is None))
-        drawn_from = all_passages(pairs, judgements.values(), passages, config, config.max_passages)
+        pairs = list(read_pairs(intake, judgements, columns, quoting, own_source=source is None))
+        drawn_from = all_passages(pairs, judgements.values(), passages, quoting, config, config.max_passages)
         negatives = dict(mine_negatives(known_positives(pairs, judgements.values()), drawn_from, config))
         _spill_mined(intake, pairs, drawn_from, negatives)
 

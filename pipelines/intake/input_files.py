@@ -12,6 +12,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from pipelines.intake.delimited import Quoting
 from pipelines.intake.formats import DATA_ENDINGS, Input, open_file
 from pipelines.intake.raw_rows import RawRow
 from pipelines.stage.errors import UserError
@@ -50,20 +51,20 @@ class InputFile:
     def size_bytes(self) -> int:
         return self.table.size_bytes if self.table else Path(self.path).stat().st_size
 
-    def open(self) -> Input:
-        """Raises UserError where it is nothing that can be read."""
+    def open(self, quoting: Quoting | None = None) -> Input:
+        """How to read it; `quoting` as open_file takes it. Raises UserError where it is nothing that can be read."""
         if self.table:
             if not self.table.files:
                 raise UserError(f"{self.path} is a Delta table without rows, expected rows: give another version")
             return Input(self.path, self.table.columns, partial(_table_rows, self.table))
-        opened = open_file(self.path)
+        opened = open_file(self.path, quoting)
         if not self.partitions:
             return opened
-        columns = dict.fromkeys([*opened.columns, *self.partitions])
-        return replace(opened, columns=tuple(columns), read=partial(self._partitioned_rows, opened))
+        columns = opened.columns and tuple(dict.fromkeys([*opened.columns, *self.partitions]))
+        return replace(opened, columns=columns, read=partial(self._partitioned_rows, opened))
 
     def _partitioned_rows(self, opened: Input, columns: Sequence[str] | None) -> Iterator[list[RawRow]]:
-        told = self.partitions.keys() - opened.columns
+        told = self.partitions.keys() - (opened.columns or ())
         own = None if columns is None else [name for name in columns if name not in told]
         for batch in opened.read(own):
             yield [row if row.value is None else row._replace(value=self._with_partitions(row)) for row in batch]
@@ -98,7 +99,7 @@ def _table_rows(table: ForeignTable, columns: Sequence[str] | None) -> Iterator[
 def _kept_rows(file: TableFile, columns: Sequence[str] | None) -> Iterator[list[RawRow]]:
     """Batches of at least one row; a column that is not in this file is null, as it is younger."""
     opened = open_file(file.path)
-    own = None if columns is None else [name for name in columns if name in opened.columns]
+    own = None if columns is None else [name for name in columns if name in (opened.columns or ())]
     for batch in opened.batches(own):
         if file.is_kept is not None:
             batch = [row for row in batch if row.number > len(file.is_kept) or file.is_kept[row.number - 1]]

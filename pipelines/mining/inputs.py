@@ -12,13 +12,16 @@ from typing import NamedTuple
 
 from pipelines.intake.accounts import Intake
 from pipelines.intake.beir import BeirSet, qrels_names, read_beir
+from pipelines.intake.delimited import Quoting
 from pipelines.intake.find_files import find_files
 from pipelines.intake.formats import Input
-from pipelines.intake.layouts import CheckedRow, RowChecks, tell_layout, text_problem, title_and_text
+from pipelines.intake.layouts import CheckedRow, Layouts, RowChecks, shown_name, text_problem, title_and_text
 from pipelines.intake.raw_rows import RawRow, in_batches
 from pipelines.stage.errors import UserError
 from pipelines.stage.progress import tell
 from pipelines.texts.ids import text_id
+
+PASSAGE_COLUMNS = ("text", "passage", "title")
 
 
 class Pair(NamedTuple):
@@ -83,15 +86,20 @@ def is_mined(qrels: str) -> bool:
 
 
 def read_pairs(
-    intake: Intake, judgements: Mapping[str, BeirSet], columns: Mapping[str, str], *, own_source: bool
+    intake: Intake,
+    judgements: Mapping[str, BeirSet],
+    columns: Mapping[str, str],
+    quoting: Quoting | None,
+    *,
+    own_source: bool,
 ) -> Iterator[Pair]:
     """The good pairs of every file; --columns names those of files that are no judgements."""
     for position, file in enumerate(intake.files):
         judged = judgements.get(file.path)
-        opened = file.found.open() if judged is None else _judged_pairs(file.path, judged)
+        opened = file.found.open(quoting) if judged is None else _judged_pairs(file.path, judged)
         named = columns if judged is None else {}
-        layout = tell_layout(file.path, opened.columns, named, pairs=True, own_source=own_source)
-        yield from (Pair(position, number, row) for number, row in intake.good_rows(position, opened, layout))
+        layouts = Layouts(file.path, opened.columns, named, pairs=True, own_source=own_source)
+        yield from (Pair(position, number, row) for number, row in intake.good_rows(position, opened, layouts))
 
 
 def _judged_pairs(path: str, beir: BeirSet) -> Input:
@@ -120,13 +128,18 @@ def known_positives(pairs: list[Pair], judgements: Iterable[BeirSet]) -> Known:
 
 
 def all_passages(
-    pairs: list[Pair], judgements: Iterable[BeirSet], passages: str | None, checks: RowChecks, max_passages: int
+    pairs: list[Pair],
+    judgements: Iterable[BeirSet],
+    passages: str | None,
+    quoting: Quoting | None,
+    checks: RowChecks,
+    max_passages: int,
 ) -> Passages:
     """Of the pairs, of the BEIR folders and of further files; tells what is held in memory."""
     positives = (text for pair in pairs for text in pair.row.positives)
     corpora = (text for beir in judgements for text in beir.corpus.values())
     good = (text for text in corpora if text_problem(text, checks.max_text_chars) is None)
-    further = _read_passages(passages, checks) if passages else ()
+    further = _read_passages(passages, quoting, checks) if passages else ()
     collected = Passages(chain(positives, good, further), max_passages)
     held = f"{len(pairs):,} pairs and {len(collected):,} passages"
     num_bytes = sum(map(sys.getsizeof, collected.texts)) + 150 * len(collected)
@@ -134,32 +147,37 @@ def all_passages(
     return collected
 
 
-def _read_passages(path: str, checks: RowChecks) -> Iterator[str]:
+def _read_passages(path: str, quoting: Quoting | None, checks: RowChecks) -> Iterator[str]:
     """The texts of a file or folder with a column text or passage, and perhaps title; bad rows are left out, counted.
 
     Raises:
         UserError: no such column, or more bad rows than `max_bad_share`.
     """
     for file in find_files([path]):
-        opened = file.open()
-        column = next((name for name in ("text", "passage") if name in opened.columns), None)
-        if column is None:
-            found = ", ".join(map(ascii, opened.columns[:30]))
-            raise UserError(f"{file} has the columns {found}; expected text or passage, and perhaps title: rename one")
+        opened = file.open(quoting)
+        columns = None if opened.columns is None else [name for name in PASSAGE_COLUMNS if name in opened.columns]
+        seen = dict.fromkeys(opened.columns or ())
         rows = bad = 0
-        for batch in opened.batches([name for name in (column, "title") if name in opened.columns]):
+        for batch in opened.batches(columns):
             rows += len(batch)
             for row in batch:
                 value = row.value or {}
-                text = title_and_text({"title": value.get("title"), "text": value.get(column)})
+                seen.update(dict.fromkeys(value) if opened.columns is None else {})
+                text = value.get("text") if value.get("text") is not None else value.get("passage")
+                text = title_and_text({"title": value.get("title"), "text": text})
                 if text_problem(text, checks.max_text_chars):
                     bad += 1
                 else:
                     yield text
+        if not {"text", "passage"} & seen.keys():
+            found = ", ".join(map(shown_name, [*seen][:30]))
+            raise UserError(
+                f"{file.path} has the columns {found}; expected text or passage, and perhaps title: rename one"
+            )
         if bad > checks.max_bad_share * rows:
             raise UserError(
-                f"{file}: {bad:,} of {rows:,} passages are blank, no text or over {checks.max_text_chars:,} "
+                f"{file.path}: {bad:,} of {rows:,} passages are blank, no text or over {checks.max_text_chars:,} "
                 f"characters, expected at most {checks.max_bad_share:.1%}: repair the file, or raise mine.max_bad_share"
             )
         if bad:
-            tell(f"{file}: {bad:,} of {rows:,} passages left out: blank, no text or too long")
+            tell(f"{file.path}: {bad:,} of {rows:,} passages left out: blank, no text or too long")
