@@ -57,7 +57,7 @@ class RunFolder:
     def __init__(self, tables: Tables, name: str) -> None:
         if not re.fullmatch(r"\w[\w.-]*", name):
             raise UserError(f"--name {name!r} cannot be a folder; expected letters, digits, dots, dashes, underscores")
-        self.name, self.uri = name, tables.path("models", name)
+        self.name, self.uri, self.url = name, tables.path("models", name), tables.url("models", name)
         self.filesystem, root = tables.filesystem()
         self.path = f"{root}/models/{name}"
 
@@ -142,7 +142,7 @@ class RunFolder:
     def _take(self, holder: Holder) -> None:
         """Write the lock where there is none, or over a dead process's: of two rivals one wins."""
         is_local = isinstance(self.filesystem, fs.LocalFileSystem)
-        store = LocalStore(self.path, mkdir=True) if is_local else S3Store.from_url(self.uri)
+        store = LocalStore(self.path, mkdir=True) if is_local else S3Store.from_url(self.url)
         mode: PutMode = "create"
         while True:
             try:

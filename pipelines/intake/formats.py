@@ -18,6 +18,7 @@ import pyarrow.parquet
 
 from pipelines.intake.raw_rows import LINE_BYTES, RawRow, delimited, in_batches, json_lines, open_text, parquet
 from pipelines.stage.errors import UserError
+from pipelines.stage.paths import path_of
 from pipelines.stage.progress import tell
 
 EXPECTED = "JSON Lines or CSV/TSV with a header (plain, gzip or zstd), or Parquet"
@@ -51,14 +52,15 @@ def find_files(inputs: Iterable[str]) -> list[str]:
     """Files as given, and the data files in folders as given, recursively and sorted."""
     files: list[str] = []
     for path in inputs:
-        if "://" in path:
+        given = path_of(path, "input")
+        if "://" in path and not given.exists():
             raise UserError(f"input {path} is a URL, expected a local file or folder: download it first")
-        if Path(path).is_dir():
-            files += _files_in(Path(path))
-        elif Path(path).is_file():
-            files.append(path)
+        if given.is_dir():
+            files += _files_in(given)
+        elif given.is_file():
+            files.append(str(given))
         else:
-            found = "is no regular file" if Path(path).exists() else "does not exist"
+            found = "is no regular file" if given.exists() else "does not exist"
             raise UserError(f"input {path} {found}, expected a file or a folder of files ({EXPECTED}): check the path")
     return files
 
@@ -70,6 +72,7 @@ def _files_in(folder: Path) -> list[str]:
         parts = path.relative_to(folder).parts
         if any(part.startswith((".", "_")) for part in parts) or not path.is_file():
             continue
+        path_of(str(path), "input")
         is_data = path.suffix.lower() in DATA_ENDINGS and path.name not in DESCRIBES_DATA
         (data if is_data else skipped).append(str(path))
     if not data:
