@@ -84,6 +84,7 @@ class Tables:
         if "://" in root:
             raise UserError(f"tables root {root!r} has an unknown scheme; expected a folder or s3://bucket/prefix")
         folder = path_of(root, "tables root").absolute()
+        folder = folder.resolve() if ".." in folder.parts else folder  # else `new/..` would make `new`
         for parent in (folder, *folder.parents):
             if parent.is_symlink() and not parent.exists():
                 raise UserError(f"tables root {folder}: {parent} is a link to nothing; expected a folder")
