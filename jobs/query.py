@@ -1,13 +1,13 @@
 """Ask the tables in SQL, with Polars."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from jobs.options import JsonOption, RootOptions, print_frame
 from pipelines.stage.errors import UserError
+from pipelines.stage.paths import path_of
 
 
 def main(
@@ -30,8 +30,9 @@ def main(
             ".csv": frame.write_csv,
             ".jsonl": frame.write_ndjson,
         }
-        write = writers.get(Path(output).suffix)
+        path = path_of(output, "--output")
+        write = writers.get(path.suffix)
         if write is None:
             raise UserError(f"--output {output}: expected a file ending in .parquet, .csv or .jsonl")
-        write(output)
+        write(output if output.startswith("s3://") else str(path.absolute()))
         print(output)

@@ -17,6 +17,7 @@ from pipelines.mine import MineConfig
 from pipelines.scoring.config import ScoreConfig
 from pipelines.stage.config import Config
 from pipelines.stage.errors import UserError
+from pipelines.stage.paths import path_of
 from pipelines.students.config import DistillConfig
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -56,7 +57,7 @@ def load_recipe(name_or_path: str, overrides: list[str] | None) -> Recipe:
 
 def _find(name_or_path: str) -> Path:
     known = sorted(path.stem for path in RECIPES.glob("*.toml"))
-    path = RECIPES / f"{name_or_path}.toml" if name_or_path in known else Path(name_or_path)
+    path = RECIPES / f"{name_or_path}.toml" if name_or_path in known else path_of(name_or_path, "--recipe")
     if not path.is_file():
         raise UserError(f"there is no recipe {name_or_path!r}; expected {', '.join(known)}, or the path of a TOML file")
     return path

@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from jobs.options import RootOptions
+from pipelines.stage.paths import path_of
 
 DIFFERS = 4
 
@@ -37,7 +38,7 @@ def main(
     if not different:
         print("same sources, software and kind of machine", file=sys.stderr)
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(output or scratch).absolute()
+        folder = path_of(scratch if output is None else output, "--output").absolute()
         then, now = recorded.run, distill.train(curated, config, folder, vectors=vectors, connect=connect)
         if now["weights_sha256"] == then["weights_sha256"]:
             print(f"identical: {now['weights_sha256']}")

@@ -83,7 +83,7 @@ def train(
     """
     vectors = _needed_vectors(config, vectors)
     _check_trainable(curated)
-    kept = Tables.at(work or str(output / "work"))
+    kept = Tables(work or str(output / "work"))
     beside = ThreadPoolExecutor(max_workers=1)  # Ray takes seconds to start, and so does the import of torch
     initialised = beside.submit(_initialise, config, kept)
     connect()

@@ -74,7 +74,7 @@ def _fingerprint(
     files: list[FileCounts], judgements: Mapping[str, BeirSet], passages: str | None, config: MineConfig
 ) -> str:
     """Of everything that decides the negatives; in ingested_files it tells one mining of a file from another."""
-    passage_files = [file.sha256 for file in find_files([passages] if passages else [])]
+    passage_files = [file.sha256 for file in find_files([passages] if passages is not None else [])]
     contents = sorted({file.sha256 for file in files} | {beir.digest for beir in judgements.values()})
     return fingerprint_of([config.model_dump(mode="json"), contents, sorted(passage_files)])
 

@@ -20,6 +20,7 @@ from pipelines.checkpoints.run_folder import MODEL, RUN, RunFolder, row_of_weigh
 from pipelines.publication.manifest import FORMAT, manifest_of
 from pipelines.publication.model_card import model_card
 from pipelines.stage.errors import UserError
+from pipelines.stage.paths import path_of
 from pipelines.stage.progress import tell
 from pipelines.storage import Tables
 from schemas import Evaluations
@@ -35,10 +36,10 @@ def run(tables: Tables, model: str, to: str) -> str:
             return _upload(_build(tables, rows, Path(building) / "model"), Tables.at(to))
     if "://" in to:
         raise UserError(f"cannot publish to {to!r}: expected a folder or s3://bucket/prefix")
-    target = Path(to).expanduser().absolute()
+    target = path_of(to, "--to").resolve()  # a link leads to what is replaced
     _check_replaceable(fs.LocalFileSystem(), str(target), to)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as building:
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".publishing-") as building:
         folder = _build(tables, rows, Path(building) / "model")
         if target.exists():
             tell(f"publish: replaces the earlier publication in {target}")

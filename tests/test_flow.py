@@ -16,6 +16,8 @@ from pipelines.storage import Tables
 from tests.tiny import WORDS, tiny_bi_encoder
 
 NUM_QUERIES = 120
+HOSTILE = "a b'é#?*{100%}"
+"""Holds the input, the teacher and the tables: what a path is here it must be in Ray's workers."""
 
 
 def write_corpus(path: Path) -> None:
@@ -29,7 +31,8 @@ def write_corpus(path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def flow(ray_cluster, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("flow")
+    folder = tmp_path_factory.mktemp("flow") / HOSTILE
+    folder.mkdir()
     write_corpus(folder / "corpus.jsonl")
     teacher = tiny_bi_encoder(folder / "teacher", num_layers=4)
     settings = {

@@ -15,6 +15,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from pyarrow import fs
 
 from pipelines.stage.errors import UserError
+from pipelines.stage.paths import path_of
 from pipelines.storage import Tables
 
 MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.py")
@@ -35,7 +36,7 @@ def find(model: str, revision: str | None = None) -> Path:
         return copy_once(*Tables.at(model).filesystem(), cache, model)
     if model.startswith("package:"):
         return _in_package(model.removeprefix("package:"))
-    path = Path(model).expanduser()
+    path = path_of(model, "model")
     if path.is_dir():
         return path.absolute()
     if path.exists():

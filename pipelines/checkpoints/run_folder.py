@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 LOCK, IDENTITY, RUN = "lock.json", "identity.json", "run.json"
 MODEL, METRICS = "model", "metrics.jsonl"
 WORK, UNTRAINED, CHECKPOINTS = "ray", "untrained", "checkpoints"  # while it trains: ray/untrained, ray/checkpoints
+LONGEST_NAME = 200  # bytes, of the 255 that a file's name may have
 RENEW_S = 20  # a holder on another host shows that it is alive by touching its lock this often
 STALE_S = 3 * RENEW_S
 
@@ -55,9 +56,12 @@ class RunFolder:
     """models/NAME: one run's, from its first claim on."""
 
     def __init__(self, tables: Tables, name: str) -> None:
-        if not re.fullmatch(r"\w[\w.-]*", name):
-            raise UserError(f"--name {name!r} cannot be a folder; expected letters, digits, dots, dashes, underscores")
-        self.name, self.uri = name, tables.path("models", name)
+        if not re.fullmatch(r"\w[\w.-]*", name) or len(name.encode()) > LONGEST_NAME:
+            raise UserError(
+                f"--name {name!r} cannot be a folder; expected letters, digits, dots, dashes, underscores, at most "
+                f"{LONGEST_NAME} bytes"
+            )
+        self.name, self.uri, self.url = name, tables.path("models", name), tables.url("models", name)
         self.filesystem, root = tables.filesystem()
         self.path = f"{root}/models/{name}"
 
@@ -142,7 +146,7 @@ class RunFolder:
     def _take(self, holder: Holder) -> None:
         """Write the lock where there is none, or over a dead process's: of two rivals one wins."""
         is_local = isinstance(self.filesystem, fs.LocalFileSystem)
-        store = LocalStore(self.path, mkdir=True) if is_local else S3Store.from_url(self.uri)
+        store = LocalStore(self.path, mkdir=True) if is_local else S3Store.from_url(self.url)
         mode: PutMode = "create"
         while True:
             try:

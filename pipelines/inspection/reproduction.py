@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from pipelines.checkpoints.run_folder import RUN, RunFolder
 from pipelines.stage.errors import UserError
+from pipelines.stage.paths import path_of
 from pipelines.storage import Tables, TableVersion
 from pipelines.storage.commits import Code, Engine
 from pipelines.storage.lineage import code, engine
@@ -48,7 +49,7 @@ def recorded_run(tables: Tables, model: str) -> Recorded:
     Raises:
         UserError: neither is there.
     """
-    folder = Path(model)
+    folder = path_of(model, "--model")
     if (folder / MANIFEST).is_file():
         run = json.loads((folder / MANIFEST).read_text(encoding="utf-8")).get("run")
         if run is None:

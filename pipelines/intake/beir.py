@@ -15,6 +15,7 @@ import pyarrow
 
 from pipelines.intake.raw_rows import numbered_lines, open_bytes
 from pipelines.stage.errors import UserError
+from pipelines.stage.paths import path_of
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class BeirSet:
 
 def is_beir_folder(folder: str | Path) -> bool:
     """Whether the folder looks like one: it has a corpus file and a qrels folder."""
+    folder = path_of(str(folder), "BEIR folder")
     corpora = Path(folder, "corpus.jsonl"), Path(folder, "corpus.jsonl.gz")
     return any(map(Path.is_file, corpora)) and Path(folder, "qrels").is_dir()
 
@@ -65,7 +67,7 @@ def read_beir(folder: str | Path, qrels: str | None = None) -> BeirSet:
     Raises:
         UserError: a file is missing or a line is not what the layout says.
     """
-    folder = Path(folder)
+    folder = path_of(str(folder), "BEIR folder")
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder; expected a BEIR folder with corpus.jsonl, queries.jsonl and qrels/")
     files = [_find(folder / "corpus.jsonl"), _find(folder / "queries.jsonl"), _find_qrels(folder / "qrels", qrels)]

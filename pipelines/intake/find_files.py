@@ -21,9 +21,9 @@ from urllib.parse import unquote
 from pipelines.intake.formats import DATA_ENDINGS, EXPECTED
 from pipelines.intake.input_files import InputFile, Partitions, stem
 from pipelines.stage.errors import UserError
+from pipelines.stage.paths import path_of
 from pipelines.stage.progress import tell
 from pipelines.storage.foreign_tables import is_table, open_table
-from pipelines.texts.ids import encoding_error
 
 DESCRIBES_DATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
 UNFINISHED = {".incomplete", ".part", ".partial", ".crdownload", ".download", ".filepart", ".aria2", ".tmp", ".temp"}
@@ -69,9 +69,7 @@ class _Search:
 
     def is_new(self, path: Path, kind: object) -> bool:
         """Whether this is the first path to the same file or folder, with the same columns of its folders' names."""
-        if encoding_error(str(path)):
-            raise UserError(f"{str(path)!r} is a name that is not UTF-8, as the tables are: rename it")
-        status = path.stat()
+        status = path_of(str(path), "input").stat()
         key = status.st_dev, status.st_ino, str(kind)
         is_new = key not in self._seen
         self._seen.add(key)
@@ -84,22 +82,23 @@ class _Search:
             tell(f"read once, though given twice or there again by a link: {_first_of(self.repeated)}")
 
     def add(self, given: str) -> None:
-        path, version = Path(given), None
+        path, version = path_of(given, "input"), None
         if "://" in given and not path.exists():
             raise UserError(f"input {given} is a URL, expected a local file or folder: download it first")
-        if not os.path.lexists(given) and (match := re.fullmatch(r"(.+)@(\d+)", given)):
-            path, version = Path(match[1]), int(match[2])
+        if not os.path.lexists(path) and (match := re.fullmatch(r"(.+)@(\d+)", given)):
+            path, version = path_of(match[1], "input"), int(match[2])
             if not is_table(path):
                 raise UserError(f"input {given} does not exist and {path} is no Delta table: check the path")
         self._refuse_part_of_table(path)
-        if given and path.is_dir():
+        if path.is_dir():
             _Folder(self, path).add(version)
         elif path.is_file():
             partitions = _above(path.parent)[1]
             self.add_file(path, partitions.get("source") or stem(path), partitions)
         else:
-            found = _why_no_file(path) if given else "is no path"
-            raise UserError(f"input {given} {found}, expected a file or a folder of files ({EXPECTED}): check the path")
+            raise UserError(
+                f"input {given} {_why_no_file(path)}, expected a file or a folder of files ({EXPECTED}): check the path"
+            )
 
     def _refuse_part_of_table(self, path: Path) -> None:
         resolved = path.resolve().parents if path.exists() else ()

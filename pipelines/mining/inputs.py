@@ -139,7 +139,7 @@ def all_passages(
     positives = (text for pair in pairs for text in pair.row.positives)
     corpora = (text for beir in judgements for text in beir.corpus.values())
     good = (text for text in corpora if text_problem(text, checks.max_text_chars) is None)
-    further = _read_passages(passages, quoting, checks) if passages else ()
+    further = _read_passages(passages, quoting, checks) if passages is not None else ()
     collected = Passages(chain(positives, good, further), max_passages)
     held = f"{len(pairs):,} pairs and {len(collected):,} passages"
     num_bytes = sum(map(sys.getsizeof, collected.texts)) + 150 * len(collected)

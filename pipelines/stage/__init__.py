@@ -1,1 +1,1 @@
-"""What every stage has: a config, one kind of refusal, progress, tables as text. Imports nothing else of ours."""
+"""What every stage has: config, one refusal, progress, tables as text, paths as typed. Imports nothing else of ours."""

@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote, unquote
 
 import polars as pl
 import pyarrow as pa
@@ -21,6 +21,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from pyarrow import fs
 
 from pipelines.stage.errors import UserError
+from pipelines.stage.paths import path_of
 from pipelines.storage.commits import Commit, Result
 from schemas import TABLES
 
@@ -45,6 +46,24 @@ class Invocation(NamedTuple):
 
 NO_COMMAND = Invocation()
 
+NOT_HELD = re.compile(r"[\x00-\x1f\x7f\[\]^|\\]|%[0-9A-Fa-f]{2}")
+"""What deltalake 1.6.6 cannot have in a folder's path: it panics, or writes `a%20b` and reads `a b`."""
+
+NOT_HELD_ON_S3 = re.compile(r"[\x00-\x1f\x7f]|%[0-9A-Fa-f]{2}|//|(^|/)\.{1,2}(/|$)")
+"""The same in a prefix, whose URL we quote, and what paths in URLs leave out."""
+
+
+class _Table(DeltaTable):
+    """A Delta table whose files polars finds: deltalake names them as in a URL, `a%20b`, and polars takes `a b`."""
+
+    def file_uris(self, *args: Any, **kwargs: Any) -> list[str]:
+        return [unquote(uri) for uri in super().file_uris(*args, **kwargs)]
+
+    def deletion_vectors(self) -> Any:
+        return pl.DataFrame(super().deletion_vectors()).with_columns(
+            pl.col("filepath").map_elements(unquote, return_dtype=pl.String)
+        )
+
 
 @dataclass(frozen=True)
 class Tables:
@@ -57,20 +76,30 @@ class Tables:
     def at(cls, root: str, invocation: Invocation = NO_COMMAND) -> "Tables":
         """A root from what the user typed: made absolute, and refused when it cannot hold tables."""
         if root.startswith("s3://"):
-            if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[\w.=/-]*)?", root):
+            bucket, _, prefix = root.removeprefix("s3://").rstrip("/").partition("/")
+            if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", bucket):
                 raise UserError(f"tables root {root!r} is no bucket URI; expected s3://bucket/prefix")
+            _refuse_what_is_not_held(prefix, NOT_HELD_ON_S3)
             return cls(root.rstrip("/"), invocation)
         if "://" in root:
             raise UserError(f"tables root {root!r} has an unknown scheme; expected a folder or s3://bucket/prefix")
-        folder = Path(root).expanduser().absolute()
+        folder = path_of(root, "tables root").absolute()
+        folder = folder.resolve() if ".." in folder.parts else folder  # else `new/..` would make `new`
         for parent in (folder, *folder.parents):
+            if parent.is_symlink() and not parent.exists():
+                raise UserError(f"tables root {folder}: {parent} is a link to nothing; expected a folder")
             if parent.exists() and not parent.is_dir():
                 raise UserError(f"tables root {folder}: {parent} is a file; expected a folder (existing or new)")
+        _refuse_what_is_not_held(str(folder.resolve()), NOT_HELD)  # deltalake follows links
         return cls(str(folder), invocation)
 
     def path(self, *parts: str) -> str:
         """`uri` joined with parts: `tables.path("models", name)`."""
         return "/".join([self.uri, *parts])
+
+    def url(self, *parts: str) -> str:
+        """`path` as deltalake and obstore take it: on S3 they read a URL."""
+        return self.path(*parts) if self.is_local else quote(self.path(*parts), safe=":/")
 
     @property
     def is_local(self) -> bool:
@@ -96,7 +125,7 @@ class Tables:
 
     def delta(self, name: str, version: int | None = None) -> DeltaTable:
         """The Delta table itself, for pipelines/storage only."""
-        return DeltaTable(self.path(name), version=version, storage_options=self.storage_options)
+        return _Table(self.url(name), version=version, storage_options=self.storage_options)
 
     def latest(self, name: str) -> "TableVersion | None":
         """The newest version of a table; None when there is none yet."""
@@ -158,8 +187,7 @@ class TableVersion:
             UserError: the version lacks a column that is never null.
         """
         table = TABLES[self.name]
-        options = self.tables.storage_options or None
-        rows = pl.scan_delta(self.tables.path(self.name), version=self.version, storage_options=options)
+        rows = pl.scan_delta(self.delta, storage_options=self.tables.storage_options or None)
         schema, found = table.polars_schema(), rows.collect_schema().names()
         if lacking := schema.keys() - found - table.nullable_columns():
             raise UserError(f"{self} has no column {', '.join(sorted(lacking))}; expected {', '.join(schema)}")
@@ -241,6 +269,16 @@ class TableVersion:
     def num_rows(self) -> int:
         """Rows of this version, from the files' statistics."""
         return sum(row["num_records"] for row in self.files())
+
+
+def _refuse_what_is_not_held(path: str, not_held: re.Pattern[str]) -> None:
+    """Raise UserError for a path that the Delta library would take for another one."""
+    if match := not_held.search(path):
+        raise UserError(
+            f"tables root {path!r}: {match[0]!r} in it means something else to the Delta library; expected a path "
+            "without control characters and % before two hex digits, a folder's without [ ] ^ | \\, a prefix without "
+            "// /./ /../: name another"
+        )
 
 
 def count_buckets(rows: pl.LazyFrame, id_column: str = "query_id") -> dict[str, int]:

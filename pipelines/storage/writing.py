@@ -149,7 +149,7 @@ def _create(tables: Tables, table: type[Table], added: list[AddAction], record: 
     filesystem.create_dir(f"{root}/{name}", recursive=True)
     try:
         create_table_with_add_actions(
-            tables.path(name),
+            tables.url(name),
             Schema.from_arrow(table.arrow_schema()),
             added,
             mode="error",

@@ -457,6 +457,57 @@ def test_sigterm_while_ray_runs_is_told_with_code_3(run, tmp_path, teacher):
     assert "SIGTERM received" not in err
 
 
+def test_a_root_an_input_and_a_recipe_may_be_called_anything(run, tmp_path, monkeypatch):
+    folder = tmp_path / "a b'é文#?*{100%}"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    names = ("-x.jsonl", "a[1].jsonl", "*.csv", "~1.jsonl", "100%25\n.jsonl", "a://b.jsonl")
+    for number, name in enumerate(names):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_bytes(lines(GOOD | {"query": f"question {number}"}))
+    (folder / "a1.jsonl").write_bytes(lines("no json"))
+    shutil.copy(ROOT / "jobs" / "recipes" / "quickstart.toml", "[r]%20.toml")
+
+    inputs = [f"--input={name}" for name in names]
+    told = run("ingest", *inputs, "--recipe", "[r]%20.toml", "--tables=-é//../-é/./")
+
+    assert told[:2] == (0, "triplets@0\n"), told
+    monkeypatch.setenv("TABLES", str(folder / "-é"))
+    asked = "SELECT COUNT(*) AS rows FROM triplets"
+    assert json.loads(run("query", asked, "--json")[1]) == [{"rows": len(names)}]
+    assert run("query", asked, "--output", "[1]%20.csv") == (0, "[1]%20.csv\n", "")
+    assert Path("[1]%20.csv").read_text() == f"rows\n{len(names)}\n"
+    assert "ingest" in run("history", "triplets@0")[1]
+
+
+LONG = "x" * 300
+NO_NAMES = {
+    "--tables": ["", "~nosuch/x", "100%25", "a[1]", "a\\b", "a\nb", "\udcff", LONG, "s3://bucket/a%20b", "file:///x"],
+    "--input": ["", "~nosuch/x.csv", LONG, "nothing*.csv", "\udcff.csv", "dangling"],
+    "--recipe": ["", "~nosuch/x.toml", LONG, "\udcff", "dangling", "."],
+}
+
+
+@pytest.mark.parametrize(("option", "value"), [(option, value) for option in NO_NAMES for value in NO_NAMES[option]])
+def test_a_name_that_leads_nowhere_is_refused_before_anything_is_written(refuse, tmp_path, monkeypatch, option, value):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.jsonl").write_bytes(lines(GOOD))
+    (tmp_path / "dangling").symlink_to("nowhere")
+    given = {"--tables": "tables", "--input": "rows.jsonl", "--recipe": "quickstart"} | {option: value}
+
+    told = refuse("ingest", *(f"{name}={text}" for name, text in given.items()))
+
+    assert re.search("expected|rename it|a folder of that name is", told)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dangling", "rows.jsonl"]
+
+
+def test_an_option_whose_value_begins_with_a_dash_is_told_how_to_give_it(run):
+    for option in ("--tables", "--input"):
+        code, out, err = run("ingest", "--input", "rows.jsonl", option, "-x")
+        assert (code, out) == (2, "")
+        assert "a value that begins with a dash follows an equals sign, --option=-value" in err
+
+
 def test_several_inputs_follow_one_option_as_a_shell_expands_them(run, tmp_path):
     for name in ("a", "b"):
         (tmp_path / f"{name}.jsonl").write_bytes(lines(GOOD | {"query": name}))

@@ -252,6 +252,21 @@ def test_upload_replaces_an_earlier_publication_with_every_file_and_nothing_else
         publish._upload(tmp_path / "built2" / "model", Tables.at(str(target)))
 
 
+def test_what_a_link_leads_to_is_replaced_and_the_link_stays(trained, tmp_path):
+    (tmp_path / "current").symlink_to("v1")
+
+    for _ in range(2):
+        assert publish.run(trained, "small", str(tmp_path / "current")) == str(tmp_path / "v1")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["current", "v1"]
+    assert (tmp_path / "current").is_symlink()
+
+
+@pytest.mark.parametrize("to", ["", "x" * 300, "~nosuch/x", "\udcff", "s3://bucket/a\nb"])
+def test_what_can_be_no_folder_is_refused_by_name(trained, to):
+    with pytest.raises(UserError, match=r"is empty|too long|no such user|not UTF-8|Delta library"):
+        publish.run(trained, "small", to)
+
+
 def test_an_unknown_scheme_is_refused(trained):
     with pytest.raises(UserError, match="expected a folder or s3://"):
         publish.run(trained, "small", "gs://bucket/small")

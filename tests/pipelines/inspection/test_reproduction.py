@@ -75,6 +75,8 @@ def test_a_published_folder_and_a_name_give_the_same_record(tmp_path):
     assert recorded_run(tables, "small").run == recorded_run(tables, str(tmp_path / "published")).run == {"seed": 3}
     with pytest.raises(UserError, match="neither a trained model under"):
         recorded_run(tables, "other")
+    with pytest.raises(UserError, match="File name too long"):
+        recorded_run(tables, "x" * 300)
 
 
 def test_distance_is_zero_for_equal_bytes_else_the_largest_gap(tmp_path):

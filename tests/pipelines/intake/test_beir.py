@@ -117,6 +117,8 @@ def test_a_missing_folder_and_a_truncated_gzip_are_told(tmp_path):
 
     with pytest.raises(UserError, match="not a whole gzip file"):
         read_beir(folder)
+    with pytest.raises(UserError, match="BEIR folder is empty"):
+        read_beir("")
     with pytest.raises(UserError, match="is no folder"):
         read_beir(tmp_path / "absent")
     assert not is_beir_folder(tmp_path / "absent")

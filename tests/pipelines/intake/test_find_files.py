@@ -186,7 +186,7 @@ def test_a_folder_that_would_be_read_wrong_is_refused_by_name(given, monkeypatch
         ("corpus@3", "corpus@3 does not exist and .*/corpus is no Delta table"),
         ("link", "link is a link to nowhere, which leads nowhere"),
         ("s3://b/x", "is a URL"),
-        ("", "is no path"),
+        ("", "input is empty; expected a path"),
         ("x" * 300, "File name too long"),
     ],
 )

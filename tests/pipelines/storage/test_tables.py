@@ -1,5 +1,7 @@
 """Versions of tables: readable for ever, cut into ranges of whole queries, refused where there is none."""
 
+import json
+
 import polars as pl
 import pytest
 
@@ -68,6 +70,60 @@ def test_a_root_that_is_a_file_is_refused(tmp_path):
 
     with pytest.raises(UserError, match="file is a file; expected a folder"):
         Tables.at(str(tmp_path / "file" / "below"))
+
+
+def test_a_root_is_what_its_links_lead_to(append, tmp_path):
+    (tmp_path / "a[1]").mkdir()
+    (tmp_path / "é").mkdir()
+    for name, target in {"brackets": "a[1]", "accent": "é", "dangling": "nothing"}.items():
+        (tmp_path / name).symlink_to(target)
+
+    append(Tables.at(f"{tmp_path}/nothing/../accent//./"), 0, 2)
+
+    assert len(Tables.at(str(tmp_path / "é")).parse("triplets@0").scan().collect()) == 2
+    with pytest.raises(UserError, match=r"a\[1\]': '\[' in it means something else to the Delta library"):
+        Tables.at(str(tmp_path / "brackets"))
+    with pytest.raises(UserError, match="dangling is a link to nothing; expected a folder"):
+        Tables.at(str(tmp_path / "dangling" / "tables"))
+
+
+@pytest.mark.parametrize("prefix", ["100%25", "a%20b", "a//b", "./a", "a/..", "a\nb"])
+def test_a_prefix_that_a_library_takes_for_another_is_refused_by_name(prefix):
+    with pytest.raises(UserError, match="means something else to the Delta library"):
+        Tables.at(f"s3://bucket/{prefix}")
+
+
+def test_a_prefix_is_quoted_for_those_who_read_urls():
+    tables = Tables.at("s3://bucket/a b/é#?*[%]/")
+
+    assert tables.path("triplets") == "s3://bucket/a b/é#?*[%]/triplets"
+    assert tables.url("triplets") == "s3://bucket/a%20b/%C3%A9%23%3F%2A%5B%25%5D/triplets"
+
+
+def test_rows_that_another_program_deleted_by_a_vector_are_not_read_whatever_the_folder_is_called(append, tmp_path):
+    written = append(Tables.at(str(tmp_path / "a b'é*?")), 0, 5)
+    log = tmp_path / "a b'é*?" / "triplets" / "_delta_log"
+    added = next(line for line in (log / f"{0:020}.json").read_text().splitlines() if line.startswith('{"add"'))
+    add = json.loads(added)["add"]
+    vectors = ["deletionVectors"]
+    protocol = {"minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": vectors, "writerFeatures": vectors}
+    second_and_fourth = {
+        "storageType": "i",
+        "pathOrInlineDv": "^Bg9^0rr910000000000iXQKl0rr91000315c8Xg0rri4",
+        "sizeInBytes": 36,
+        "cardinality": 2,
+    }
+    actions = [
+        {"protocol": protocol},
+        {"remove": {"path": add["path"], "deletionTimestamp": 1, "dataChange": True}},
+        {"add": add | {"deletionVector": second_and_fourth}},
+        {"commitInfo": {"operation": "DELETE"}},
+    ]
+    (log / f"{1:020}.json").write_text("\n".join(map(json.dumps, actions)))
+
+    before = written.scan().collect()["query"].to_list()
+    after = written.tables.parse("triplets@1").scan().collect()["query"].to_list()
+    assert (len(before), after) == (5, before[::2])
 
 
 @pytest.mark.parametrize("root", ["s3://", "s3://A bucket/x", "gs://bucket/x"])

@@ -1,0 +1,34 @@
+"""Paths as users type them: any name that the system knows, or refused by name.
+
+The tables are UTF-8, and so is what a model or a version says of a file: a name in other bytes could not be recorded.
+"""
+
+from contextlib import suppress
+from pathlib import Path
+
+from pipelines.stage.errors import UserError
+
+
+def path_of(text: str, what: str) -> Path:
+    """The path that a user gave as `what`, there or not; `~` is the home folder unless something here is called so.
+
+    Raises:
+        UserError: it is empty, no path of this system, not UTF-8, or leads through a folder that is closed to us.
+    """
+    if not text:
+        raise UserError(f"{what} is empty; expected a path, such as ./name")
+    try:
+        text.encode()
+        path = Path(text)
+        if text.startswith("~") and not path.exists():
+            path = path.expanduser()
+        with suppress(FileNotFoundError, NotADirectoryError):
+            path.stat()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{what} {text!r} is a name that is not UTF-8; rename it") from error
+    except RuntimeError as error:  # of expanduser
+        raise UserError(f"{what} {text}: no such user; a folder of that name is ./{text}") from error
+    except (OSError, ValueError) as error:  # too long, a NUL, links in a circle, no permission
+        found = getattr(error, "strerror", None) or str(error)
+        raise UserError(f"{what} {text!r} leads nowhere: {found}; expected another path") from error
+    return path
