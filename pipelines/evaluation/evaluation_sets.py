@@ -18,8 +18,9 @@ from pipelines.intake.beir import read_beir
 from pipelines.stage.errors import UserError
 from pipelines.stage.progress import tell
 from pipelines.storage import TableVersion
+from pipelines.texts.comparison import normalise
 from pipelines.texts.ids import text_id
-from pipelines.texts.splits import normalise, split_of
+from pipelines.texts.splits import split_of
 
 ROWS_PER_BLOCK = 200_000
 

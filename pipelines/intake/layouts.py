@@ -13,7 +13,7 @@ one bad element is a reason against the row, and the reason names it, counted fr
 absent or null negative_k is no reason, as long as one negative is there. Text is checked, never changed.
 
 Reasons, each said of query, positive or negative: `_missing` (absent, null, no element), `_wrong_type`, `_blank`,
-`_too_long`, `_has_lone_surrogate`; and `positive_equals_negative` (but for space around), `source_wrong_type`,
+`_too_long`, `_has_lone_surrogate`; and `positive_equals_negative` (to a reader), `source_wrong_type`,
 `external_id_wrong_type`. pipelines/intake/raw_rows.py names those of rows that cannot be read.
 """
 
@@ -27,6 +27,7 @@ from pydantic import Field
 
 from pipelines.stage.config import Config
 from pipelines.stage.errors import UserError
+from pipelines.texts.comparison import is_blank, visible
 from pipelines.texts.ids import encoding_error
 
 KNOWN_NAMES = {
@@ -154,8 +155,8 @@ def check_row(value: Mapping[str, Any], layout: Layout, max_text_chars: int) -> 
     negatives = _negatives(value, layout, max_text_chars, reasons)
     source = _label("source", layout.source, value, reasons)
     external_id = _label("external_id", layout.external_id, value, reasons)
-    stripped = {positive.strip() for _, positive in positives}
-    reasons += [f"positive_equals_negative{where}" for where, text in negatives if text.strip() in stripped]
+    seen = {visible(positive) for _, positive in positives}
+    reasons += [f"positive_equals_negative{where}" for where, text in negatives if visible(text) in seen]
     if reasons:
         return reasons
     return CheckedRow(query, [text for _, text in positives], [text for _, text in negatives], source, external_id)
@@ -197,14 +198,14 @@ def title_and_text(passage: dict[str, Any]) -> Any:
     title, text = passage.get("title"), passage.get("text")
     if not isinstance(text, str) or not isinstance(title, str):
         return text if title is None else None
-    return " ".join(part for part in (title, text) if part.strip())
+    return " ".join(part for part in (title, text) if not is_blank(part))
 
 
 def text_problem(text: Any, max_text_chars: int) -> str | None:
     """What is wrong with a text, as the second half of a reason; None when it is good."""
     if not isinstance(text, str):
         return "wrong_type"
-    if not text or text.isspace():
+    if is_blank(text):
         return "blank"
     if len(text) > max_text_chars:
         return "too_long"
@@ -216,7 +217,7 @@ def _label(role: str, column: str | None, value: Mapping[str, Any], reasons: lis
     label = value.get(column) if column is not None else None
     if isinstance(label, int) and not isinstance(label, bool):
         return str(label)
-    if label is None or (isinstance(label, str) and not label.strip()):
+    if label is None or (isinstance(label, str) and is_blank(label)):
         return None
     if not isinstance(label, str) or encoding_error(label):
         reasons.append(f"{role}_wrong_type")

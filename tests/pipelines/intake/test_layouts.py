@@ -103,6 +103,13 @@ def test_a_good_row_is_taken_whole_and_its_text_as_it_is(value, layout, positive
         ({"query": "q" * 101, "positive": "p", "negative": "n"}, PLAIN, ["query_too_long"]),
         ({"query": "q", "positive": "\ud800", "negative": "n"}, PLAIN, ["positive_has_lone_surrogate"]),
         ({"query": "q", "positive": "same", "negative": " same\n"}, PLAIN, ["positive_equals_negative"]),
+        ({"query": "q", "positive": "café", "negative": "cafe\u0301\u200b"}, PLAIN, ["positive_equals_negative"]),
+        ({"query": "\u200b", "positive": "p", "negative": "\u3164"}, PLAIN, ["query_blank", "negative_blank"]),
+        (
+            {"query": "q", "positive": [{"title": "\ufeff", "text": "\u00ad"}], "negative": "\0"},
+            PLAIN,
+            ["positive_blank[1]", "negative_blank"],
+        ),
         ({"query": "q", "pos": [], "neg": []}, LISTS, ["positive_missing", "negative_missing"]),
         (
             {"query": "q", "pos": ["p", None], "neg": ["n", "", 1]},
