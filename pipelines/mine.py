@@ -3,9 +3,10 @@
     pairs + passages --BM25 ranks first_rank..last_rank, random ones--> triplets@v + quarantined_rows + ingested_files
 
 The passages are all positives of the input, the corpora of its BEIR folders and the --passages file. A negative is
-never a passage that the input knows as positive for that query (equal query text is the same query; space around a
-text does not make it another), nor the query's own text. What is drawn depends on the query, the set of passages, the
-positives and the config, not on the order of rows. Of a BEIR folder the train judgements are mined, or else all.
+never a passage that the input knows as positive for that query, nor the query's own text or document; case,
+punctuation, spacing and Unicode's spellings make no other query and no other passage (`normalise` in
+pipelines/texts/comparison.py). What is drawn depends on the query, the set of passages, the positives and the config,
+not on the order of rows. Of a BEIR folder the train judgements are mined, or else all.
 
 Memory: pairs and passages are held whole, plus the BM25 index: about 2.5 GB for a million passages of 100 words
 (pipelines/search/bm25.py); more than `max_passages` are refused. What was held is printed.

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipelines.intake.accounts import Intake
-from pipelines.intake.beir import BeirSet, qrels_names, read_beir
+from pipelines.intake.beir import BeirSet, read_all_judgements
 from pipelines.intake.formats import Input, find_files, open_file
 from pipelines.intake.layouts import CheckedRow, RowChecks, tell_layout, text_problem, title_and_text
+from pipelines.intake.qrels import qrels_name, qrels_names
 from pipelines.intake.raw_rows import RawRow, in_batches
 from pipelines.stage.errors import UserError
 from pipelines.stage.progress import tell
+from pipelines.texts.comparison import comparison_ids
 from pipelines.texts.ids import text_id
 
 
@@ -27,15 +29,10 @@ class Pair(NamedTuple):
 
 
 class Known(NamedTuple):
-    """What the whole input says: query id -> query, and -> stripped ids of what may not be its negative."""
+    """What the whole input says. Texts are compared by their `comparison_ids`: a question is the same however typed."""
 
-    queries: dict[str, str]
-    forbidden: dict[str, set[str]]
-
-    def add(self, query: str, positives: Iterable[str]) -> None:
-        query_id = text_id(query)
-        self.queries.setdefault(query_id, query)
-        self.forbidden.setdefault(query_id, {stripped_id(query)}).update(map(stripped_id, positives))
+    queries: dict[str, str]  # query id -> query
+    forbidden: dict[str, set[str]]  # query id -> what may not be its negative; variants of a question share one set
 
 
 class Passages:
@@ -51,21 +48,15 @@ class Passages:
                     "in memory: give fewer, or raise mine.max_passages on a machine with the memory (about 2.5 KB each)"
                 )
         self.texts = [by_id[key] for key in sorted(by_id)]
-        self.stripped_ids = [stripped_id(text) for text in self.texts]
+        self.comparison_ids = comparison_ids(self.texts)
 
     def __len__(self) -> int:
         return len(self.texts)
 
 
-def stripped_id(text: str) -> str:
-    """One id for texts that differ only in the space around them: as a negative each is as wrong as the other."""
-    return text_id(text.strip())
-
-
 def read_judgements(folder: str) -> Iterator[tuple[str, BeirSet]]:
     """Every qrels file of a BEIR folder, with the set as it judges."""
-    for name in qrels_names(Path(folder, "qrels")):
-        beir = read_beir(folder, name)
+    for beir in read_all_judgements(folder):
         if beir.complaint():
             tell(beir.complaint())
         yield str(Path(folder, "qrels", beir.qrels_file)), beir
@@ -73,10 +64,8 @@ def read_judgements(folder: str) -> Iterator[tuple[str, BeirSet]]:
 
 def is_mined(qrels: str) -> bool:
     """Train judgements, or all where there are none: whoever mines the test judgements cannot evaluate on them."""
-    if Path(qrels).name.startswith("train.tsv"):
-        return True
-    if any(Path(qrels).parent.glob("train.tsv*")):
-        return False
+    if "train" in qrels_names(Path(qrels).parent):
+        return qrels_name(Path(qrels)) == "train"
     tell(f"{qrels} is mined, as its folder has no train judgements: don't evaluate on it")
     return True
 
@@ -107,14 +96,23 @@ def _judged_pairs(path: str, beir: BeirSet) -> Input:
 
 
 def known_positives(pairs: list[Pair], judgements: Iterable[BeirSet]) -> Known:
-    """The pairs' queries; their positives, and those of judgements that are not mined."""
-    known = Known({}, {})
-    for pair in pairs:
-        known.add(pair.row.query, pair.row.positives)
+    """The pairs' queries, and what is positive for them or is the query itself, whatever file or variant says so."""
+    positives = [(pair.row.query, positive) for pair in pairs for positive in pair.row.positives]
+    known = Known({text_id(query): query for query, _ in positives}, {})
     for beir in judgements:
-        for query_id, document_id in beir.positives():
-            if text_id(beir.queries[query_id]) in known.queries:
-                known.add(beir.queries[query_id], [beir.corpus[document_id]])
+        own = beir.own_documents()
+        if own:
+            told = f"{len(own):,} of {len(beir.qrels):,} queries stand in the corpus themselves"
+            tell(f"{beir.data_set}: {told}: never as their own negative")
+        its_own = ((query_id, document_id) for query_id, documents in own.items() for document_id in documents)
+        for query_id, document_id in chain(beir.positives(), its_own):
+            positives.append((beir.queries[query_id], beir.corpus[document_id]))
+    of_question: dict[str, set[str]] = {}
+    questions, passages = (comparison_ids(texts) for texts in zip(*positives, strict=True)) if positives else ((), ())
+    for (query, _), question, passage in zip(positives, questions, passages, strict=True):
+        forbidden = of_question.setdefault(question, {question})
+        forbidden.add(passage)
+        known.forbidden[text_id(query)] = forbidden
     return known
 
 

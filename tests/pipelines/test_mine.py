@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from pipelines import mine
 from pipelines.mine import MineConfig
-from pipelines.mining.inputs import Passages
+from pipelines.mining.inputs import Passages, is_mined
 from pipelines.search.bm25 import Bm25Index
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables
@@ -156,6 +156,47 @@ def test_a_beir_folder_without_train_judgements_warns_that_it_cannot_be_evaluate
     mine.run(tables, [beir(tmp_path, test=[("q1", "d1", "1")])], small())
 
     assert "don't evaluate on it" in capsys.readouterr().err
+
+
+def test_a_querys_own_document_is_never_its_negative(tables, tmp_path, capsys):
+    write(tmp_path, [{"_id": "arg-1", "title": "T", "text": "Fish swim"}, {"_id": "a", "text": "fish, SWIM!"},
+                     {"_id": "arg-2", "text": "cats"}, {"_id": "b", "title": "T", "text": "fish swim"},
+                     {"_id": "c", "text": "fish"}, {"_id": "d", "text": "fly"}], "own/corpus.jsonl")  # fmt: skip
+    queries = [{"_id": "arg-1", "text": "fish swim"}, {"_id": "arg-2", "text": "meow"}]
+    write(tmp_path, queries, "own/queries.jsonl")
+    (tmp_path / "own/qrels").mkdir()
+    (tmp_path / "own/qrels/train.tsv").write_text("arg-1\tc\t1\narg-2\tc\t1\n")
+    mine.run(tables, [str(tmp_path / "own")], small(negatives_per_query=9))
+    rows = mined(tables, "query", "negative")
+
+    assert "2 of 2 queries stand in the corpus themselves" in capsys.readouterr().err
+    assert {negative for query, negative in rows if query == "fish swim"} == {"cats", "fly"}
+    assert {negative.lower() for query, negative in rows if query == "meow"} == {"t fish swim", "fish, swim!", "fly"}
+
+
+def test_a_positive_of_any_typing_variant_in_any_file_is_one_of_all(tables, tmp_path):
+    folder = beir(tmp_path, train=[("q1", "d1", "1")], test=[("q2", "d2", "1")])
+    pairs = [{"query": "Fish\u200b TWO?", "positive": "fish swim"}, {"query": "FISH one", "positive": "fish\u00ad fly"}]
+    variant = [{"query": "fish  two!", "positive": "Fish SWIM"}]
+    mine.run(tables, [folder, write(tmp_path, pairs), write(tmp_path, variant, "more.jsonl")],
+             small(negatives_per_query=20))  # fmt: skip
+    negatives = {}
+    for query, negative in mined(tables, "query", "negative"):
+        negatives.setdefault(query, set()).add(negative)
+
+    assert set(negatives) == {"fish one", "Fish\u200b TWO?", "FISH one", "fish  two!"}
+    assert negatives["FISH one"].isdisjoint({"T fish one", "fish\u00ad fly"})
+    assert negatives["fish one"].isdisjoint({"T fish one", "fish\u00ad fly"})
+    for query in ("Fish\u200b TWO?", "fish  two!"):
+        assert negatives[query].isdisjoint({"fish swim", "Fish SWIM", "T fish two"})
+
+
+@pytest.mark.parametrize("names", [("train.jsonl", "test.tsv"), ("train.txt.gz", "dev.csv")])
+def test_train_judgements_are_mined_in_any_form(tmp_path, names):
+    for name in names:
+        (tmp_path / name).touch()
+
+    assert [is_mined(str(tmp_path / name)) for name in names] == [True, False]
 
 
 def test_passages_without_a_text_column_or_too_many_of_them_are_refused(tables, tmp_path):
