@@ -6,9 +6,10 @@
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
 from cyclopts import Parameter
 
@@ -81,7 +82,18 @@ class IntakeOptions:
 
     input_: Annotated[list[str], Parameter("--input", consume_multiple=1, help="files or folders")]
     columns: Annotated[
-        str | None, Parameter("--columns", help="which column is which, e.g. query=q,positive=doc,negative=bad")
+        str | None,
+        Parameter(
+            "--columns",
+            help="which column is which, e.g. query=q,positive=doc,negative=bad; as JSON for names with commas or "
+            'spaces: \'{"query": "a, b"}\'',
+        ),
+    ] = None
+    quoting: Annotated[
+        Literal["minimal", "none"] | None,
+        Parameter(
+            "--quoting", help="of CSV and TSV: minimal if fields may stand in quotes, none if a quote is a character"
+        ),
     ] = None
     source: Annotated[
         str | None, Parameter("--source", help="name of the corpus; else the file's own, or its stem")
@@ -90,15 +102,25 @@ class IntakeOptions:
 
     def described(self) -> dict[str, Any]:
         """What is known about the rows, as the stages `ingest` and `mine` take it."""
-        return {"columns": _parse_columns(self.columns), "source": self.source, "licence": self.licence}
+        columns = _parse_columns(self.columns or "")
+        return {"columns": columns, "quoting": self.quoting, "source": self.source, "licence": self.licence}
 
 
-def _parse_columns(text: str | None) -> dict[str, str]:
-    """`query=q,positive=doc` as a dict. Raises UserError on anything else."""
-    pairs = [part.partition("=") for part in (text or "").split(",") if part.strip()]
-    if any(not equals or not name.strip() or not column.strip() for name, equals, column in pairs):
-        raise UserError(f"--columns {text!r}: expected name=column pairs like query=q,positive=doc,negative=bad")
-    return {name.strip(): column.strip() for name, _, column in pairs}
+def _parse_columns(text: str) -> dict[str, str]:
+    """`query=q,positive=doc` or a JSON object as a dict. Raises UserError on anything else."""
+    pairs: list[Any] = [tuple(map(str.strip, part.split("=", 1))) for part in text.split(",") if part.strip()]
+    if text.lstrip().startswith("{"):
+        with suppress(ValueError):
+            pairs = json.loads(text, object_pairs_hook=list)
+    if not all(len(pair) == 2 and all(isinstance(name, str) and name.strip() for name in pair) for pair in pairs):
+        raise UserError(
+            f"--columns {text!r}: expected name=column pairs like query=q,positive=doc,negative=bad, or JSON where a "
+            'column\'s name holds a comma or spaces: \'{"query": "a, b"}\''
+        )
+    columns: dict[str, str] = dict(pairs)
+    if len(columns) < len(pairs):
+        raise UserError(f"--columns {text!r}: names a role twice, expected one column for each")
+    return columns
 
 
 def print_versions(versions: "list[TableVersion]", as_json: bool = False, file: TextIO | None = None) -> None:

@@ -1,6 +1,6 @@
 """Ingest files of triplets into the triplets table.
 
-    files --open_file, tell_layout--> checked rows --Spill--> triplets@v + quarantined_rows + ingested_files
+    files --open_file, Layouts--> checked rows --Spill--> triplets@v + quarantined_rows + ingested_files
 
 Every input row ends as triplets, as duplicates or as one quarantined row with its reasons, and the counts add up.
 A file that was ingested before adds nothing; neither does a triplet, whatever file it comes in. Memory does not grow
@@ -11,8 +11,9 @@ from collections.abc import Mapping
 
 from pipelines.intake.accounts import Intake, describe_file
 from pipelines.intake.append_triplets import append_new, record_missing_files
+from pipelines.intake.delimited import Quoting, quoting_told
 from pipelines.intake.formats import find_files, open_file
-from pipelines.intake.layouts import RowChecks, check_named_columns, tell_layout
+from pipelines.intake.layouts import Layouts, RowChecks, check_named_columns
 from pipelines.storage import Tables, TableVersion
 
 
@@ -26,19 +27,21 @@ def run(
     config: IngestConfig,
     *,
     columns: Mapping[str, str],
+    quoting: Quoting | None = None,
     source: str | None = None,
     licence: str | None = None,
 ) -> TableVersion:
     """Append what is new in the inputs. Returns the newest triplets version, the old one if nothing was new."""
     check_named_columns(columns)
     record_missing_files(tables, config)
-    files = [describe_file(path, source, licence, columns) for path in find_files(inputs)]
+    told = {**columns, **quoting_told(quoting), **config.told()}
+    files = [describe_file(path, source, licence, told) for path in find_files(inputs)]
 
     def spill_rows(intake: Intake) -> None:
         for position, file in enumerate(intake.files):
-            opened = open_file(file.path)
-            layout = tell_layout(file.path, opened.columns, columns, own_source=source is None)
-            for number, row in intake.good_rows(position, opened, layout):
+            opened = open_file(file.path, quoting)
+            layouts = Layouts(file.path, opened.columns, columns, own_source=source is None)
+            for number, row in intake.good_rows(position, opened, layouts):
                 intake.add(position, number, row, [(negative, "given", None) for negative in row.negatives])
 
     return append_new(tables, "ingest", config, files, spill_rows)

@@ -6,7 +6,8 @@ The passages are all positives of the input, the corpora of its BEIR folders and
 never a passage that the input knows as positive for that query, nor the query's own text or document; case,
 punctuation, spacing and Unicode's spellings make no other query and no other passage (`normalise` in
 pipelines/texts/comparison.py). What is drawn depends on the query, the set of passages, the positives and the config,
-not on the order of rows. Of a BEIR folder the train judgements are mined, or else all.
+not on the order of rows. A pair labelled 0 is no positive: its passage is a negative given to its query, beside those
+that are drawn. Of a BEIR folder the train judgements are mined, or else all.
 
 Memory: pairs and passages are held whole, plus the BM25 index: about 2.5 GB for a million passages of 100 words
 (pipelines/search/bm25.py); more than `max_passages` are refused. What was held is printed.
@@ -20,10 +21,20 @@ from pydantic import Field
 from pipelines.intake.accounts import FileCounts, Intake, describe_file
 from pipelines.intake.append_triplets import append_new, record_missing_files
 from pipelines.intake.beir import BeirSet, is_beir_folder
+from pipelines.intake.delimited import Quoting, quoting_told
 from pipelines.intake.formats import find_files
 from pipelines.intake.layouts import RowChecks, check_named_columns
 from pipelines.mining.draw import Candidate, DrawConfig, mine_negatives
-from pipelines.mining.inputs import Pair, Passages, all_passages, is_mined, known_positives, read_judgements, read_pairs
+from pipelines.mining.inputs import (
+    Known,
+    Pair,
+    Passages,
+    all_passages,
+    is_mined,
+    known_positives,
+    read_judgements,
+    read_pairs,
+)
 from pipelines.storage import Tables, TableVersion
 from pipelines.storage.fingerprint import fingerprint_of
 from pipelines.texts.ids import text_id
@@ -43,6 +54,7 @@ def run(
     *,
     passages: str | None = None,
     columns: Mapping[str, str] | None = None,
+    quoting: Quoting | None = None,
     source: str | None = None,
     licence: str | None = None,
 ) -> TableVersion:
@@ -53,15 +65,17 @@ def run(
     judgements = {path: beir for folder in filter(is_beir_folder, inputs) for path, beir in read_judgements(folder)}
     files = [describe_file(path, source, licence) for path in find_files(p for p in inputs if not is_beir_folder(p))]
     files += [describe_file(path, source or beir.name, licence) for path, beir in judgements.items() if is_mined(path)]
-    told = json.dumps({**columns, "mined": _fingerprint(files, judgements, passages, config)}, sort_keys=True)
+    mined = _fingerprint(files, judgements, passages, config)
+    told = json.dumps({**columns, **quoting_told(quoting), "mined": mined}, sort_keys=True)
     for file in files:
         file.columns = told
 
     def spill_rows(intake: Intake) -> None:
-        pairs = list(read_pairs(intake, judgements, columns, own_source=source is None))
-        drawn_from = all_passages(pairs, judgements.values(), passages, config, config.max_passages)
-        negatives = dict(mine_negatives(known_positives(pairs, judgements.values()), drawn_from, config))
-        _spill_mined(intake, pairs, drawn_from, negatives)
+        pairs = list(read_pairs(intake, judgements, columns, quoting, own_source=source is None))
+        drawn_from = all_passages(pairs, judgements.values(), passages, quoting, config, config.max_passages)
+        known = known_positives(pairs, judgements.values())
+        negatives = dict(mine_negatives(known, drawn_from, config))
+        _spill_mined(intake, pairs, drawn_from, known, negatives)
 
     return append_new(tables, "mine", config, files, spill_rows, triplets_per_row=config.negatives_per_query)
 
@@ -76,12 +90,14 @@ def _fingerprint(
 
 
 def _spill_mined(
-    intake: Intake, pairs: list[Pair], passages: Passages, negatives: Mapping[str, list[Candidate]]
+    intake: Intake, pairs: list[Pair], passages: Passages, known: Known, negatives: Mapping[str, list[Candidate]]
 ) -> None:
-    for position, number, row in pairs:
-        found = negatives[text_id(row.query)]
+    for position, number, row in (pair for pair in pairs if pair.row.is_positive):
+        query_id = text_id(row.query)
+        found: list[tuple[str, str, int | None]] = [(passage, "given", None) for passage in known.given[query_id]]
+        found += [(passages.texts[passage], miner, rank) for passage, miner, rank in negatives[query_id]]
         if not found:
             intake.quarantine(position, number, ["no_negative_found"], row.query[:1000])
-        intake.add(position, number, row, [(passages.texts[passage], miner, rank) for passage, miner, rank in found])
+        intake.add(position, number, row, found)
     for position in range(len(intake.files)):
         intake.refuse_if_mostly_bad(position)

@@ -11,18 +11,29 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 from pydantic import ConfigDict
 
 from pipelines.intake.formats import DATA_ENDINGS, Input
-from pipelines.intake.layouts import CheckedRow, Layout, RowChecks, check_row
+from pipelines.intake.layouts import CheckedRow, Layouts, RowChecks, check_row, shown_name
 from pipelines.intake.raw_rows import RawRow
 from pipelines.intake.spill import Spill, SpilledTriplet
 from pipelines.stage.errors import UserError
 from pipelines.stage.progress import tell
 from pipelines.storage.commits import IngestedFile
 from schemas.quarantined_rows import MAX_RAW_BYTES
+
+HINTS = {
+    "not_utf8": "if it is Latin-1 or cp1252: iconv -f CP1252 -t UTF-8",
+    "not_csv": 'in CSV a quote in a field is doubled, not written \\"; if quotes are plain: --quoting none',
+    "label_not_0_or_1": "keep what is positive, or make 0 and 1 of a grade; to take all pairs: --columns label=none",
+    "label_missing": "to take every row as positive: --columns label=none",
+    "label_contradicts_roles": "if that column says something else: --columns label=none",
+    "line_break_in_field": "check its line ends, or leave out --quoting none",
+}
+"""What to do about the problems that concern a whole file."""
 
 
 class FileCounts(IngestedFile):
@@ -42,7 +53,7 @@ class FileCounts(IngestedFile):
 
 
 def describe_file(
-    path: str, source: str | None, licence: str | None, columns: Mapping[str, str] | None = None
+    path: str, source: str | None, licence: str | None, columns: Mapping[str, Any] | None = None
 ) -> FileCounts:
     """A file by its content's sha256; the default source is the file's name without its endings."""
     try:
@@ -64,24 +75,22 @@ class Intake:
         self.files, self.checks, self.spill = files, checks, spill
         self._announced: set[tuple[str, ...]] = set()
 
-    def good_rows(self, position: int, opened: Input, layout: Layout) -> Iterator[tuple[int, CheckedRow]]:
-        """The file's good rows with their numbers. Raises UserError at its end if too many were bad."""
-        seen = set(opened.columns)
-        for batch in opened.batches(layout.columns):
+    def good_rows(self, position: int, opened: Input, layouts: Layouts) -> Iterator[tuple[int, CheckedRow]]:
+        """The file's good rows with their numbers. Raises UserError at its end if it has no layout or is mostly bad."""
+        for batch in opened.batches(layouts.columns):
             self.files[position].rows += len(batch)
             for row in batch:
                 if row.value is None:
                     checked: CheckedRow | list[str] = [str(row.problem)]
                 else:
-                    if not row.value.keys() <= seen:
-                        layout = layout.with_numbered_negatives(row.value)
-                        seen |= row.value.keys()
-                    checked = check_row(row.value, layout, self.checks.max_text_chars)
+                    checked = check_row(row.value, layouts.of(row.value), self.checks.max_text_chars)
                 if isinstance(checked, CheckedRow):
                     yield row.number, checked
                 else:
                     self.quarantine(position, row.number, checked, _raw(row))
-        self._announce_ignored(opened.path, seen - set(layout.columns))
+        layouts.refuse_if_unknown()
+        self._announce_ignored(opened.path, layouts.ignored)
+        self._announce_labels(opened.path, layouts)
         self.refuse_if_mostly_bad(position)
 
     def add(self, position: int, number: int, row: CheckedRow, negatives: list[tuple[str, str, int | None]]) -> None:
@@ -100,10 +109,12 @@ class Intake:
         if file.rows == 0:
             raise UserError(f"{path} has no row below its header, expected rows: leave it out or give another file")
         if file.quarantined > self.checks.max_bad_share * file.rows:
+            reasons = self._reasons(position)
             raise UserError(
                 f"{path}: {file.quarantined:,} of {file.rows:,} rows ({file.quarantined / file.rows:.1%}) are bad, "
-                f"expected at most {self.checks.max_bad_share:.1%}: {self._reasons(position)}; nothing was written: "
+                f"expected at most {self.checks.max_bad_share:.1%}: {reasons}; nothing was written: "
                 "repair the file, tell its columns with --columns, or raise max_bad_share"
+                + "".join(f"; {hint}" for reason, hint in HINTS.items() if f"{reason} in" in reasons)
             )
 
     def _reasons(self, position: int) -> str:
@@ -122,9 +133,19 @@ class Intake:
         ignored = tuple(sorted(columns))
         if ignored and ignored not in self._announced:
             self._announced.add(ignored)
-            shown = ", ".join(name if name.isprintable() else ascii(name) for name in ignored[:30])
+            shown = ", ".join(map(shown_name, ignored[:30]))
             more = f" and {len(ignored) - 30} more" if len(ignored) > 30 else ""
             tell(f"{path} and files like it: ignored columns {shown}{more}")
+
+    def _announce_labels(self, path: str, layouts: Layouts) -> None:
+        for column, of_pairs in layouts.labels.items():
+            if ("label", column) not in self._announced:
+                self._announced.add(("label", column))
+                meaning = "0 makes a pair a known negative" if of_pairs else "a row whose positive has 0 is quarantined"
+                tell(
+                    f"{path} and files like it: column {shown_name(column)} is read as a label: {meaning}; to ignore "
+                    "it: --columns label=none"
+                )
 
 
 def _raw(row: RawRow) -> str:

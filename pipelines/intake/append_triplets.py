@@ -21,7 +21,7 @@ from pipelines.intake.spill import Spill
 from pipelines.stage.config import Config
 from pipelines.stage.errors import UserError
 from pipelines.stage.progress import tell
-from pipelines.storage import Lineage, Tables, TableVersion, VersionMoved, new_version
+from pipelines.storage import Lineage, Tables, TableVersion, VersionMoved, delete_rows, new_version
 from pipelines.storage.commits import IngestedFile, IntakeResult, Record
 from schemas import IngestedFiles, QuarantinedRows, Table, Triplets
 
@@ -88,6 +88,7 @@ def _append_spilled(tables: Tables, spill: Spill, files: list[FileCounts], linea
             file.triplets = found[position]
             file.duplicates = spill.triplets_per_file[position] - found[position]
 
+    _forget_quarantined(tables, spill, files, lineage)
     _append(tables, QuarantinedRows, new_quarantined, lineage)
     triplets = _append(tables, Triplets, new_triplets, lineage, lambda: IntakeResult(ingested_files=tuple(files)))
     _append_files(tables, files, lineage)
@@ -95,6 +96,22 @@ def _append_spilled(tables: Tables, spill: Spill, files: list[FileCounts], linea
     if triplets is None:
         raise UserError("no row of the input could become a triplet; expected at least one: see quarantined_rows")
     return triplets
+
+
+def _forget_quarantined(tables: Tables, spill: Spill, files: list[FileCounts], lineage: Lineage) -> None:
+    """Take out what an earlier reading said of these contents, where this one, told otherwise, takes more rows.
+
+    The caller then appends what this reading says: a row that became a triplet is not counted as lost.
+    """
+    base = tables.latest("quarantined_rows")
+    if base is None:
+        return
+    is_read = pl.col("source_sha256").is_in([file.sha256 for file in files])
+    taken = base.scan().filter(is_read).select("source_sha256", "source_row").collect()
+    for rows in spill.quarantined():
+        taken = taken.join(_with_files(rows, files), on=taken.columns, how="anti")
+    if len(taken):
+        delete_rows(base, QuarantinedRows, taken.select("source_sha256"), lineage)
 
 
 def record_missing_files(tables: Tables, config: Config) -> None:

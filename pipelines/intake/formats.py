@@ -5,8 +5,8 @@ ending. A row that cannot be read comes out with its problem; a file that cannot
 what was found, what was expected and what to do. In a folder, files that end like no data file are skipped and named.
 """
 
-import csv
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +16,8 @@ from typing import Any, BinaryIO
 import pyarrow
 import pyarrow.parquet
 
-from pipelines.intake.raw_rows import LINE_BYTES, RawRow, delimited, in_batches, json_lines, open_text, parquet
+from pipelines.intake.delimited import Quoting, delimited, delimiter_of, tell_dialect
+from pipelines.intake.raw_rows import LINE_BYTES, RawRow, in_batches, json_lines, open_text, parquet
 from pipelines.stage.errors import UserError
 from pipelines.stage.progress import tell
 
@@ -30,7 +31,7 @@ class Input:
     """Where rows come from, once it is known how to read them: the only thing that stages know of an input's kind."""
 
     path: str
-    columns: tuple[str, ...]  # Parquet's and CSV's, or the keys of the first JSON Lines
+    columns: tuple[str, ...] | None  # Parquet's and CSV's; None in JSON Lines, where each row has keys of its own
     read: Callable[[Sequence[str] | None], Iterator[list[RawRow]]]  # given the columns that are wanted; None: all
 
     def batches(self, columns: Sequence[str] | None = None) -> Iterator[list[RawRow]]:
@@ -84,8 +85,8 @@ def _files_in(folder: Path) -> list[str]:
     return data
 
 
-def open_file(path: str) -> Input:
-    """Tell a file's format by its content.
+def open_file(path: str, quoting: Quoting | None = None) -> Input:
+    """Tell a file's format by its content; what a quote is in CSV and TSV may be said (see delimited.py).
 
     A further kind of input (one of our own tables at a version, say) is a further `Input` made here: its name, its
     columns and a function that reads its batches.
@@ -95,12 +96,8 @@ def open_file(path: str) -> Input:
             magic = stream.read(4)
         if magic == b"PAR1":
             with pyarrow.parquet.ParquetFile(path) as file:
-                if file.metadata.num_rows == 0:
-                    raise UserError(f"{path} is Parquet without rows, expected rows: leave it out or give another file")
-                return Input(path, tuple(file.schema_arrow.names), partial(parquet, path))
+                return _tell_parquet(path, file)
         compression = "gzip" if magic[:2] == b"\x1f\x8b" else "zstd" if magic == b"\x28\xb5\x2f\xfd" else None
-        if magic[:2] in (b"\xff\xfe", b"\xfe\xff"):
-            raise UserError(f"{path} is UTF-16, expected UTF-8: iconv -f UTF-16 -t UTF-8 {path} > utf8_file")
         with open_text(path, compression) as stream:
             first_lines = _first_lines(stream)
     except (OSError, pyarrow.ArrowException) as error:
@@ -108,52 +105,67 @@ def open_file(path: str) -> Input:
     if not first_lines:
         found = "holds only blank lines" if magic and not compression else "is empty"
         raise UserError(f"{path} {found}, expected rows as {EXPECTED}: leave it out or give another file")
-    return _tell_text(path, compression, first_lines)
+    return _tell_text(path, compression, first_lines, quoting)
 
 
-def _tell_text(path: str, compression: str | None, lines: list[bytes]) -> Input:
+def _tell_parquet(path: str, file: pyarrow.parquet.ParquetFile) -> Input:
+    if file.metadata.num_rows == 0:
+        raise UserError(f"{path} is Parquet without rows, expected rows: leave it out or give another file")
+    names = tuple(file.schema_arrow.names)
+    repeated = [name for name, number in Counter(names).items() if number > 1]
+    if repeated:
+        raise UserError(
+            f"{path} has {', '.join(map(_shown, repeated))} twice, expected distinct columns: rename one, or put both "
+            "into one column as a list"
+        )
+    return Input(path, names, partial(parquet, path))
+
+
+def _tell_text(path: str, compression: str | None, lines: list[bytes], quoting: Quoting | None) -> Input:
     first = lines[0].decode("utf-8", "replace").strip()
-    objects = [value for value in map(_json, lines) if isinstance(value, dict)]
-    is_bad_row = bool(objects) and _json(first.encode()) is not None  # a line [1] among objects
+    has_objects = any(isinstance(_json(line), dict) for line in lines)
+    is_bad_row = has_objects and _json(first.encode()) is not None  # a line [1] among objects
     if first.startswith("[") and not is_bad_row:
         raise UserError(
             f"{path} begins with '[': found one JSON array, expected one JSON object a line: "
             f"jq -c '.[]' {path} > rows.jsonl"
         )
-    if objects:
-        keys = dict.fromkeys(key for value in objects for key in value)
-        return Input(path, tuple(keys), lambda _: in_batches(json_lines(path, compression)))
-    if first.startswith("{"):
-        raise UserError(
-            f"{path} begins with {_shown(first)}: found no JSON object on any of its first {len(lines)} lines, "
-            f"expected one on each line: if its objects span several lines, jq -c . {path} > rows.jsonl"
-        )
-    delimiter = "\t" if "\t" in first else ","
-    if b"\0" in b"".join(lines) or delimiter not in first:
-        raise UserError(f"{path} begins with {_shown(first)}: found neither of the known formats, expected {EXPECTED}")
-    names = _header(path, lines, delimiter)
-    return Input(path, names, lambda _: in_batches(delimited(path, compression, delimiter, names)))
+    if first.startswith("{") and "\0" not in first and not has_objects:
+        _find_object(path, compression, first)
+        has_objects = True
+    if has_objects:
+        return Input(path, None, lambda _: in_batches(json_lines(path, compression)))
+    delimiter = delimiter_of(first, quoting)
+    if b"\0" in lines[0] or delimiter is None:
+        raise UserError(_unknown_format(path, compression, lines[0]))
+    dialect = tell_dialect(path, lines, delimiter, quoting)
+    return Input(path, dialect.columns, lambda _: in_batches(delimited(path, compression, dialect)))
 
 
-def _header(path: str, lines: list[bytes], delimiter: str) -> tuple[str, ...]:
-    try:
-        first = lines[0].decode()
-        others = (line.decode("utf-8", "replace") for line in lines[1:])  # a quoted name may go on there
-        names = tuple(name.strip() for name in next(csv.reader([first, *others], delimiter=delimiter)))
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path} line 1 is not UTF-8 ({error.reason} at byte {error.start}), expected a header in UTF-8: "
-            f"if it is Latin-1: iconv -f LATIN1 -t UTF-8 {path} > utf8_file"
-        ) from error
-    except csv.Error as error:
-        raise UserError(f"{path} line 1 is no header of columns ({error}), expected {EXPECTED}") from error
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise UserError(
-            f"{path} line 1 names {', '.join(map(_shown, repeated))} twice, expected a header of distinct columns: "
-            "rename one, or put a header above the first row, e.g. query,positive,negative"
+def _find_object(path: str, compression: str | None, first: str) -> None:
+    """Raise UserError if no line at all holds a JSON object, however many bad ones come first."""
+    number = 0
+    for row in json_lines(path, compression):
+        number += 1
+        if row.problem in (None, "repeated_key"):
+            return
+    raise UserError(
+        f"{path} begins with {_shown(first)}: found no JSON object on any of its {number:,} lines, expected one on "
+        f"each line: if its objects span several lines, jq -c . {path} > rows.jsonl; if a comma ends each line, "
+        f"sed 's/,$//' {path} > rows.jsonl"
+    )
+
+
+def _unknown_format(path: str, compression: str | None, line: bytes) -> str:
+    shown = _shown(line.decode("utf-8", "replace").strip())
+    told = f"{path} begins with {shown}: found neither of the known formats, expected {EXPECTED}"
+    if compression and line.startswith((b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1")):
+        return f"{told}: it is packed once more inside its {compression}: unpack it"
+    if b"\0" in line:
+        return (
+            f"{told}: if it is text in UTF-16 without a byte order mark, iconv -f UTF-16LE -t UTF-8 {path} > utf8_file"
         )
-    return names
+    return told
 
 
 def _json(line: bytes) -> Any:

@@ -6,22 +6,35 @@ A layout says which columns hold the query, the positives and the negatives. It 
     positive   positive | pos | positive_passages
     negative   negative | neg | negative_passages, and negative_1 .. negative_n beside or instead of it
     source, external_id   by these names, where there is such a column
+    label      label | relevance | grade .. , of pairs also score | similarity ..; `--columns label=none`: it is none
 
-and `--columns role=name` tells it for any other. A positive or negative is a text, a {"title", "text"}, or a list of
-either; title and text are joined by a space. A row is taken whole (each positive with each negative) or not at all:
-one bad element is a reason against the row, and the reason names it, counted from 1: `negative_blank[3]`. Only an
-absent or null negative_k is no reason, as long as one negative is there. Text is checked, never changed.
+and `--columns role=name` tells it for any other. In JSON Lines the keys of each row that are not null tell that row's
+layout, so that what becomes of a row does not depend on the others.
+
+A positive or negative is a text, a {"title", "text"}, or a list of either; title and text are joined by a space. A row
+is taken whole (each positive with each negative) or not at all: one bad element is a reason against the row, and the
+reason names it, counted from 1: `negative_blank[3]`. Only an absent or null negative_k is no reason, as long as one
+negative is there. NaN is as good as null: so tables write a missing value. Text is checked, never changed.
+
+A label of a pair is 0 or 1, also as text or bool: 0 makes it a known negative, and any other is a reason against the
+row. Of a triplet a label only may not contradict the roles: 0, or a list that is not 1 for positives, 0 for negatives.
 
 Reasons, each said of query, positive or negative: `_missing` (absent, null, no element), `_wrong_type`, `_blank`,
 `_too_long`, `_has_lone_surrogate`; and `positive_equals_negative` (to a reader), `source_wrong_type`,
-`external_id_wrong_type`. pipelines/intake/raw_rows.py names those of rows that cannot be read.
+`external_id_wrong_type`, `label_missing`, `label_not_0_or_1`, `label_contradicts_roles`. pipelines/intake/raw_rows.py
+names those of rows that cannot be read.
 """
 
+import json
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
 from functools import cached_property
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from pydantic import Field
 
@@ -36,8 +49,18 @@ KNOWN_NAMES = {
     "negative": ("negative", "neg", "negative_passages"),
     "source": ("source",),
     "external_id": ("external_id",),
+    "label": tuple("label labels gold_label relevant is_relevant relevance relevance_label grade".split())
+    + tuple("is_positive is_duplicate is_match is_correct".split()),
 }
+SCORES = tuple("score scores similarity similarity_score relevance_score rating".split())
+"""A label in pairs; beside triplets they are a teacher's, of whatever it was asked."""
+
+NO_LABEL = "none"
+_LABELS = {*KNOWN_NAMES["label"], *SCORES}
+_BINARY = {1: True, 0: False, "1": True, "0": False, "1.0": True, "0.0": False, "true": True, "false": False}
 NUMBERED_NEGATIVE = re.compile(r"negative_(\d+)")
+ABSENT = "\0absent"  # no row has a column of this name
+MAX_KEPT_LAYOUTS = 10_000
 
 
 class RowChecks(Config):
@@ -47,10 +70,15 @@ class RowChecks(Config):
     """Largest share of quarantined rows in any one file; above it the whole input is refused and nothing is written."""
 
     max_text_chars: int = Field(1_000_000, ge=1)
-    """A longer query, positive or negative quarantines its row."""
+    """A longer query, positive or negative quarantines its row; with another limit a file is read again."""
 
     keep_raw: bool = True
     """Keep up to 4 KB of each quarantined row as found; off where that may not be stored."""
+
+    def told(self) -> dict[str, Any]:
+        """What decides which rows pass, where it is not the default: another way to read the same file."""
+        default = RowChecks.model_fields["max_text_chars"].default
+        return {} if self.max_text_chars == default else {"max_text_chars": self.max_text_chars}
 
 
 class CheckedRow(NamedTuple):
@@ -59,6 +87,7 @@ class CheckedRow(NamedTuple):
     negatives: list[str]
     source: str | None
     external_id: str | None
+    is_positive: bool = True  # False where a pair's label is 0: its positives are known negatives
 
 
 @dataclass(frozen=True)
@@ -70,22 +99,17 @@ class Layout:
     negatives: tuple[str, ...]
     source: str | None = None
     external_id: str | None = None
+    label: str | None = None
 
     @property
     def columns(self) -> list[str]:
         """The columns that are read, each once."""
-        names = [self.query, self.positive, *self.negatives, self.source, self.external_id]
+        names = [self.query, self.positive, *self.negatives, self.source, self.external_id, self.label]
         return list(dict.fromkeys(name for name in names if name is not None))
 
     @cached_property
     def has_numbered_negatives(self) -> bool:
         return any(map(NUMBERED_NEGATIVE.fullmatch, self.negatives))
-
-    def with_numbered_negatives(self, columns: Iterable[str]) -> "Layout":
-        """The same layout and those of `columns` that are a further negative_k, where there is one already."""
-        if not self.has_numbered_negatives:
-            return self
-        return replace(self, negatives=tuple(dict.fromkeys([*self.negatives, *_numbered(columns)])))
 
 
 def tell_layout(
@@ -95,17 +119,111 @@ def tell_layout(
 
     Without `own_source` a column is not the source by its name alone: the user gave one source for all rows.
     """
-    columns = [name for name in columns if own_source or name != "source" or name in named.values()]
+    columns = list(columns)
     check_named_columns(named)
-    found = {role: name for role in KNOWN_NAMES if (name := _column_of(role, columns, named))}
-    numbered = () if "negative" in named else _numbered(columns)
-    negatives = () if pairs else (*filter(None, [found.get("negative")]), *numbered)
-    absent = sorted(name for name in named.values() if name not in columns)
-    missing = [role for role in ("query", "positive") if role not in found]
-    missing += [] if pairs or negatives else ["negative"]
+    layout = _layout_of(columns, named, pairs=pairs, own_source=own_source)
+    absent = sorted(name for name in _columns_of(named) if name not in columns)
+    missing = [role for role in ("query", "positive") if getattr(layout, role) == ABSENT]
+    missing += ["negative"] if ABSENT in layout.negatives else []
     if absent or missing:
         raise _unknown_layout(path, columns, absent, missing, pairs)
-    return Layout(found["query"], found["positive"], negatives, found.get("source"), found.get("external_id"))
+    return layout
+
+
+def _layout_of(columns: Sequence[str], named: Mapping[str, str], *, pairs: bool, own_source: bool) -> Layout:
+    """As far as these columns have one; a role that none of them has is the column ABSENT."""
+    columns = [name for name in columns if own_source or name != "source" or name in named.values()]
+    found = {role: name for role in KNOWN_NAMES if (name := _column_of(role, columns, named))}
+    numbered = () if "negative" in named else _numbered(columns)
+    negatives = () if pairs else (*filter(None, [found.get("negative")]), *numbered) or (ABSENT,)
+    query, positive = found.get("query", ABSENT), found.get("positive", ABSENT)
+    label = _label_column(columns, named, pairs)
+    return Layout(query, positive, negatives, found.get("source"), found.get("external_id"), label)
+
+
+def _label_column(columns: Sequence[str], named: Mapping[str, str], pairs: bool) -> str | None:
+    """Found in any spelling: a label that is missed makes a positive of what is none."""
+    if "label" in named:
+        return named["label"] if named["label"] != NO_LABEL else None
+    free = {_plain(name): name for name in reversed(columns) if name not in named.values()}
+    return next((free[name] for name in (*KNOWN_NAMES["label"], *(SCORES if pairs else ())) if name in free), None)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s-]+", "_", name.strip().casefold())
+
+
+def _columns_of(named: Mapping[str, str]) -> list[str]:
+    return [name for role, name in named.items() if (role, name) != ("label", NO_LABEL)]
+
+
+class Layouts:
+    """How the rows of one file are laid out: all alike where it has columns, else each by its own keys.
+
+    Layouts are kept by the keys that a row has, so a row costs one look-up. Raises UserError where columns have no
+    layout; where there are only keys, `refuse_if_unknown` does so once all rows were seen.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        columns: Sequence[str] | None,
+        named: Mapping[str, str],
+        *,
+        pairs: bool = False,
+        own_source: bool = True,
+    ) -> None:
+        check_named_columns(named)
+        self._path, self._named, self._pairs, self._own_source = path, named, pairs, own_source
+        self._of_keys: dict[tuple[str, ...], Layout] = {}
+        self._seen = dict.fromkeys(columns or ())
+        self._used: set[str] = set()
+        self._ignored: set[str] = set()
+        self._of_all: Layout | None = None
+        self.labels: dict[str, bool] = {}  # column -> whether the rows are pairs
+        if columns is not None:
+            self._of_all = tell_layout(path, columns, named, pairs=pairs, own_source=own_source)
+            self._use(self._of_all)
+
+    @property
+    def columns(self) -> list[str] | None:
+        """The columns that are read; None: all keys."""
+        return self._of_all.columns if self._of_all else None
+
+    @property
+    def ignored(self) -> set[str]:
+        """The columns and keys that no row, or not every row, was read by."""
+        return self._ignored | (self._seen.keys() - self._used)
+
+    def of(self, row: Mapping[str, Any]) -> Layout:
+        """The row's layout."""
+        if self._of_all is not None:
+            return self._of_all
+        keys = tuple(row)
+        if None in row.values():
+            self._seen.update(dict.fromkeys(keys))
+            keys = tuple(key for key, value in row.items() if value is not None or _plain(key) in _LABELS)
+        return self._of_keys.get(keys) or self._tell(keys)
+
+    def _tell(self, keys: tuple[str, ...]) -> Layout:
+        layout = _layout_of(keys, self._named, pairs=self._pairs, own_source=self._own_source)
+        if len(self._of_keys) == MAX_KEPT_LAYOUTS:
+            self._of_keys.clear()
+        self._of_keys[keys] = layout
+        self._seen.update(dict.fromkeys(keys))
+        self._use(layout)
+        self._ignored.update(set(keys) - set(layout.columns))
+        return layout
+
+    def _use(self, layout: Layout) -> None:
+        self._used.update(layout.columns)
+        if layout.label is not None:
+            self.labels[layout.label] = self._pairs
+
+    def refuse_if_unknown(self) -> None:
+        """Raise UserError if the keys of all rows together have no layout."""
+        if self._of_all is None and self._seen:
+            tell_layout(self._path, self._seen, self._named, pairs=self._pairs, own_source=self._own_source)
 
 
 def check_named_columns(named: Mapping[str, str]) -> None:
@@ -132,11 +250,14 @@ def _numbered(columns: Iterable[str]) -> tuple[str, ...]:
 
 
 def _unknown_layout(path: str, columns: list[str], absent: list[str], missing: list[str], pairs: bool) -> UserError:
-    found = ", ".join(ascii(name[:60]) if not name.isprintable() else name[:60] for name in columns[:30]) or "none"
-    problem = f"no column {', '.join(absent)}" if absent else f"no column for {', '.join(missing)}"
+    found = ", ".join(map(shown_name, columns[:30])) or "none"
+    problem = f"no column {', '.join(map(shown_name, absent))}" if absent else f"no column for {', '.join(missing)}"
     roles = ("query", "positive") if pairs else ("query", "positive", "negative")
     known = "; ".join(f"{role}: {' or '.join(KNOWN_NAMES[role])}" for role in roles)
+    alike = {role: name for role in missing for name in columns if name.strip().casefold() in KNOWN_NAMES[role]}
     example = ",".join(f"{role}={name}" for role, name in zip(roles, ("q", "doc", "bad"), strict=False))
+    if alike:
+        example = f"{shlex.quote(json.dumps(alike, ensure_ascii=False))} (names count with their case and spaces)"
     if missing == ["negative"] and not absent:
         problem += " (`mine` takes pairs without negatives)"
     return UserError(
@@ -145,11 +266,17 @@ def _unknown_layout(path: str, columns: list[str], absent: list[str], missing: l
     )
 
 
+def shown_name(name: str) -> str:
+    """A column's name on one line of any terminal; in quotes where its ends would not be seen."""
+    shown = ascii(name[:60]) if not name.isprintable() else name[:60]
+    return repr(shown) if shown != shown.strip() or not shown or "," in shown else shown
+
+
 def check_row(value: Mapping[str, Any], layout: Layout, max_text_chars: int) -> CheckedRow | list[str]:
     """The row's texts, or every reason against it."""
     reasons: list[str] = []
     query: Any = value.get(layout.query)
-    if problem := "missing" if query is None else text_problem(query, max_text_chars):
+    if problem := "missing" if _is_null(query) else text_problem(query, max_text_chars):
         reasons.append(f"query_{problem}")
     positives = _texts("positive", value.get(layout.positive), max_text_chars, reasons)
     negatives = _negatives(value, layout, max_text_chars, reasons)
@@ -157,9 +284,35 @@ def check_row(value: Mapping[str, Any], layout: Layout, max_text_chars: int) -> 
     external_id = _label("external_id", layout.external_id, value, reasons)
     seen = {visible(positive) for _, positive in positives}
     reasons += [f"positive_equals_negative{where}" for where, text in negatives if visible(text) in seen]
+    is_positive = _is_positive(value, layout, [True] * len(positives) + [False] * len(negatives), reasons)
     if reasons:
         return reasons
-    return CheckedRow(query, [text for _, text in positives], [text for _, text in negatives], source, external_id)
+    texts = [text for _, text in positives], [text for _, text in negatives]
+    return CheckedRow(query, *texts, source, external_id, is_positive)
+
+
+def _is_positive(value: Mapping[str, Any], layout: Layout, roles: list[bool], reasons: list[str]) -> bool:
+    """What the label says of a pair; a triplet's must not contradict its roles."""
+    if layout.label is None:
+        return True
+    label = value.get(layout.label)
+    if layout.negatives:
+        said = [_binary(one) for one in label] if isinstance(label, list) else [_binary(label)]
+        contradicts = None not in said and said != roles and len(said) == len(roles)
+        if contradicts if isinstance(label, list) else said == [False]:
+            reasons.append("label_contradicts_roles")
+        return True
+    is_positive = _binary(label)
+    if is_positive is None:
+        reasons.append("label_missing" if _is_null(label) else "label_not_0_or_1")
+    return is_positive is True
+
+
+def _binary(label: Any) -> bool | None:
+    """What a label of 0 or 1 says; None for any other."""
+    if isinstance(label, list | dict):
+        return None
+    return _BINARY.get(label.strip().lower() if isinstance(label, str) else label)
 
 
 def _negatives(
@@ -168,7 +321,7 @@ def _negatives(
     before = len(reasons)
     texts: list[tuple[str, str]] = []
     for column in layout.negatives:
-        if value.get(column) is not None:
+        if not _is_null(value.get(column)):
             where = f"[{column.removeprefix('negative_')}]" if layout.has_numbered_negatives else ""
             texts += _texts("negative", value[column], max_text_chars, reasons, where)
     if layout.negatives and not texts and len(reasons) == before:
@@ -178,7 +331,7 @@ def _negatives(
 
 def _texts(role: str, value: Any, max_text_chars: int, reasons: list[str], where: str = "") -> list[tuple[str, str]]:
     """(element's place, text) of each good text; the others become reasons."""
-    if value is None or value == []:
+    if _is_null(value) or value == []:
         reasons.append(f"{role}_missing{where}")
         return []
     is_list = isinstance(value, list)
@@ -212,14 +365,24 @@ def text_problem(text: Any, max_text_chars: int) -> str | None:
     return None if text.isascii() or not encoding_error(text) else "has_lone_surrogate"
 
 
+def _is_null(value: Any) -> bool:
+    return value is None or value != value  # NaN alone differs from itself
+
+
 def _label(role: str, column: str | None, value: Mapping[str, Any], reasons: list[str]) -> str | None:
-    """A source or external_id: text, or a whole number written out; blank is as good as absent."""
+    """A source or external_id: text, or a whole number, date or UUID written out; blank and NaN are as good as absent.
+
+    A whole number may be a float, as tables make one of a column of numbers once a value is missing; above 2**53 it
+    has lost digits.
+    """
     label = value.get(column) if column is not None else None
-    if isinstance(label, int) and not isinstance(label, bool):
+    if _is_null(label) or (isinstance(label, str) and is_blank(label)):
+        return None
+    if isinstance(label, str) and not encoding_error(label):
+        return label
+    if isinstance(label, (int, UUID, date)) and not isinstance(label, bool):
         return str(label)
-    if label is None or (isinstance(label, str) and is_blank(label)):
-        return None
-    if not isinstance(label, str) or encoding_error(label):
-        reasons.append(f"{role}_wrong_type")
-        return None
-    return label
+    if isinstance(label, (float, Decimal)) and label % 1 == 0 and (isinstance(label, Decimal) or abs(label) < 2**53):
+        return str(int(label))
+    reasons.append(f"{role}_wrong_type")
+    return None

@@ -1,16 +1,16 @@
 """The rows of one file, as found: batches of numbered raw rows, in constant memory.
 
-A row that cannot be read comes out with its problem: `not_json`, `not_an_object`, `line_too_long` (JSON Lines),
-`not_csv`, `wrong_number_of_fields` (CSV), `not_utf8`. Damage to the file itself is raised by the library that meets it;
-formats.py says what to do about it. Rows count from 1: lines in JSON Lines (blank lines count, but are no
-rows), rows below the header in CSV, rows in Parquet.
+A row that cannot be read comes out with its problem: `not_json`, `not_an_object`, `repeated_key`, `line_too_long` (JSON
+Lines), `not_csv`, `wrong_number_of_fields`, `repeated_header`, `line_break_in_field` (CSV, see delimited.py),
+`not_utf8`. Damage to the file itself is raised by the library that meets it; formats.py says what to do about it. Rows
+count from 1: lines in JSON Lines (blank lines count, but are no rows), rows below the header in CSV, rows in Parquet.
 """
 
-import csv
+import codecs
 import io
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow
 import pyarrow.parquet
@@ -21,8 +21,8 @@ BATCH_ROWS = 10_000
 BATCH_BYTES = 32 << 20
 LINE_BYTES = 64 << 20  # the longest line that is held in memory
 BOM = b"\xef\xbb\xbf"
-
-csv.field_size_limit(LINE_BYTES)  # the default, 128 KB, would refuse long passages; it is one for the whole process
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+UTF_32 = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 
 
 class RawRow(NamedTuple):
@@ -41,11 +41,45 @@ def open_bytes(path: str, compression: str | None) -> io.BufferedReader:
 
 
 def open_text(path: str, compression: str | None) -> io.BufferedReader:
-    """The file's content behind its byte order mark, if it has one."""
+    """The file's content in UTF-8 behind its byte order mark, if it has one; UTF-16 is told by its mark."""
     stream = open_bytes(path, compression)
-    if stream.peek(len(BOM)).startswith(BOM):
+    start = stream.peek(4)[:4]
+    if start.startswith(UTF_32):
+        stream.close()
+        raise UserError(f"{path} is UTF-32, expected UTF-8 or UTF-16: iconv -f UTF-32 -t UTF-8 {path} > utf8_file")
+    if start.startswith(UTF_16):
+        return io.BufferedReader(_FromUtf16(stream), 1 << 20)
+    if start.startswith(BOM):
         stream.read(len(BOM))
     return stream
+
+
+class _FromUtf16(io.RawIOBase):
+    """UTF-16 as UTF-8; half a surrogate pair becomes bytes that are no UTF-8, so that its row alone is bad."""
+
+    def __init__(self, stream: io.BufferedReader) -> None:
+        self._stream, self._left = stream, b""
+        self._decoder = codecs.getincrementaldecoder("utf-16")("surrogatepass")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._left:
+            read = self._stream.read(1 << 18)
+            try:
+                self._left = self._decoder.decode(read, final=not read).encode("utf-8", "surrogatepass")
+            except UnicodeDecodeError as error:
+                raise OSError(f"half a character of UTF-16 at its end ({error.reason})") from error
+            if not read:
+                break
+        taken, self._left = self._left[: len(buffer)], self._left[len(buffer) :]
+        buffer[: len(taken)] = taken
+        return len(taken)
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
 
 
 def in_batches(rows: Iterator[RawRow]) -> Iterator[list[RawRow]]:
@@ -86,67 +120,42 @@ def _json_row(number: int, line: bytes) -> RawRow:
     if _is_cut(line):
         return RawRow(number, None, "line_too_long", line[: 1 << 16])
     try:
-        value = json.loads(line.decode())
+        text = line.removeprefix(BOM).decode()  # a byte order mark is where files were joined
+        value = json.loads(text)
+        if not isinstance(value, dict):
+            return RawRow(number, None, "not_an_object", line)
+        if line.count(b":") > len(value) and _num_names(line) != _num_keys(value):
+            json.loads(text, object_pairs_hook=_distinct)
     except UnicodeDecodeError:
         return RawRow(number, None, "not_utf8", line)
+    except _RepeatedKey:
+        return RawRow(number, None, "repeated_key", line)
     except (ValueError, RecursionError):
         return RawRow(number, None, "not_json", line)
-    if not isinstance(value, dict):
-        return RawRow(number, None, "not_an_object", line)
     return RawRow(number, value, None, line)
 
 
-def delimited(path: str, compression: str | None, delimiter: str, columns: tuple[str, ...]) -> Iterator[RawRow]:
-    """CSV and TSV; an empty field is an absent value.
-
-    Where quotes are broken, every line up to the break is a row with the problem `not_csv`, so that a quote that is
-    never closed shows as all the lines it swallowed.
-    """
-    with open_text(path, compression) as stream:
-        taken: list[bytes] = []
-        reader = csv.reader(_lines(stream, path, taken), delimiter=delimiter, strict=True)
-        number, header_seen = 0, False
-        while True:
-            taken.clear()
-            try:
-                is_csv, fields = True, next(reader, None)
-            except csv.Error:
-                is_csv, fields = False, None
-            if not taken:
-                return
-            if not header_seen:
-                header_seen = any(fields or [])
-            elif not is_csv:
-                for line in taken:
-                    number += 1
-                    yield RawRow(number, None, "not_csv", line)
-            elif fields and not b"".join(taken).isspace():
-                number += 1
-                yield _fields_row(number, columns, fields, b"".join(taken))
+class _RepeatedKey(ValueError):
+    """An object with two values under one key: JSON does not say which one counts."""
 
 
-def _lines(stream: BinaryIO, path: str, taken: list[bytes]) -> Iterator[str]:
-    """Lines for csv.reader, which may take several for one row: it adds them to `taken`."""
-    number = 0
-    while line := stream.readline(LINE_BYTES):
-        number += 1
-        if len(line) == LINE_BYTES:
-            raise UserError(
-                f"{path} line {number} is longer than {LINE_BYTES >> 20} MB, expected rows on lines of their own: "
-                "check its line ends"
-            )
-        taken.append(line)
-        yield line.decode("utf-8", "surrogateescape")
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs) and any(value[key] != other for key, other in pairs):
+        raise _RepeatedKey
+    return value
 
 
-def _fields_row(number: int, columns: tuple[str, ...], fields: list[str], raw: bytes) -> RawRow:
-    try:
-        raw.decode()
-    except UnicodeDecodeError:
-        return RawRow(number, None, "not_utf8", raw)
-    if len(fields) != len(columns):
-        return RawRow(number, None, "wrong_number_of_fields", raw)
-    return RawRow(number, {name: field or None for name, field in zip(columns, fields, strict=True)}, None, raw)
+def _num_names(line: bytes) -> int:
+    """About how many keys a line of JSON has, found fast: a text that looks like a key counts as well."""
+    return line.count(b'":') + line.count(b'" :')
+
+
+def _num_keys(value: Any) -> int:
+    """Keys of an object and of the objects in it."""
+    if isinstance(value, dict):
+        return len(value) + sum(_num_keys(inner) for inner in value.values() if isinstance(inner, (dict, list)))
+    return sum(_num_keys(inner) for inner in value if isinstance(inner, (dict, list)))
 
 
 def parquet(path: str, columns: Sequence[str] | None) -> Iterator[list[RawRow]]:
@@ -163,8 +172,27 @@ def parquet(path: str, columns: Sequence[str] | None) -> Iterator[list[RawRow]]:
 
 def _parquet_rows(batch: pyarrow.RecordBatch, first: int) -> list[RawRow]:
     try:
-        return [RawRow(number, value) for number, value in enumerate(batch.to_pylist(), first)]
+        values = batch.to_pylist()
+        if any(map(_has_binary, batch.schema.types)):
+            values = [_with_text(value) for value in values]
+        return [RawRow(number, value) for number, value in enumerate(values, first)]
     except UnicodeDecodeError as error:  # Parquet promises UTF-8, its writers don't always keep it: find the rows
         if batch.num_rows == 1:
             return [RawRow(first, None, "not_utf8", bytes(error.object))]
         return [row for i in range(batch.num_rows) for row in _parquet_rows(batch.slice(i, 1), first + i)]
+
+
+def _has_binary(kind: pyarrow.DataType) -> bool:
+    if pyarrow.types.is_dictionary(kind):
+        return _has_binary(kind.value_type)
+    is_text = pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind) or pyarrow.types.is_binary_view(kind)
+    return is_text or any(_has_binary(kind.field(i).type) for i in range(kind.num_fields))
+
+
+def _with_text(value: Any) -> Any:
+    """Bytes as the UTF-8 that they are where a writer has not said so. Raises UnicodeDecodeError."""
+    if isinstance(value, bytes):
+        return value.decode()
+    if isinstance(value, dict):
+        return {key: _with_text(inner) for key, inner in value.items()}
+    return [_with_text(inner) for inner in value] if isinstance(value, list) else value

@@ -5,15 +5,16 @@ All of it is held in memory, passages as their texts plus about 250 bytes each; 
 """
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 from pipelines.intake.accounts import Intake
 from pipelines.intake.beir import BeirSet, read_all_judgements
+from pipelines.intake.delimited import Quoting
 from pipelines.intake.formats import Input, find_files, open_file
-from pipelines.intake.layouts import CheckedRow, RowChecks, tell_layout, text_problem, title_and_text
+from pipelines.intake.layouts import CheckedRow, Layouts, RowChecks, shown_name, text_problem, title_and_text
 from pipelines.intake.qrels import qrels_name, qrels_names
 from pipelines.intake.raw_rows import RawRow, in_batches
 from pipelines.stage.errors import UserError
@@ -21,18 +22,21 @@ from pipelines.stage.progress import tell
 from pipelines.texts.comparison import comparison_ids
 from pipelines.texts.ids import text_id
 
+PASSAGE_COLUMNS = ("text", "passage", "title")
+
 
 class Pair(NamedTuple):
     file: int
     source_row: int
-    row: CheckedRow  # its negatives are not there yet
+    row: CheckedRow  # its negatives are not there yet; its positive may be labelled as none
 
 
 class Known(NamedTuple):
     """What the whole input says. Texts are compared by their `comparison_ids`: a question is the same however typed."""
 
     queries: dict[str, str]  # query id -> query
-    forbidden: dict[str, set[str]]  # query id -> what may not be its negative; variants of a question share one set
+    forbidden: dict[str, set[str]]  # query id -> what may not be drawn for it; variants of a question share one set
+    given: dict[str, list[str]]  # query id -> passages labelled 0, its negatives; variants share these too
 
 
 class Passages:
@@ -71,15 +75,20 @@ def is_mined(qrels: str) -> bool:
 
 
 def read_pairs(
-    intake: Intake, judgements: Mapping[str, BeirSet], columns: Mapping[str, str], *, own_source: bool
+    intake: Intake,
+    judgements: Mapping[str, BeirSet],
+    columns: Mapping[str, str],
+    quoting: Quoting | None,
+    *,
+    own_source: bool,
 ) -> Iterator[Pair]:
     """The good pairs of every file; --columns names those of files that are no judgements."""
     for position, file in enumerate(intake.files):
         judged = judgements.get(file.path)
-        opened = open_file(file.path) if judged is None else _judged_pairs(file.path, judged)
+        opened = open_file(file.path, quoting) if judged is None else _judged_pairs(file.path, judged)
         named = columns if judged is None else {}
-        layout = tell_layout(file.path, opened.columns, named, pairs=True, own_source=own_source)
-        yield from (Pair(position, number, row) for number, row in intake.good_rows(position, opened, layout))
+        layouts = Layouts(file.path, opened.columns, named, pairs=True, own_source=own_source)
+        yield from (Pair(position, number, row) for number, row in intake.good_rows(position, opened, layouts))
 
 
 def _judged_pairs(path: str, beir: BeirSet) -> Input:
@@ -97,33 +106,72 @@ def _judged_pairs(path: str, beir: BeirSet) -> Input:
 
 def known_positives(pairs: list[Pair], judgements: Iterable[BeirSet]) -> Known:
     """The pairs' queries, and what is positive for them or is the query itself, whatever file or variant says so."""
-    positives = [(pair.row.query, positive) for pair in pairs for positive in pair.row.positives]
-    known = Known({text_id(query): query for query, _ in positives}, {})
+    positives = [(row.query, positive) for _, _, row in pairs if row.is_positive for positive in row.positives]
+    known = Known({text_id(query): query for query, _ in positives}, {}, {})
     for beir in judgements:
-        own = beir.own_documents()
-        if own:
-            told = f"{len(own):,} of {len(beir.qrels):,} queries stand in the corpus themselves"
-            tell(f"{beir.data_set}: {told}: never as their own negative")
-        its_own = ((query_id, document_id) for query_id, documents in own.items() for document_id in documents)
-        for query_id, document_id in chain(beir.positives(), its_own):
-            positives.append((beir.queries[query_id], beir.corpus[document_id]))
+        positives += _judged_or_own(beir)
     of_question: dict[str, set[str]] = {}
-    questions, passages = (comparison_ids(texts) for texts in zip(*positives, strict=True)) if positives else ((), ())
-    for (query, _), question, passage in zip(positives, questions, passages, strict=True):
+    for (query, _), question, passage in _compared(positives):
         forbidden = of_question.setdefault(question, {question})
         forbidden.add(passage)
         known.forbidden[text_id(query)] = forbidden
+    _give_negatives(pairs, known)
     return known
 
 
+def _judged_or_own(beir: BeirSet) -> Iterator[tuple[str, str]]:
+    """(query, document) of what no query may have as its negative."""
+    own = beir.own_documents()
+    if own:
+        told = f"{len(own):,} of {len(beir.qrels):,} queries stand in the corpus themselves"
+        tell(f"{beir.data_set}: {told}: never as their own negative")
+    its_own = ((query_id, document_id) for query_id, documents in own.items() for document_id in documents)
+    for query_id, document_id in chain(beir.positives(), its_own):
+        yield beir.queries[query_id], beir.corpus[document_id]
+
+
+def _give_negatives(pairs: list[Pair], known: Known) -> None:
+    """Passages labelled 0 become given negatives of their question, unless it has them as positives; says how many."""
+    rejected = [(row.query, passage) for _, _, row in pairs if not row.is_positive for passage in row.positives]
+    of_question: dict[str, list[str]] = {}
+    asked = {}
+    for (query, _), question, _ in _compared([(query, "") for query in known.queries.values()]):
+        asked[question] = known.forbidden[text_id(query)]
+        known.given[text_id(query)] = of_question.setdefault(question, [])
+    unasked = contradicted = 0
+    for (_, passage), question, compared in _compared(rejected):
+        forbidden = asked.get(question)
+        unasked += forbidden is None
+        contradicted += forbidden is not None and compared in forbidden
+        if forbidden is not None and compared not in forbidden:
+            of_question[question].append(passage)
+            forbidden.add(compared)
+    if rejected:
+        tell(
+            f"mine: {len(rejected):,} labelled 0: {sum(map(len, of_question.values())):,} are given negatives now, "
+            f"{unasked:,} are of queries without a positive, {contradicted:,} came before or are positive elsewhere"
+        )
+
+
+def _compared(pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[tuple[str, str], str, str]]:
+    """Each (query, passage) with the `comparison_ids` of both."""
+    queries, passages = [query for query, _ in pairs], [passage for _, passage in pairs]
+    return zip(pairs, comparison_ids(queries), comparison_ids(passages), strict=True)
+
+
 def all_passages(
-    pairs: list[Pair], judgements: Iterable[BeirSet], passages: str | None, checks: RowChecks, max_passages: int
+    pairs: list[Pair],
+    judgements: Iterable[BeirSet],
+    passages: str | None,
+    quoting: Quoting | None,
+    checks: RowChecks,
+    max_passages: int,
 ) -> Passages:
     """Of the pairs, of the BEIR folders and of further files; tells what is held in memory."""
     positives = (text for pair in pairs for text in pair.row.positives)
     corpora = (text for beir in judgements for text in beir.corpus.values())
     good = (text for text in corpora if text_problem(text, checks.max_text_chars) is None)
-    further = _read_passages(passages, checks) if passages else ()
+    further = _read_passages(passages, quoting, checks) if passages else ()
     collected = Passages(chain(positives, good, further), max_passages)
     held = f"{len(pairs):,} pairs and {len(collected):,} passages"
     num_bytes = sum(map(sys.getsizeof, collected.texts)) + 150 * len(collected)
@@ -131,28 +179,31 @@ def all_passages(
     return collected
 
 
-def _read_passages(path: str, checks: RowChecks) -> Iterator[str]:
+def _read_passages(path: str, quoting: Quoting | None, checks: RowChecks) -> Iterator[str]:
     """The texts of a file or folder with a column text or passage, and perhaps title; bad rows are left out, counted.
 
     Raises:
         UserError: no such column, or more bad rows than `max_bad_share`.
     """
     for file in find_files([path]):
-        opened = open_file(file)
-        column = next((name for name in ("text", "passage") if name in opened.columns), None)
-        if column is None:
-            found = ", ".join(map(ascii, opened.columns[:30]))
-            raise UserError(f"{file} has the columns {found}; expected text or passage, and perhaps title: rename one")
+        opened = open_file(file, quoting)
+        columns = None if opened.columns is None else [name for name in PASSAGE_COLUMNS if name in opened.columns]
+        seen = dict.fromkeys(opened.columns or ())
         rows = bad = 0
-        for batch in opened.batches([name for name in (column, "title") if name in opened.columns]):
+        for batch in opened.batches(columns):
             rows += len(batch)
             for row in batch:
                 value = row.value or {}
-                text = title_and_text({"title": value.get("title"), "text": value.get(column)})
+                seen.update(dict.fromkeys(value) if opened.columns is None else {})
+                text = value.get("text") if value.get("text") is not None else value.get("passage")
+                text = title_and_text({"title": value.get("title"), "text": text})
                 if text_problem(text, checks.max_text_chars):
                     bad += 1
                 else:
                     yield text
+        if not {"text", "passage"} & seen.keys():
+            found = ", ".join(map(shown_name, [*seen][:30]))
+            raise UserError(f"{file} has the columns {found}; expected text or passage, and perhaps title: rename one")
         if bad > checks.max_bad_share * rows:
             raise UserError(
                 f"{file}: {bad:,} of {rows:,} passages are blank, no text or over {checks.max_text_chars:,} "

@@ -2,7 +2,7 @@
 
 from pipelines.storage.lineage import Lineage
 from pipelines.storage.tables import Invocation, QueryRange, Tables, TableVersion
-from pipelines.storage.writing import DataFile, VersionMoved, commit, new_version, replace_rows, write_file
+from pipelines.storage.writing import DataFile, VersionMoved, commit, delete_rows, new_version, replace_rows, write_file
 
 __all__ = [
     "DataFile",
@@ -13,6 +13,7 @@ __all__ = [
     "Tables",
     "VersionMoved",
     "commit",
+    "delete_rows",
     "new_version",
     "replace_rows",
     "write_file",

@@ -241,9 +241,7 @@ def replace_rows(
             with new_version(tables, table, lineage, expected=None) as writer:
                 writer.write(rows)
             return writer.version
-    equal = [pl.format(f"{column} = '{{}}'", pl.col(column).str.replace_all("'", "''")) for column in on]
-    groups = rows.select(pl.concat_str(equal, separator=" AND ").unique().sort()).to_series()
-    predicate = " OR ".join(f"({group})" for group in groups)
+    predicate = _equal_to(rows, on)
     arrow, record = _to_arrow(table, rows), lineage.commit(tables.invocation)
     while True:
         with suppress(CommitFailedError):  # when another commit is faster
@@ -251,3 +249,20 @@ def replace_rows(
             _widen(handle, Schema.from_arrow(table.arrow_schema()), record)
             write_deltalake(handle, arrow, mode="overwrite", predicate=predicate, commit_properties=_properties(record))
             return TableVersion(tables, name, handle.version())
+
+
+def delete_rows(version: TableVersion, table: type[Table], keys: pl.DataFrame, lineage: Lineage) -> TableVersion:
+    """Take out of the newest version the rows whose values are those of one of the `keys`, whose columns are text."""
+    predicate, record = _equal_to(keys, keys.columns), lineage.commit(version.tables.invocation)
+    while True:
+        with suppress(CommitFailedError):  # when another commit is faster
+            handle = version.tables.delta(table.table_name())
+            handle.delete(predicate, commit_properties=_properties(record))
+            return TableVersion(version.tables, version.name, handle.version())
+
+
+def _equal_to(rows: pl.DataFrame, on: Sequence[str]) -> str:
+    """SQL that is true of rows whose `on` values, which are text, occur among these."""
+    equal = [pl.format(f"{column} = '{{}}'", pl.col(column).str.replace_all("'", "''")) for column in on]
+    groups = rows.select(pl.concat_str(equal, separator=" AND ").unique().sort()).to_series()
+    return " OR ".join(f"({group})" for group in groups)

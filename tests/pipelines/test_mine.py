@@ -191,6 +191,67 @@ def test_a_positive_of_any_typing_variant_in_any_file_is_one_of_all(tables, tmp_
         assert negatives[query].isdisjoint({"fish swim", "Fish SWIM", "T fish two"})
 
 
+@pytest.mark.parametrize(
+    ("column", "zero", "one"),
+    [
+        ("label", 0, 1),
+        ("Label", "0", "1"),
+        ("score", 0.0, 1.0),
+        ("is_relevant", False, True),
+        ("gold label", "False", "TRUE"),
+    ],
+)
+def test_a_pair_labelled_0_is_a_known_negative_of_its_question(tables, tmp_path, capsys, column, zero, one):
+    labelled = [
+        {"query": "fish", "positive": "fish swim", column: one},
+        {"query": "fish", "positive": "cats purr", column: zero},
+        {"query": "FISH?", "positive": "Cats purr", column: zero},  # the same, and the same question
+        {"query": "Fish!", "positive": "Fish swim.", column: zero},  # a positive of that question
+        {"query": "dogs", "positive": "dogs bark", column: zero},  # no positive of that question
+    ]
+    mine.run(tables, [write(tmp_path, labelled)], small(negatives_per_query=1, random_negatives=1))
+
+    assert sorted(mined(tables, "query", "positive", "negative", "miner")) == [
+        ("fish", "fish swim", "cats purr", "given"),
+        ("fish", "fish swim", "dogs bark", "random"),
+    ]
+    assert "4 labelled 0: 1 are given negatives now, 1 are of queries without a positive, 2 " in (
+        err := capsys.readouterr().err
+    )
+    assert "is read as a label: 0 makes a pair a known negative; to ignore it: --columns label=none" in err
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([4.2, 0.0, 1.0], "label_not_0_or_1 in 1 .*make 0 and 1 of a grade; to take all pairs: --columns label=none"),
+        ([0.91, 0.13, 0.5], "label_not_0_or_1 in 3"),
+        ([1, 0, 2], "label_not_0_or_1 in 1"),
+        ([1, -1, 1], "label_not_0_or_1 in 1"),
+        (["entailment", "neutral", "contradiction"], "label_not_0_or_1 in 3"),
+        ([[1], [0], 1], "label_not_0_or_1 in 2"),
+        ([1, None, 0], "label_missing in 1"),
+    ],
+)
+def test_other_labels_are_refused_by_name_unless_they_are_to_be_ignored(tables, tmp_path, values, said):
+    rows = [{**pair, "similarity": value} for pair, value in zip(PAIRS, values, strict=False)]
+    path = write(tmp_path, rows)
+    with pytest.raises(UserError, match=said):
+        mine.run(tables, [path], small())
+    assert tables.latest("triplets") is None
+
+    mine.run(tables, [path], small(), columns={"label": "none"})
+    assert len(set(mined(tables, "positive"))) == 3
+
+
+def test_a_label_of_any_name_can_be_told_and_pairs_that_are_all_negative_are_refused(tables, tmp_path):
+    rows = [{**pair, "verdict": 0} for pair in PAIRS]
+    with pytest.raises(UserError, match="no row of the input could become a triplet"):
+        mine.run(tables, [write(tmp_path, rows)], small(), columns={"label": "verdict"})
+    with pytest.raises(UserError, match="no column opinion"):
+        mine.run(tables, [write(tmp_path, rows)], small(), columns={"label": "opinion"})
+
+
 @pytest.mark.parametrize("names", [("train.jsonl", "test.tsv"), ("train.txt.gz", "dev.csv")])
 def test_train_judgements_are_mined_in_any_form(tmp_path, names):
     for name in names:

@@ -35,8 +35,8 @@ def write(tmp_path, content, name="train.data"):
     return str(path)
 
 
-def read(path):
-    return [row for batch in open_file(path).batches() for row in batch]
+def read(path, quoting=None):
+    return [row for batch in open_file(path, quoting).batches() for row in batch]
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_csv_rows_are_numbered_below_the_header_and_an_empty_field_is_absent(tmp
 def test_a_quote_that_is_never_closed_shows_as_every_line_it_swallowed(tmp_path):
     path = write(tmp_path, b'query,positive\nq1,p1\nq2,"open\nq3,p3\nq4,p4\n')
 
-    assert [(row.number, row.problem) for row in read(path)] == [
+    assert [(row.number, row.problem) for row in read(path, "minimal")] == [
         (1, None),
         (2, "not_csv"),
         (3, "not_csv"),
@@ -161,10 +161,11 @@ def test_a_line_too_long_for_memory_is_one_bad_row(tmp_path, monkeypatch):
         (b" \n\n\t\n", "only blank lines"),
         (gzip.compress(b""), "empty"),
         (b'[\n {"query": "q"}\n]', r"JSON array.*jq -c '\.\[\]'"),
-        (b'{\n "query": "q"\n}\n', r"no JSON object on any of its first 3 lines.*jq -c \."),
+        (b'{\n "query": "q"\n}\n', r"no JSON object on any of its 3 lines.*jq -c \."),
         (b"just words\nand more\n", "begins with 'just words'.*neither of the known formats.*JSON Lines"),
         (b"\x7fELF,\x00\x01\x02", "neither of the known formats"),
-        ("query,positive".encode("utf-16"), "UTF-16.*iconv"),
+        ("query,positive".encode("utf-32"), "UTF-32.*iconv"),
+        ("query,positive".encode("utf-16-le"), "neither of the known.*UTF-16 without.*iconv"),
         ("fråga,query\n".encode("latin-1"), "line 1 is not UTF-8.*iconv"),
         (b"query,query,positive\n", "'query' twice"),
         (b"query,positive\rq,p\r", "line 1 is no header"),
