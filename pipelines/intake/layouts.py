@@ -40,7 +40,7 @@ from pydantic import Field
 
 from pipelines.stage.config import Config
 from pipelines.stage.errors import UserError
-from pipelines.texts.comparison import is_blank, visible
+from pipelines.texts.comparison import is_blank, visible, visible_head
 from pipelines.texts.ids import encoding_error
 
 KNOWN_NAMES = {
@@ -282,30 +282,40 @@ def check_row(value: Mapping[str, Any], layout: Layout, max_text_chars: int) -> 
     negatives = _negatives(value, layout, max_text_chars, reasons)
     source = _label("source", layout.source, value, reasons)
     external_id = _label("external_id", layout.external_id, value, reasons)
-    seen = {visible(positive) for _, positive in positives}
-    reasons += [f"positive_equals_negative{where}" for where, text in negatives if visible(text) in seen]
-    is_positive = _is_positive(value, layout, [True] * len(positives) + [False] * len(negatives), reasons)
+    reasons += [f"positive_equals_negative{where}" for where in _alike(positives, negatives)]
+    is_positive = layout.label is None
+    if layout.label is not None:
+        roles = [True] * len(positives) + [False] * len(negatives)
+        is_positive = _is_positive(value.get(layout.label), roles, reasons, pairs=not layout.negatives)
     if reasons:
         return reasons
     texts = [text for _, text in positives], [text for _, text in negatives]
-    return CheckedRow(query, *texts, source, external_id, is_positive)
+    return CheckedRow(query, *texts, source, external_id, is_positive or bool(layout.negatives))
 
 
-def _is_positive(value: Mapping[str, Any], layout: Layout, roles: list[bool], reasons: list[str]) -> bool:
+def _alike(positives: list[tuple[str, str]], negatives: list[tuple[str, str]]) -> list[str]:
+    """The places of negatives that a reader cannot tell from a positive; few begin like one, so few are compared."""
+    heads = {visible_head(text) for _, text in positives}
+    if not any([visible_head(text) in heads for _, text in negatives]):
+        return []
+    seen = {visible(text) for _, text in positives}
+    return [where for where, text in negatives if visible(text) in seen]
+
+
+def _is_positive(label: Any, roles: list[bool], reasons: list[str], *, pairs: bool) -> bool:
     """What the label says of a pair; a triplet's must not contradict its roles."""
-    if layout.label is None:
-        return True
-    label = value.get(layout.label)
-    if layout.negatives:
-        said = [_binary(one) for one in label] if isinstance(label, list) else [_binary(label)]
-        contradicts = None not in said and said != roles and len(said) == len(roles)
-        if contradicts if isinstance(label, list) else said == [False]:
-            reasons.append("label_contradicts_roles")
-        return True
     is_positive = _binary(label)
-    if is_positive is None:
+    if pairs and is_positive is None:
         reasons.append("label_missing" if _is_null(label) else "label_not_0_or_1")
+    elif not pairs and (is_positive is False or _contradict(label, roles)):
+        reasons.append("label_contradicts_roles")
     return is_positive is True
+
+
+def _contradict(labels: Any, roles: list[bool]) -> bool:
+    """Whether a list has a label of 0 or 1 for each text, but not its role."""
+    said = [_binary(label) for label in labels] if isinstance(labels, list) else []
+    return len(said) == len(roles) and None not in said and said != roles
 
 
 def _binary(label: Any) -> bool | None:
@@ -358,7 +368,7 @@ def text_problem(text: Any, max_text_chars: int) -> str | None:
     """What is wrong with a text, as the second half of a reason; None when it is good."""
     if not isinstance(text, str):
         return "wrong_type"
-    if is_blank(text):
+    if not "!" <= text[:1] <= "~" and is_blank(text):  # the first test alone settles most, at once
         return "blank"
     if len(text) > max_text_chars:
         return "too_long"

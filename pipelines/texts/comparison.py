@@ -74,6 +74,14 @@ def visible(text: str) -> str:
     return unicodedata.normalize("NFKC", _IGNORABLES.sub("", text)).strip()
 
 
+def visible_head(text: str) -> str:
+    """The first character of `visible`, sooner had: texts that differ in it are not the same."""
+    start = text[:2]
+    if start.isascii() and start > "!":  # no mark follows that would join it
+        return start[0]
+    return visible(text[_INVISIBLE.match(text).end() :][:32])[:1]
+
+
 def is_blank(text: str) -> bool:
     """Whether it has nothing visible: white space, control, ignorable and blank characters alone, or none at all."""
-    return not "!" <= text[:1] <= "~" and _INVISIBLE.fullmatch(text) is not None
+    return _INVISIBLE.fullmatch(text) is not None

@@ -7,7 +7,7 @@ import unicodedata
 import polars as pl
 import pytest
 
-from pipelines.texts.comparison import comparison_ids, is_blank, normalise, same_texts, visible
+from pipelines.texts.comparison import comparison_ids, is_blank, normalise, same_texts, visible, visible_head
 from tests.rows import split_of_text
 
 
@@ -154,6 +154,13 @@ def test_a_text_that_shows_something_is_not_blank(text):
 )
 def test_the_same_passage_to_a_reader(one, other):
     assert visible(one) == visible(other)
+
+
+@pytest.mark.parametrize("one", [text for pair in TWINS for text in pair])
+def test_what_is_the_same_to_a_reader_begins_alike(one):
+    spellings = [one, f"\u200b \ufeff{one}", unicodedata.normalize("NFD", one), f"{one[:1]}\u00ad{one[1:]}", f" {one}"]
+
+    assert len(set(map(visible, spellings))) == len(set(map(visible_head, spellings))) == 1
 
 
 @pytest.mark.parametrize(("one", "other"), [("Cat", "cat"), ("x > 0", "x < 0"), ("a  b", "a b"), ("C", "C++")])
