@@ -3,9 +3,11 @@
     pairs + passages --BM25 ranks first_rank..last_rank, random ones--> triplets@v + quarantined_rows + ingested_files
 
 The passages are all positives of the input, the corpora of its BEIR folders and the --passages file. A negative is
-never a passage that the input knows as positive for that query (equal query text is the same query; space around a
-text does not make it another), nor the query's own text. What is drawn depends on the query, the set of passages, the
-positives and the config, not on the order of rows. Of a BEIR folder the train judgements are mined, or else all.
+never a passage that the input knows as positive for that query, nor the query's own text or document; case,
+punctuation, spacing and Unicode's spellings make no other query and no other passage (`normalise` in
+pipelines/texts/comparison.py). What is drawn depends on the query, the set of passages, the positives and the config,
+not on the order of rows. A pair labelled 0 is no positive: its passage is a negative given to its query, beside those
+that are drawn. Of a BEIR folder the train judgements are mined, or else all.
 
 Memory: pairs and passages are held whole, plus the BM25 index: about 2.5 GB for a million passages of 100 words
 (pipelines/search/bm25.py); more than `max_passages` are refused. What was held is printed.
@@ -24,7 +26,16 @@ from pipelines.intake.find_files import find_files
 from pipelines.intake.input_files import InputFile
 from pipelines.intake.layouts import RowChecks, check_named_columns
 from pipelines.mining.draw import Candidate, DrawConfig, mine_negatives
-from pipelines.mining.inputs import Pair, Passages, all_passages, is_mined, known_positives, read_judgements, read_pairs
+from pipelines.mining.inputs import (
+    Known,
+    Pair,
+    Passages,
+    all_passages,
+    is_mined,
+    known_positives,
+    read_judgements,
+    read_pairs,
+)
 from pipelines.storage import Tables, TableVersion
 from pipelines.storage.fingerprint import fingerprint_of
 from pipelines.texts.ids import text_id
@@ -56,36 +67,39 @@ def run(
     found = find_files(path for path in inputs if not is_beir_folder(path))
     found += [InputFile(path, beir.name) for path, beir in judgements.items() if is_mined(path)]
     files = [describe_file(file, source, licence) for file in found]
-    mined = _fingerprint(files, judgements, passages, config)
+    passage_files = find_files([passages] if passages is not None else [])
+    mined = _fingerprint(files, judgements, passage_files, config)
     told = {**columns, **quoting_told(quoting), "mined": mined}
     for file in files:
         file.columns = json.dumps({**told, **file.found.told}, sort_keys=True)
 
     def spill_rows(intake: Intake) -> None:
         pairs = list(read_pairs(intake, judgements, columns, quoting, own_source=source is None))
-        drawn_from = all_passages(pairs, judgements.values(), passages, quoting, config, config.max_passages)
-        negatives = dict(mine_negatives(known_positives(pairs, judgements.values()), drawn_from, config))
-        _spill_mined(intake, pairs, drawn_from, negatives)
+        drawn_from = all_passages(pairs, judgements.values(), passage_files, quoting, config, config.max_passages)
+        known = known_positives(pairs, judgements.values())
+        negatives = dict(mine_negatives(known, drawn_from, config))
+        _spill_mined(intake, pairs, drawn_from, known, negatives)
 
     return append_new(tables, "mine", config, files, spill_rows, triplets_per_row=config.negatives_per_query)
 
 
 def _fingerprint(
-    files: list[FileCounts], judgements: Mapping[str, BeirSet], passages: str | None, config: MineConfig
+    files: list[FileCounts], judgements: Mapping[str, BeirSet], passages: list[InputFile], config: MineConfig
 ) -> str:
     """Of everything that decides the negatives; in ingested_files it tells one mining of a file from another."""
-    passage_files = [file.sha256 for file in find_files([passages] if passages is not None else [])]
     contents = sorted({file.sha256 for file in files} | {beir.digest for beir in judgements.values()})
-    return fingerprint_of([config.model_dump(mode="json"), contents, sorted(passage_files)])
+    return fingerprint_of([config.model_dump(mode="json"), contents, sorted(file.sha256 for file in passages)])
 
 
 def _spill_mined(
-    intake: Intake, pairs: list[Pair], passages: Passages, negatives: Mapping[str, list[Candidate]]
+    intake: Intake, pairs: list[Pair], passages: Passages, known: Known, negatives: Mapping[str, list[Candidate]]
 ) -> None:
-    for position, number, row in pairs:
-        found = negatives[text_id(row.query)]
+    for position, number, row in (pair for pair in pairs if pair.row.is_positive):
+        query_id = text_id(row.query)
+        found: list[tuple[str, str, int | None]] = [(passage, "given", None) for passage in known.given[query_id]]
+        found += [(passages.texts[passage], miner, rank) for passage, miner, rank in negatives[query_id]]
         if not found:
             intake.quarantine(position, number, ["no_negative_found"], row.query[:1000])
-        intake.add(position, number, row, [(passages.texts[passage], miner, rank) for passage, miner, rank in found])
+        intake.add(position, number, row, found)
     for position in range(len(intake.files)):
         intake.refuse_if_mostly_bad(position)

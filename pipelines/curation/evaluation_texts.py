@@ -10,7 +10,7 @@ from typing import NamedTuple
 import polars as pl
 
 from pipelines.intake.beir import read_beir
-from pipelines.texts.splits import normalise
+from pipelines.texts.comparison import normalise
 
 
 class EvaluationTexts(NamedTuple):

@@ -5,10 +5,12 @@
 
 The test split asks what the ingested triplets say is relevant, not what the teacher agreed with: relevance comes from
 `triplets`, before curation. Its corpus is every passage of those triplets, training ones included (transductive).
+A passage that is the query itself is not ranked for it, unless it is judged relevant (BEIR's ignore_identical_ids).
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import polars as pl
@@ -18,8 +20,9 @@ from pipelines.intake.beir import read_beir
 from pipelines.stage.errors import UserError
 from pipelines.stage.progress import tell
 from pipelines.storage import TableVersion
+from pipelines.texts.comparison import normalise, same_texts
 from pipelines.texts.ids import text_id
-from pipelines.texts.splits import normalise, split_of
+from pipelines.texts.splits import split_of
 
 ROWS_PER_BLOCK = 200_000
 
@@ -31,6 +34,7 @@ class EvaluationSet(NamedTuple):
     queries: dict[str, str]  # query id -> text; only queries with a relevant passage
     corpus: dict[str, str]  # passage id -> text
     qrels: dict[str, dict[str, int]]  # query id -> passage id -> grade
+    own: Mapping[str, Collection[str]] = MappingProxyType({})  # query id -> passage ids that are not ranked for it
 
 
 def beir_set(folder: str | Path) -> EvaluationSet:
@@ -39,7 +43,18 @@ def beir_set(folder: str | Path) -> EvaluationSet:
     if beir.complaint():
         tell(beir.complaint())
     queries = {query_id: beir.queries[query_id] for query_id in sorted(beir.qrels)}
-    return EvaluationSet(beir.data_set, queries, dict(sorted(beir.corpus.items())), beir.qrels)
+    corpus = dict(sorted(beir.corpus.items()))
+    return _told(EvaluationSet(beir.data_set, queries, corpus, beir.qrels, beir.own_documents()))
+
+
+def _told(one: EvaluationSet) -> EvaluationSet:
+    """The same set; says for how many queries a passage is not ranked."""
+    if one.own:
+        tell(
+            f"{one.name}: {len(one.own):,} of {len(one.queries):,} queries stand in the corpus themselves, as "
+            f"{sum(map(len, one.own.values())):,} passages not judged relevant for them: these are ranked by no system"
+        )
+    return one
 
 
 def held_out_set(curated: TableVersion, max_queries: int | None, max_passages: int | None) -> EvaluationSet | None:
@@ -63,12 +78,14 @@ def held_out_set(curated: TableVersion, max_queries: int | None, max_passages: i
     qrels: dict[str, dict[str, int]] = {}
     for query_id, positive_id in judged.select("query_id", "positive_id").sort("query_id", "positive_id").iter_rows():
         qrels.setdefault(query_id, {})[positive_id] = 1
-    return EvaluationSet(
-        name=f"{curated}/test" + (f":{','.join(sample)}" if sample else ""),
-        queries=dict(judged.select("query_id", "query").unique().sort("query_id").iter_rows()),
-        corpus=dict(passages.sort("text_id").iter_rows()),
-        qrels=qrels,
-    )
+    queries = dict(judged.select("query_id", "query").unique().sort("query_id").iter_rows())
+    corpus = dict(passages.sort("text_id").iter_rows())
+    own: dict[str, set[str]] = {}
+    for query_id, passage_id in same_texts(queries, corpus):
+        if passage_id not in qrels[query_id]:
+            own.setdefault(query_id, set()).add(passage_id)
+    name = f"{curated}/test" + (f":{','.join(sample)}" if sample else "")
+    return _told(EvaluationSet(name, queries, corpus, qrels, own))
 
 
 def count_overlap(sets: Sequence[EvaluationSet], curated: TableVersion) -> pl.DataFrame:

@@ -4,7 +4,8 @@
     cross-encoder teacher                                      reads BM25's best passages again
     BM25                                                       words
 
-A system without vectors has the one dimension 0.
+A system without vectors has the one dimension 0. A query's own document is never ranked for it: as many more are
+searched as the query with most of them has.
 """
 
 from collections.abc import Sequence
@@ -32,14 +33,14 @@ def dense_rankings(encoder: Encoder, dimensions: Sequence[int], evaluation_set: 
     queries = encoder.encode(list(evaluation_set.queries.values()), "query")
     doing = f"evaluate: {evaluation_set.name}: encoding"
     passages = passage_blocks(encoder, list(evaluation_set.corpus.values()), doing)
-    found = search(queries, passages, dimensions, DEPTH)
+    found = search(queries, passages, dimensions, _depth(evaluation_set))
     return {dimension: _named(positions, evaluation_set) for dimension, positions in found.items()}
 
 
 def bm25_ranking(evaluation_set: EvaluationSet) -> Ranking:
     """BM25's best passages of each query."""
     index = Bm25Index(list(evaluation_set.corpus.values()))
-    return _named(index.top(list(evaluation_set.queries.values()), DEPTH).positions, evaluation_set)
+    return _named(index.top(list(evaluation_set.queries.values()), _depth(evaluation_set)).positions, evaluation_set)
 
 
 def reranked(teacher: Teacher, evaluation_set: EvaluationSet, first_stage: Ranking, depth: int) -> Ranking:
@@ -66,10 +67,16 @@ def reranked(teacher: Teacher, evaluation_set: EvaluationSet, first_stage: Ranki
     return ranking
 
 
+def _depth(evaluation_set: EvaluationSet) -> int:
+    """Passages to search for, so that DEPTH are left without a query's own."""
+    return DEPTH + max(map(len, evaluation_set.own.values()), default=0)
+
+
 def _named(positions: NDArray[np.int64], evaluation_set: EvaluationSet) -> Ranking:
-    """Ids for positions in the set's order, (queries, K); -1 stands where there was no further passage."""
-    passage_ids = list(evaluation_set.corpus)
-    return {
-        query_id: [passage_ids[position] for position in best if position >= 0]
-        for query_id, best in zip(evaluation_set.queries, positions.tolist(), strict=True)
-    }
+    """The best DEPTH ids for positions in the set's order, (queries, K); -1 stands where there was no further one."""
+    passage_ids, own = list(evaluation_set.corpus), evaluation_set.own
+    ranking: Ranking = {}
+    for query_id, best in zip(evaluation_set.queries, positions.tolist(), strict=True):
+        found = (passage_ids[position] for position in best if position >= 0)
+        ranking[query_id] = [passage_id for passage_id in found if passage_id not in own.get(query_id, ())][:DEPTH]
+    return ranking

@@ -29,6 +29,9 @@ HINTS = {
     "not_utf8": "if it is Latin-1 or cp1252: iconv -f CP1252 -t UTF-8",
     "not_csv": 'in CSV a quote in a field is doubled, not written \\"; if quotes are plain: --quoting none',
     "repeated_header": "where files were joined, their headers are no loss: raise max_bad_share",
+    "label_not_0_or_1": "keep what is positive, or make 0 and 1 of a grade; to take all pairs: --columns label=none",
+    "label_missing": "to take every row as positive: --columns label=none",
+    "label_contradicts_roles": "if that column says something else: --columns label=none",
     "line_break_in_field": "check its line ends, or leave out --quoting none",
 }
 """What to do about the problems that concern a whole file."""
@@ -96,6 +99,7 @@ class Intake:
                     self.quarantine(position, row.number, checked, _raw(row))
         layouts.refuse_if_unknown()
         self._announce_ignored(opened.path, layouts.ignored)
+        self._announce_labels(opened.path, layouts)
         self.refuse_if_mostly_bad(position)
 
     def add(self, position: int, number: int, row: CheckedRow, negatives: list[tuple[str, str, int | None]]) -> None:
@@ -141,6 +145,16 @@ class Intake:
             shown = ", ".join(map(shown_name, ignored[:30]))
             more = f" and {len(ignored) - 30} more" if len(ignored) > 30 else ""
             tell(f"{path} and files like it: ignored columns {shown}{more}")
+
+    def _announce_labels(self, path: str, layouts: Layouts) -> None:
+        for column, of_pairs in layouts.labels.items():
+            if ("label", column) not in self._announced:
+                self._announced.add(("label", column))
+                meaning = "0 makes a pair a known negative" if of_pairs else "a row whose positive has 0 is quarantined"
+                tell(
+                    f"{path} and files like it: column {shown_name(column)} is read as a label: {meaning}; to ignore "
+                    "it: --columns label=none"
+                )
 
 
 def _raw(row: RawRow) -> str:

@@ -1,35 +1,40 @@
-"""Reads a BEIR folder: corpus.jsonl, queries.jsonl and qrels/*.tsv, each plain or gzip.
+"""Reads a BEIR folder: corpus and queries (JSON Lines or Parquet, or a folder of such) and the judgements in qrels/.
 
-Title and text of a document are joined by a space. All texts are held in memory: about the folder's size on disk.
-Anything that does not fit raises UserError with file, line, what was found and what was expected.
+Each may be gzip, but for Parquet. Title and text of a document are joined by a space. All texts are held in memory:
+about the folder's size on disk. What does not fit raises UserError with file, line, what was found and was expected.
 """
 
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import pyarrow
-
-from pipelines.intake.raw_rows import numbered_lines, open_bytes
+from pipelines.intake.qrels import find_qrels, qrels_names, read_qrels
+from pipelines.intake.raw_rows import open_bytes
+from pipelines.intake.records import RECORD_ENDINGS, compression_of, records, shown_files
 from pipelines.stage.errors import UserError
 from pipelines.stage.paths import path_of
+from pipelines.texts.comparison import is_blank, same_texts
+
+ID_NAMES = ("_id", "id", "doc_id", "docid", "corpus-id", "corpus_id", "query-id", "query_id", "qid", "pid")
 
 
 @dataclass(frozen=True)
 class BeirSet:
-    """An evaluation set. Judgements that name a query or document that is not there are left out and counted."""
+    """An evaluation set. What it names and does not hold, or what says nothing, is left out and counted."""
 
     name: str  # the folder's
     digest: str  # 12 hex digits over corpus, queries and the judgements that were read
     qrels_file: str  # "test.tsv"
     corpus: dict[str, str]  # document id -> title and text
+    titles: dict[str, str]  # document id -> title, of documents that have one
     queries: dict[str, str]  # every query of the folder, judged in this split or not
     qrels: dict[str, dict[str, int]]  # query id -> document id -> grade; only queries with a grade above 0
-    num_unknown_queries: int  # judgements whose query is not in queries.jsonl
-    num_unknown_documents: int  # judgements whose document is not in corpus.jsonl
+    num_unknown_queries: int  # judgements whose query is not in the queries
+    num_unknown_documents: int  # judgements whose document is not in the corpus
+    num_blank_queries: int  # judgements whose query has no text
 
     @property
     def data_set(self) -> str:
@@ -41,22 +46,42 @@ class BeirSet:
         for query_id, grades in self.qrels.items():
             yield from ((query_id, document_id) for document_id, grade in grades.items() if grade > 0)
 
+    def own_documents(self) -> dict[str, set[str]]:
+        """Query id -> documents that are the query itself and not judged relevant: as an answer they tell nothing.
+
+        A query's own document has its text, with or without the title, or its id, as in ArguAna. An id that is only a
+        number is no sign: queries and documents may both be counted from 1.
+        """
+        queries = {query_id: self.queries[query_id] for query_id in self.qrels}
+        untitled = {key: self.corpus[key][len(title) :] for key, title in self.titles.items()}
+        same_id = ((key, key) for key in queries if key in self.corpus and not key.isdecimal())
+        own: dict[str, set[str]] = {}
+        for query_id, document_id in chain(same_id, same_texts(queries, self.corpus), same_texts(queries, untitled)):
+            if self.qrels[query_id].get(document_id, 0) <= 0:
+                own.setdefault(query_id, set()).add(document_id)
+        return own
+
     def complaint(self) -> str:
         """One line about the judgements that were left out; empty when there are none."""
-        if not self.num_unknown_queries and not self.num_unknown_documents:
-            return ""
-        return (
-            f"{self.data_set}: qrels/{self.qrels_file} names queries that are not in queries.jsonl in "
-            f"{self.num_unknown_queries:,} rows and documents that are not in corpus.jsonl in "
-            f"{self.num_unknown_documents:,} rows; they were left out"
-        )
+        counts = {
+            f"name queries that are not there in {self.num_unknown_queries:,} rows": self.num_unknown_queries,
+            f"name documents that are not there in {self.num_unknown_documents:,} rows": self.num_unknown_documents,
+            f"name queries without a text in {self.num_blank_queries:,} rows": self.num_blank_queries,
+        }
+        told = " and ".join(text for text, count in counts.items() if count)
+        return f"{self.data_set}: the judgements in qrels/{self.qrels_file} {told}; they were left out" if told else ""
+
+
+class _Texts(NamedTuple):
+    files: list[Path]
+    texts: dict[str, str]  # id -> title and text
+    titles: dict[str, str]
 
 
 def is_beir_folder(folder: str | Path) -> bool:
-    """Whether the folder looks like one: it has a corpus file and a qrels folder."""
+    """Whether the folder looks like one: it has a corpus and a qrels folder."""
     folder = path_of(str(folder), "BEIR folder")
-    corpora = Path(folder, "corpus.jsonl"), Path(folder, "corpus.jsonl.gz")
-    return any(map(Path.is_file, corpora)) and Path(folder, "qrels").is_dir()
+    return bool(_text_files(folder, "corpus")) and Path(folder, "qrels").is_dir()
 
 
 def read_beir(folder: str | Path, qrels: str | None = None) -> BeirSet:
@@ -67,106 +92,94 @@ def read_beir(folder: str | Path, qrels: str | None = None) -> BeirSet:
     Raises:
         UserError: a file is missing or a line is not what the layout says.
     """
-    folder = path_of(str(folder), "BEIR folder")
+    return next(_read_sets(path_of(str(folder), "BEIR folder"), qrels))
+
+
+def read_all_judgements(folder: str | Path) -> Iterator[BeirSet]:
+    """The folder as each of its judgements' files judges; the texts are read once."""
+    return _read_sets(Path(folder), *(qrels_names(Path(folder, "qrels")) or ["test"]))
+
+
+def _read_sets(folder: Path, *qrels: str | None) -> Iterator[BeirSet]:
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder; expected a BEIR folder with corpus.jsonl, queries.jsonl and qrels/")
-    files = [_find(folder / "corpus.jsonl"), _find(folder / "queries.jsonl"), _find_qrels(folder / "qrels", qrels)]
-    corpus, queries = _read_texts(files[0]), _read_texts(files[1])
-    judgements = list(_read_qrels(files[2]))
-    known = [judgement for judgement in judgements if judgement[0] in queries]
+    corpus_files, query_files = _find_texts(folder, "corpus"), _find_texts(folder, "queries")
+    judged = [find_qrels(folder / "qrels", name) for name in qrels]
+    corpus, queries = _read_texts(corpus_files), _read_texts(query_files)
+    digests = _digests([*corpus_files, *query_files])
+    for files in judged:
+        yield _judged_set(folder, corpus, queries, files, digests)
+
+
+def _judged_set(folder: Path, corpus: _Texts, queries: _Texts, files: list[Path], digests: bytes) -> BeirSet:
+    judgements = read_qrels(files)
+    known = [one for one in judgements if one.query in queries.texts]
+    asked = [one for one in known if not is_blank(queries.texts[one.query])]
     grades: dict[str, dict[str, int]] = {}
-    for query, document, grade in known:
-        if document in corpus:
-            grades.setdefault(query, {})[document] = grade
+    for one in asked:
+        if one.document in corpus.texts:
+            grades.setdefault(one.query, {})[one.document] = one.grade
     judged = {query: of_query for query, of_query in grades.items() if max(of_query.values()) > 0}
     if not judged:
         raise UserError(
-            f"{files[2]}: none of its {len(judgements):,} rows gives a score above 0 to a document of "
-            f"{files[0].name} for a query of {files[1].name}; check that the three files belong together"
+            f"{files[0]}: none of its {len(judgements):,} rows gives a score above 0 to a document of "
+            f"{corpus.files[0].name} for a query of {queries.files[0].name}; check that the three files belong together"
         )
     return BeirSet(
         name=folder.resolve().name,
-        digest=_digest(files),
-        qrels_file=files[2].name,
-        corpus=corpus,
-        queries=queries,
+        digest=hashlib.sha256(digests + _digests(files)).hexdigest()[:12],
+        qrels_file=files[0].name,
+        corpus=corpus.texts,
+        titles=corpus.titles,
+        queries=queries.texts,
         qrels=judged,
         num_unknown_queries=len(judgements) - len(known),
-        num_unknown_documents=sum(document not in corpus for _, document, _ in known),
+        num_unknown_documents=sum(one.document not in corpus.texts for one in asked),
+        num_blank_queries=len(known) - len(asked),
     )
 
 
-def _digest(files: list[Path]) -> str:
-    """Over the uncompressed files, so that a gzip copy is the same set."""
-    digest = hashlib.sha256()
+def _digests(files: list[Path]) -> bytes:
+    """Of the uncompressed files, so that a gzip copy is the same set."""
+    digests = b""
     for file in files:
-        with open_bytes(str(file), _compression(file)) as content:
-            digest.update(hashlib.file_digest(content, "sha256").digest())
-    return digest.hexdigest()[:12]
+        with open_bytes(str(file), compression_of(file)) as content:
+            digests += hashlib.file_digest(content, "sha256").digest()
+    return digests
 
 
-def _find(file: Path) -> Path:
-    for candidate in (file, file.with_name(f"{file.name}.gz")):
-        if candidate.is_file():
-            return candidate
-    there = ", ".join(sorted(path.name for path in file.parent.iterdir())[:10]) if file.parent.is_dir() else ""
-    raise UserError(f"{file} (or {file.name}.gz) is not there; {file.parent} holds: {there or 'nothing'}")
+def _text_files(folder: Path, stem: str) -> list[Path]:
+    """corpus.jsonl or the like, or else the files in a folder corpus/; none where there is neither."""
+    files = [path for ending in RECORD_ENDINGS if (path := folder / f"{stem}{ending}").is_file()]
+    return files[:1] or sorted(path for path in (folder / stem).glob("[!._]*") if path.name.endswith(RECORD_ENDINGS))
 
 
-def qrels_names(folder: Path) -> list[str]:
-    """The names of the judgements in a qrels folder: "train" for train.tsv or train.tsv.gz."""
-    return sorted({path.name.removesuffix(".gz").removesuffix(".tsv") for path in folder.glob("*.tsv*")})
+def _find_texts(folder: Path, stem: str) -> list[Path]:
+    if not (files := _text_files(folder, stem)):
+        others = f"(or {stem}.jsonl.gz, {stem}.parquet, or a folder {stem} of such files)"
+        raise UserError(f"{folder / stem}.jsonl {others} is not there; {folder} holds: {shown_files(folder)}")
+    return files
 
 
-def _find_qrels(folder: Path, name: str | None) -> Path:
-    """The judgements to read: the named ones, or test, or else the only ones."""
-    there = qrels_names(folder)
-    if name is None and "test" not in there and len(there) > 1:
-        raise UserError(f"{folder} has no test.tsv but {', '.join(there)}; say which one to read")
-    default = there[0] if there and "test" not in there else "test"
-    return _find(folder / f"{name or default}.tsv")
-
-
-def _compression(file: Path) -> str | None:
-    return "gzip" if file.suffix == ".gz" else None
-
-
-def _lines(file: Path) -> Iterator[tuple[str, str]]:
-    """(place, line) of each line that is not blank; the place is file:line for messages."""
-    place = ""
-    try:
-        for number, line in numbered_lines(str(file), _compression(file)):
-            place = f"{file}:{number}"
-            yield place, line.decode().rstrip("\r\n")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{place}: not UTF-8 at byte {error.start}; save the file as UTF-8") from error
-    except (OSError, pyarrow.ArrowException) as error:
-        raise UserError(f"{file}: not a whole gzip file ({error}); copy it again") from error
-
-
-def _read_texts(file: Path) -> dict[str, str]:
-    """Id -> title and text of a corpus or queries file."""
-    texts: dict[str, str] = {}
-    for place, line in _lines(file):
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{place}: no JSON ({error.msg} at column {error.colno}): {line[:80]!r}") from error
-        if not isinstance(row, dict):
-            raise UserError(f'{place}: found a JSON {type(row).__name__}; expected an object with "_id" and "text"')
-        title = _string(place, row, "title") if row.get("title") else ""
-        key, text = _string(place, row, "_id"), _string(place, row, "text")
-        if key in texts:
+def _read_texts(files: list[Path]) -> _Texts:
+    """The texts of a corpus or of queries."""
+    found = _Texts(files, {}, {})
+    for place, row in chain.from_iterable(map(records, files)):
+        title = _string(place, row, "title").lstrip() if row.get("title") else ""
+        key = _string(place, row, next((name for name in ID_NAMES if name in row), "_id"))
+        if key in found.texts:
             raise UserError(f'{place}: "_id" {key!r} occurs a second time; expected unique ids: remove or rename one')
-        texts[key] = f"{title} {text}".strip()
-    if not texts:
-        raise UserError(f'{file}: no line in it; expected one JSON object with "_id" and "text" a line')
-    return texts
+        found.texts[key] = f"{title} {_string(place, row, 'text')}".strip()
+        if title:
+            found.titles[key] = title
+    if not found.texts:
+        raise UserError(f'{files[0]}: no line in it; expected one JSON object with "_id" and "text" a line')
+    return found
 
 
 def _string(place: str, row: dict[str, Any], field: str) -> str:
     value = row.get(field)
-    if field == "_id" and isinstance(value, int):
+    if field in ID_NAMES and isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str):
         found = f"{type(value).__name__} {value!r:.60}" if field in row else f"only {', '.join(row) or 'nothing'}"
@@ -176,18 +189,3 @@ def _string(place: str, row: dict[str, Any], field: str) -> str:
     except UnicodeEncodeError as error:
         raise UserError(f'{place}: "{field}" has half a surrogate pair at {error.start}, no text; repair it') from error
     return value
-
-
-def _read_qrels(file: Path) -> Iterator[tuple[str, str, int]]:
-    """(query id, document id, grade) of each row; a header is skipped where there is one."""
-    for number, (place, line) in enumerate(_lines(file)):
-        cells = line.split("\t")
-        if len(cells) != 3:
-            expected = "three columns separated by tabs: query-id, corpus-id, score"
-            raise UserError(f"{place}: {len(cells)} columns ({line[:80]!r}); expected {expected}")
-        query, document, grade = (cell.strip() for cell in cells)
-        try:
-            yield query, document, int(grade)
-        except ValueError as error:
-            if number > 0:
-                raise UserError(f"{place}: the score is {grade[:40]!r}; expected a whole number such as 1") from error

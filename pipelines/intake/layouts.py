@@ -6,6 +6,7 @@ A layout says which columns hold the query, the positives and the negatives. It 
     positive   positive | pos | positive_passages
     negative   negative | neg | negative_passages, and negative_1 .. negative_n beside or instead of it
     source, external_id   by these names, where there is such a column
+    label      label | relevance | grade .. , of pairs also score | similarity ..; `--columns label=none`: it is none
 
 and `--columns role=name` tells it for any other. In JSON Lines the keys of each row that are not null tell that row's
 layout, so that what becomes of a row does not depend on the others.
@@ -15,9 +16,13 @@ is taken whole (each positive with each negative) or not at all: one bad element
 reason names it, counted from 1: `negative_blank[3]`. Only an absent or null negative_k is no reason, as long as one
 negative is there. NaN is as good as null: so tables write a missing value. Text is checked, never changed.
 
+A label of a pair is 0 or 1, also as text or bool: 0 makes it a known negative, and any other is a reason against the
+row. Of a triplet a label only may not contradict the roles: 0, or a list that is not 1 for positives, 0 for negatives.
+
 Reasons, each said of query, positive or negative: `_missing` (absent, null, no element), `_wrong_type`, `_blank`,
-`_too_long`, `_has_lone_surrogate`; and `positive_equals_negative` (but for space around), `source_wrong_type`,
-`external_id_wrong_type`. pipelines/intake/raw_rows.py names those of rows that cannot be read.
+`_too_long`, `_has_lone_surrogate`; and `positive_equals_negative` (to a reader), `source_wrong_type`,
+`external_id_wrong_type`, `label_missing`, `label_not_0_or_1`, `label_contradicts_roles`. pipelines/intake/raw_rows.py
+names those of rows that cannot be read.
 """
 
 import json
@@ -35,6 +40,7 @@ from pydantic import Field
 
 from pipelines.stage.config import Config
 from pipelines.stage.errors import UserError
+from pipelines.texts.comparison import is_blank, visible, visible_head
 from pipelines.texts.ids import encoding_error
 
 KNOWN_NAMES = {
@@ -43,7 +49,15 @@ KNOWN_NAMES = {
     "negative": ("negative", "neg", "negative_passages"),
     "source": ("source",),
     "external_id": ("external_id",),
+    "label": tuple("label labels gold_label relevant is_relevant relevance relevance_label grade".split())
+    + tuple("is_positive is_duplicate is_match is_correct".split()),
 }
+SCORES = tuple("score scores similarity similarity_score relevance_score rating".split())
+"""A label in pairs; beside triplets they are a teacher's, of whatever it was asked."""
+
+NO_LABEL = "none"
+_LABELS = {*KNOWN_NAMES["label"], *SCORES}
+_BINARY = {1: True, 0: False, "1": True, "0": False, "1.0": True, "0.0": False, "true": True, "false": False}
 NUMBERED_NEGATIVE = re.compile(r"negative_(\d+)")
 ABSENT = "\0absent"  # no row has a column of this name
 MAX_KEPT_LAYOUTS = 10_000
@@ -73,6 +87,7 @@ class CheckedRow(NamedTuple):
     negatives: list[str]
     source: str | None
     external_id: str | None
+    is_positive: bool = True  # False where a pair's label is 0: its positives are known negatives
 
 
 @dataclass(frozen=True)
@@ -84,11 +99,12 @@ class Layout:
     negatives: tuple[str, ...]
     source: str | None = None
     external_id: str | None = None
+    label: str | None = None
 
     @property
     def columns(self) -> list[str]:
         """The columns that are read, each once."""
-        names = [self.query, self.positive, *self.negatives, self.source, self.external_id]
+        names = [self.query, self.positive, *self.negatives, self.source, self.external_id, self.label]
         return list(dict.fromkeys(name for name in names if name is not None))
 
     @cached_property
@@ -106,7 +122,7 @@ def tell_layout(
     columns = list(columns)
     check_named_columns(named)
     layout = _layout_of(columns, named, pairs=pairs, own_source=own_source)
-    absent = sorted(name for name in named.values() if name not in columns)
+    absent = sorted(name for name in _columns_of(named) if name not in columns)
     missing = [role for role in ("query", "positive") if getattr(layout, role) == ABSENT]
     missing += ["negative"] if ABSENT in layout.negatives else []
     if absent or missing:
@@ -121,7 +137,24 @@ def _layout_of(columns: Sequence[str], named: Mapping[str, str], *, pairs: bool,
     numbered = () if "negative" in named else _numbered(columns)
     negatives = () if pairs else (*filter(None, [found.get("negative")]), *numbered) or (ABSENT,)
     query, positive = found.get("query", ABSENT), found.get("positive", ABSENT)
-    return Layout(query, positive, negatives, found.get("source"), found.get("external_id"))
+    label = _label_column(columns, named, pairs)
+    return Layout(query, positive, negatives, found.get("source"), found.get("external_id"), label)
+
+
+def _label_column(columns: Sequence[str], named: Mapping[str, str], pairs: bool) -> str | None:
+    """Found in any spelling: a label that is missed makes a positive of what is none."""
+    if "label" in named:
+        return named["label"] if named["label"] != NO_LABEL else None
+    free = {_plain(name): name for name in reversed(columns) if name not in named.values()}
+    return next((free[name] for name in (*KNOWN_NAMES["label"], *(SCORES if pairs else ())) if name in free), None)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s-]+", "_", name.strip().casefold())
+
+
+def _columns_of(named: Mapping[str, str]) -> list[str]:
+    return [name for role, name in named.items() if (role, name) != ("label", NO_LABEL)]
 
 
 class Layouts:
@@ -147,9 +180,10 @@ class Layouts:
         self._used: set[str] = set()
         self._ignored: set[str] = set()
         self._of_all: Layout | None = None
+        self.labels: dict[str, bool] = {}  # column -> whether the rows are pairs
         if columns is not None:
             self._of_all = tell_layout(path, columns, named, pairs=pairs, own_source=own_source)
-            self._used.update(self._of_all.columns)
+            self._use(self._of_all)
 
     @property
     def columns(self) -> list[str] | None:
@@ -168,7 +202,7 @@ class Layouts:
         keys = tuple(row)
         if None in row.values():
             self._seen.update(dict.fromkeys(keys))
-            keys = tuple(key for key, value in row.items() if value is not None)
+            keys = tuple(key for key, value in row.items() if value is not None or _plain(key) in _LABELS)
         return self._of_keys.get(keys) or self._tell(keys)
 
     def _tell(self, keys: tuple[str, ...]) -> Layout:
@@ -177,9 +211,14 @@ class Layouts:
             self._of_keys.clear()
         self._of_keys[keys] = layout
         self._seen.update(dict.fromkeys(keys))
-        self._used.update(layout.columns)
+        self._use(layout)
         self._ignored.update(set(keys) - set(layout.columns))
         return layout
+
+    def _use(self, layout: Layout) -> None:
+        self._used.update(layout.columns)
+        if layout.label is not None:
+            self.labels[layout.label] = self._pairs
 
     def refuse_if_unknown(self) -> None:
         """Raise UserError if the keys of all rows together have no layout."""
@@ -215,7 +254,8 @@ def _unknown_layout(path: str, columns: list[str], absent: list[str], missing: l
     problem = f"no column {', '.join(map(shown_name, absent))}" if absent else f"no column for {', '.join(missing)}"
     roles = ("query", "positive") if pairs else ("query", "positive", "negative")
     known = "; ".join(f"{role}: {' or '.join(KNOWN_NAMES[role])}" for role in roles)
-    alike = {role: name for role in missing for name in columns if _plain(name) in KNOWN_NAMES[role]}
+    others = {name: _plain(name) for name in columns if _plain(name) != name}
+    alike = {role: name for role in missing for name, plain in others.items() if plain in KNOWN_NAMES[role]}
     example = ",".join(f"{role}={name}" for role, name in zip(roles, ("q", "doc", "bad"), strict=False))
     if alike:
         example = f"{shlex.quote(json.dumps(alike, ensure_ascii=False))} (names count with their case and spaces)"
@@ -225,12 +265,6 @@ def _unknown_layout(path: str, columns: list[str], absent: list[str], missing: l
         f"{path} has {problem}; found the columns {found}; expected {known}{'' if pairs else ' or negative_1 ..'}: "
         f"tell which is which, e.g. --columns {example}, and if these are a row's values, put a header line above them"
     )
-
-
-def _plain(name: str) -> str | None:
-    """The name without case and space around, where it has some."""
-    plain = name.strip().casefold()
-    return plain if plain != name else None
 
 
 def shown_name(name: str) -> str:
@@ -249,11 +283,47 @@ def check_row(value: Mapping[str, Any], layout: Layout, max_text_chars: int) -> 
     negatives = _negatives(value, layout, max_text_chars, reasons)
     source = _label("source", layout.source, value, reasons)
     external_id = _label("external_id", layout.external_id, value, reasons)
-    stripped = {positive.strip() for _, positive in positives}
-    reasons += [f"positive_equals_negative{where}" for where, text in negatives if text.strip() in stripped]
+    reasons += [f"positive_equals_negative{where}" for where in _alike(positives, negatives)]
+    is_positive = layout.label is None
+    if layout.label is not None:
+        roles = [True] * len(positives) + [False] * len(negatives)
+        is_positive = _is_positive(value.get(layout.label), roles, reasons, pairs=not layout.negatives)
     if reasons:
         return reasons
-    return CheckedRow(query, [text for _, text in positives], [text for _, text in negatives], source, external_id)
+    texts = [text for _, text in positives], [text for _, text in negatives]
+    return CheckedRow(query, *texts, source, external_id, is_positive or bool(layout.negatives))
+
+
+def _alike(positives: list[tuple[str, str]], negatives: list[tuple[str, str]]) -> list[str]:
+    """The places of negatives that a reader cannot tell from a positive; few begin like one, so few are compared."""
+    heads = {visible_head(text) for _, text in positives}
+    if not any([visible_head(text) in heads for _, text in negatives]):
+        return []
+    seen = {visible(text) for _, text in positives}
+    return [where for where, text in negatives if visible(text) in seen]
+
+
+def _is_positive(label: Any, roles: list[bool], reasons: list[str], *, pairs: bool) -> bool:
+    """What the label says of a pair; a triplet's must not contradict its roles."""
+    is_positive = _binary(label)
+    if pairs and is_positive is None:
+        reasons.append("label_missing" if _is_null(label) else "label_not_0_or_1")
+    elif not pairs and (is_positive is False or _contradict(label, roles)):
+        reasons.append("label_contradicts_roles")
+    return is_positive is True
+
+
+def _contradict(labels: Any, roles: list[bool]) -> bool:
+    """Whether a list has a label of 0 or 1 for each text, but not its role."""
+    said = [_binary(label) for label in labels] if isinstance(labels, list) else []
+    return len(said) == len(roles) and None not in said and said != roles
+
+
+def _binary(label: Any) -> bool | None:
+    """What a label of 0 or 1 says; None for any other."""
+    if isinstance(label, list | dict):
+        return None
+    return _BINARY.get(label.strip().lower() if isinstance(label, str) else label)
 
 
 def _negatives(
@@ -295,14 +365,14 @@ def title_and_text(passage: dict[str, Any]) -> Any:
     title, text = passage.get("title"), passage.get("text")
     if not isinstance(text, str) or not isinstance(title, str):
         return text if title is None else None
-    return " ".join(part for part in (title, text) if part.strip())
+    return " ".join(part for part in (title, text) if not is_blank(part))
 
 
 def text_problem(text: Any, max_text_chars: int) -> str | None:
     """What is wrong with a text, as the second half of a reason; None when it is good."""
     if not isinstance(text, str):
         return "wrong_type"
-    if not text or text.isspace():
+    if not "!" <= text[:1] <= "~" and is_blank(text):  # the first test alone settles most, at once
         return "blank"
     if len(text) > max_text_chars:
         return "too_long"
@@ -319,7 +389,7 @@ def _label(role: str, column: str | None, value: Mapping[str, Any], reasons: lis
     A whole number may be a float, as tables make one of a column of numbers once a value is missing; above 2**53 it
     has lost digits.
     """
-    if column is None or _is_null(label := value.get(column)) or (isinstance(label, str) and not label.strip()):
+    if column is None or _is_null(label := value.get(column)) or (isinstance(label, str) and is_blank(label)):
         return None
     if isinstance(label, str) and not encoding_error(label):
         return label

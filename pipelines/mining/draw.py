@@ -86,7 +86,7 @@ def mine_negatives(known: Known, passages: Passages, config: DrawConfig) -> Iter
 def draw_negatives(
     query_id: str, ranked: list[Candidate], forbidden: set[str], passages: Passages, config: DrawConfig
 ) -> list[Candidate]:
-    """One query's negatives: from its ranked candidates, then random ones; no two alike but for space around."""
+    """One query's negatives: from its ranked candidates, then random ones; no two the same after `normalise`."""
     random = np.random.default_rng([config.seed, int(query_id, 16)])
     taken = set(forbidden)
     drawn: list[Candidate] = []
@@ -97,8 +97,8 @@ def draw_negatives(
         (from_all, config.negatives_per_query),
     ):
         while len(drawn) < wanted and (candidate := next(candidates, None)) is not None:
-            if passages.stripped_ids[candidate.position] not in taken:
-                taken.add(passages.stripped_ids[candidate.position])
+            if passages.comparison_ids[candidate.position] not in taken:
+                taken.add(passages.comparison_ids[candidate.position])
                 drawn.append(candidate)
     return drawn
 

@@ -5,20 +5,22 @@ All of it is held in memory, passages as their texts plus about 250 bytes each; 
 """
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 from pipelines.intake.accounts import Intake
-from pipelines.intake.beir import BeirSet, qrels_names, read_beir
+from pipelines.intake.beir import BeirSet, read_all_judgements
 from pipelines.intake.delimited import Quoting
-from pipelines.intake.find_files import find_files
 from pipelines.intake.formats import Input
+from pipelines.intake.input_files import InputFile
 from pipelines.intake.layouts import CheckedRow, Layouts, RowChecks, shown_name, text_problem, title_and_text
+from pipelines.intake.qrels import qrels_name, qrels_names
 from pipelines.intake.raw_rows import RawRow, in_batches
 from pipelines.stage.errors import UserError
 from pipelines.stage.progress import tell
+from pipelines.texts.comparison import comparison_ids
 from pipelines.texts.ids import text_id
 
 PASSAGE_COLUMNS = ("text", "passage", "title")
@@ -27,19 +29,15 @@ PASSAGE_COLUMNS = ("text", "passage", "title")
 class Pair(NamedTuple):
     file: int
     source_row: int
-    row: CheckedRow  # its negatives are not there yet
+    row: CheckedRow  # its negatives are not there yet; its positive may be labelled as none
 
 
 class Known(NamedTuple):
-    """What the whole input says: query id -> query, and -> stripped ids of what may not be its negative."""
+    """What the whole input says. Texts are compared by their `comparison_ids`: a question is the same however typed."""
 
-    queries: dict[str, str]
-    forbidden: dict[str, set[str]]
-
-    def add(self, query: str, positives: Iterable[str]) -> None:
-        query_id = text_id(query)
-        self.queries.setdefault(query_id, query)
-        self.forbidden.setdefault(query_id, {stripped_id(query)}).update(map(stripped_id, positives))
+    queries: dict[str, str]  # query id -> query
+    forbidden: dict[str, set[str]]  # query id -> what may not be drawn for it; variants of a question share one set
+    given: dict[str, list[str]]  # query id -> passages labelled 0, its negatives; variants share these too
 
 
 class Passages:
@@ -55,21 +53,15 @@ class Passages:
                     "in memory: give fewer, or raise mine.max_passages on a machine with the memory (about 2.5 KB each)"
                 )
         self.texts = [by_id[key] for key in sorted(by_id)]
-        self.stripped_ids = [stripped_id(text) for text in self.texts]
+        self.comparison_ids = comparison_ids(self.texts)
 
     def __len__(self) -> int:
         return len(self.texts)
 
 
-def stripped_id(text: str) -> str:
-    """One id for texts that differ only in the space around them: as a negative each is as wrong as the other."""
-    return text_id(text.strip())
-
-
 def read_judgements(folder: str) -> Iterator[tuple[str, BeirSet]]:
     """Every qrels file of a BEIR folder, with the set as it judges."""
-    for name in qrels_names(Path(folder, "qrels")):
-        beir = read_beir(folder, name)
+    for beir in read_all_judgements(folder):
         if beir.complaint():
             tell(beir.complaint())
         yield str(Path(folder, "qrels", beir.qrels_file)), beir
@@ -77,10 +69,8 @@ def read_judgements(folder: str) -> Iterator[tuple[str, BeirSet]]:
 
 def is_mined(qrels: str) -> bool:
     """Train judgements, or all where there are none: whoever mines the test judgements cannot evaluate on them."""
-    if Path(qrels).name.startswith("train.tsv"):
-        return True
-    if any(Path(qrels).parent.glob("train.tsv*")):
-        return False
+    if "train" in qrels_names(Path(qrels).parent):
+        return qrels_name(Path(qrels)) == "train"
     tell(f"{qrels} is mined, as its folder has no train judgements: don't evaluate on it")
     return True
 
@@ -116,21 +106,64 @@ def _judged_pairs(path: str, beir: BeirSet) -> Input:
 
 
 def known_positives(pairs: list[Pair], judgements: Iterable[BeirSet]) -> Known:
-    """The pairs' queries; their positives, and those of judgements that are not mined."""
-    known = Known({}, {})
-    for pair in pairs:
-        known.add(pair.row.query, pair.row.positives)
+    """The pairs' queries, and what is positive for them or is the query itself, whatever file or variant says so."""
+    positives = [(row.query, positive) for _, _, row in pairs if row.is_positive for positive in row.positives]
+    known = Known({text_id(query): query for query, _ in positives}, {}, {})
     for beir in judgements:
-        for query_id, document_id in beir.positives():
-            if text_id(beir.queries[query_id]) in known.queries:
-                known.add(beir.queries[query_id], [beir.corpus[document_id]])
+        positives += _judged_or_own(beir)
+    of_question: dict[str, set[str]] = {}
+    for (query, _), question, passage in _compared(positives):
+        forbidden = of_question.setdefault(question, {question})
+        forbidden.add(passage)
+        known.forbidden[text_id(query)] = forbidden
+    _give_negatives(pairs, known)
     return known
+
+
+def _judged_or_own(beir: BeirSet) -> Iterator[tuple[str, str]]:
+    """(query, document) of what no query may have as its negative."""
+    own = beir.own_documents()
+    if own:
+        told = f"{len(own):,} of {len(beir.qrels):,} queries stand in the corpus themselves"
+        tell(f"{beir.data_set}: {told}: never as their own negative")
+    its_own = ((query_id, document_id) for query_id, documents in own.items() for document_id in documents)
+    for query_id, document_id in chain(beir.positives(), its_own):
+        yield beir.queries[query_id], beir.corpus[document_id]
+
+
+def _give_negatives(pairs: list[Pair], known: Known) -> None:
+    """Passages labelled 0 become given negatives of their question, unless it has them as positives; says how many."""
+    rejected = [(row.query, passage) for _, _, row in pairs if not row.is_positive for passage in row.positives]
+    of_question: dict[str, list[str]] = {}
+    asked = {}
+    for (query, _), question, _ in _compared([(query, "") for query in known.queries.values()]):
+        asked[question] = known.forbidden[text_id(query)]
+        known.given[text_id(query)] = of_question.setdefault(question, [])
+    unasked = contradicted = 0
+    for (_, passage), question, compared in _compared(rejected):
+        forbidden = asked.get(question)
+        unasked += forbidden is None
+        contradicted += forbidden is not None and compared in forbidden
+        if forbidden is not None and compared not in forbidden:
+            of_question[question].append(passage)
+            forbidden.add(compared)
+    if rejected:
+        tell(
+            f"mine: {len(rejected):,} labelled 0: {sum(map(len, of_question.values())):,} are given negatives now, "
+            f"{unasked:,} are of queries without a positive, {contradicted:,} came before or are positive elsewhere"
+        )
+
+
+def _compared(pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[tuple[str, str], str, str]]:
+    """Each (query, passage) with the `comparison_ids` of both."""
+    queries, passages = [query for query, _ in pairs], [passage for _, passage in pairs]
+    return zip(pairs, comparison_ids(queries), comparison_ids(passages), strict=True)
 
 
 def all_passages(
     pairs: list[Pair],
     judgements: Iterable[BeirSet],
-    passages: str | None,
+    passages: Iterable[InputFile],
     quoting: Quoting | None,
     checks: RowChecks,
     max_passages: int,
@@ -139,7 +172,7 @@ def all_passages(
     positives = (text for pair in pairs for text in pair.row.positives)
     corpora = (text for beir in judgements for text in beir.corpus.values())
     good = (text for text in corpora if text_problem(text, checks.max_text_chars) is None)
-    further = _read_passages(passages, quoting, checks) if passages is not None else ()
+    further = (text for file in passages for text in _read_passages(file, quoting, checks))
     collected = Passages(chain(positives, good, further), max_passages)
     held = f"{len(pairs):,} pairs and {len(collected):,} passages"
     num_bytes = sum(map(sys.getsizeof, collected.texts)) + 150 * len(collected)
@@ -147,37 +180,34 @@ def all_passages(
     return collected
 
 
-def _read_passages(path: str, quoting: Quoting | None, checks: RowChecks) -> Iterator[str]:
-    """The texts of a file or folder with a column text or passage, and perhaps title; bad rows are left out, counted.
+def _read_passages(file: InputFile, quoting: Quoting | None, checks: RowChecks) -> Iterator[str]:
+    """The texts of a file with a column text or passage, and perhaps title; bad rows are left out, counted.
 
     Raises:
         UserError: no such column, or more bad rows than `max_bad_share`.
     """
-    for file in find_files([path]):
-        opened = file.open(quoting)
-        columns = None if opened.columns is None else [name for name in PASSAGE_COLUMNS if name in opened.columns]
-        seen = dict.fromkeys(opened.columns or ())
-        rows = bad = 0
-        for batch in opened.batches(columns):
-            rows += len(batch)
-            for row in batch:
-                value = row.value or {}
-                seen.update(dict.fromkeys(value) if opened.columns is None else {})
-                text = value.get("text") if value.get("text") is not None else value.get("passage")
-                text = title_and_text({"title": value.get("title"), "text": text})
-                if text_problem(text, checks.max_text_chars):
-                    bad += 1
-                else:
-                    yield text
-        if not {"text", "passage"} & seen.keys():
-            found = ", ".join(map(shown_name, [*seen][:30]))
-            raise UserError(
-                f"{file.path} has the columns {found}; expected text or passage, and perhaps title: rename one"
-            )
-        if bad > checks.max_bad_share * rows:
-            raise UserError(
-                f"{file.path}: {bad:,} of {rows:,} passages are blank, no text or over {checks.max_text_chars:,} "
-                f"characters, expected at most {checks.max_bad_share:.1%}: repair the file, or raise mine.max_bad_share"
-            )
-        if bad:
-            tell(f"{file.path}: {bad:,} of {rows:,} passages left out: blank, no text or too long")
+    opened = file.open(quoting)
+    columns = None if opened.columns is None else [name for name in PASSAGE_COLUMNS if name in opened.columns]
+    seen = dict.fromkeys(opened.columns or ())
+    rows = bad = 0
+    for batch in opened.batches(columns):
+        rows += len(batch)
+        for row in batch:
+            value = row.value or {}
+            seen.update(dict.fromkeys(value) if opened.columns is None else {})
+            text = value.get("text") if value.get("text") is not None else value.get("passage")
+            text = title_and_text({"title": value.get("title"), "text": text})
+            if text_problem(text, checks.max_text_chars):
+                bad += 1
+            else:
+                yield text
+    if not {"text", "passage"} & seen.keys():
+        found = ", ".join(map(shown_name, [*seen][:30]))
+        raise UserError(f"{file.path} has the columns {found}; expected text or passage, and perhaps title: rename one")
+    if bad > checks.max_bad_share * rows:
+        raise UserError(
+            f"{file.path}: {bad:,} of {rows:,} passages are blank, no text or over {checks.max_text_chars:,} "
+            f"characters, expected at most {checks.max_bad_share:.1%}: repair the file, or raise mine.max_bad_share"
+        )
+    if bad:
+        tell(f"{file.path}: {bad:,} of {rows:,} passages left out: blank, no text or too long")

@@ -8,18 +8,9 @@ import hashlib
 
 import polars as pl
 
-# punctuation, symbols, white space, control and invisible format characters (soft hyphen, zero-width space)
-_SEPARATORS = r"[\p{P}\p{S}\p{Z}\s\p{Cc}\p{Cf}]+"
+from pipelines.texts.comparison import normalise
+
 _HASH_DIGITS = 13  # hex digits: 52 bits, as many as a float holds exactly
-
-
-def normalise(query: pl.Expr) -> pl.Expr:
-    """The text without the differences that case, punctuation, spacing and Unicode's spellings make.
-
-    "C'est  l'ÉTÉ?" and "c est l été" are the same question. A text of only punctuation is itself, stripped.
-    """
-    words = query.str.normalize("NFKC").str.to_lowercase().str.replace_all(_SEPARATORS, " ").str.strip_chars(" ")
-    return pl.when(words == "").then(query.str.strip_chars()).otherwise(words)
 
 
 def split_of(query: pl.Expr, dev_share: float, test_share: float) -> pl.Expr:

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from pipelines import mine
 from pipelines.mine import MineConfig
-from pipelines.mining.inputs import Passages
+from pipelines.mining.inputs import Passages, is_mined
 from pipelines.search.bm25 import Bm25Index
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables
@@ -156,6 +156,108 @@ def test_a_beir_folder_without_train_judgements_warns_that_it_cannot_be_evaluate
     mine.run(tables, [beir(tmp_path, test=[("q1", "d1", "1")])], small())
 
     assert "don't evaluate on it" in capsys.readouterr().err
+
+
+def test_a_querys_own_document_is_never_its_negative(tables, tmp_path, capsys):
+    write(tmp_path, [{"_id": "arg-1", "title": "T", "text": "Fish swim"}, {"_id": "a", "text": "fish, SWIM!"},
+                     {"_id": "arg-2", "text": "cats"}, {"_id": "b", "title": "T", "text": "fish swim"},
+                     {"_id": "c", "text": "fish"}, {"_id": "d", "text": "fly"}], "own/corpus.jsonl")  # fmt: skip
+    queries = [{"_id": "arg-1", "text": "fish swim"}, {"_id": "arg-2", "text": "meow"}]
+    write(tmp_path, queries, "own/queries.jsonl")
+    (tmp_path / "own/qrels").mkdir()
+    (tmp_path / "own/qrels/train.tsv").write_text("arg-1\tc\t1\narg-2\tc\t1\n")
+    mine.run(tables, [str(tmp_path / "own")], small(negatives_per_query=9))
+    rows = mined(tables, "query", "negative")
+
+    assert "2 of 2 queries stand in the corpus themselves" in capsys.readouterr().err
+    assert {negative for query, negative in rows if query == "fish swim"} == {"cats", "fly"}
+    assert {negative.lower() for query, negative in rows if query == "meow"} == {"t fish swim", "fish, swim!", "fly"}
+
+
+def test_a_positive_of_any_typing_variant_in_any_file_is_one_of_all(tables, tmp_path):
+    folder = beir(tmp_path, train=[("q1", "d1", "1")], test=[("q2", "d2", "1")])
+    pairs = [{"query": "Fish\u200b TWO?", "positive": "fish swim"}, {"query": "FISH one", "positive": "fish\u00ad fly"}]
+    variant = [{"query": "fish  two!", "positive": "Fish SWIM"}]
+    mine.run(tables, [folder, write(tmp_path, pairs), write(tmp_path, variant, "more.jsonl")],
+             small(negatives_per_query=20))  # fmt: skip
+    negatives = {}
+    for query, negative in mined(tables, "query", "negative"):
+        negatives.setdefault(query, set()).add(negative)
+
+    assert set(negatives) == {"fish one", "Fish\u200b TWO?", "FISH one", "fish  two!"}
+    assert negatives["FISH one"].isdisjoint({"T fish one", "fish\u00ad fly"})
+    assert negatives["fish one"].isdisjoint({"T fish one", "fish\u00ad fly"})
+    for query in ("Fish\u200b TWO?", "fish  two!"):
+        assert negatives[query].isdisjoint({"fish swim", "Fish SWIM", "T fish two"})
+
+
+@pytest.mark.parametrize(
+    ("column", "zero", "one"),
+    [
+        ("label", 0, 1),
+        ("Label", "0", "1"),
+        ("score", 0.0, 1.0),
+        ("is_relevant", False, True),
+        ("gold label", "False", "TRUE"),
+    ],
+)
+def test_a_pair_labelled_0_is_a_known_negative_of_its_question(tables, tmp_path, capsys, column, zero, one):
+    labelled = [
+        {"query": "fish", "positive": "fish swim", column: one},
+        {"query": "fish", "positive": "cats purr", column: zero},
+        {"query": "FISH?", "positive": "Cats purr", column: zero},  # the same, and the same question
+        {"query": "Fish!", "positive": "Fish swim.", column: zero},  # a positive of that question
+        {"query": "dogs", "positive": "dogs bark", column: zero},  # no positive of that question
+    ]
+    mine.run(tables, [write(tmp_path, labelled)], small(negatives_per_query=1, random_negatives=1))
+
+    assert sorted(mined(tables, "query", "positive", "negative", "miner")) == [
+        ("fish", "fish swim", "cats purr", "given"),
+        ("fish", "fish swim", "dogs bark", "random"),
+    ]
+    assert "4 labelled 0: 1 are given negatives now, 1 are of queries without a positive, 2 " in (
+        err := capsys.readouterr().err
+    )
+    assert "is read as a label: 0 makes a pair a known negative; to ignore it: --columns label=none" in err
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([4.2, 0.0, 1.0], "label_not_0_or_1 in 1 .*make 0 and 1 of a grade; to take all pairs: --columns label=none"),
+        ([0.91, 0.13, 0.5], "label_not_0_or_1 in 3"),
+        ([1, 0, 2], "label_not_0_or_1 in 1"),
+        ([1, -1, 1], "label_not_0_or_1 in 1"),
+        (["entailment", "neutral", "contradiction"], "label_not_0_or_1 in 3"),
+        ([[1], [0], 1], "label_not_0_or_1 in 2"),
+        ([1, None, 0], "label_missing in 1"),
+    ],
+)
+def test_other_labels_are_refused_by_name_unless_they_are_to_be_ignored(tables, tmp_path, values, said):
+    rows = [{**pair, "similarity": value} for pair, value in zip(PAIRS, values, strict=False)]
+    path = write(tmp_path, rows)
+    with pytest.raises(UserError, match=said):
+        mine.run(tables, [path], small())
+    assert tables.latest("triplets") is None
+
+    mine.run(tables, [path], small(), columns={"label": "none"})
+    assert len(set(mined(tables, "positive"))) == 3
+
+
+def test_a_label_of_any_name_can_be_told_and_pairs_that_are_all_negative_are_refused(tables, tmp_path):
+    rows = [{**pair, "verdict": 0} for pair in PAIRS]
+    with pytest.raises(UserError, match="no row of the input could become a triplet"):
+        mine.run(tables, [write(tmp_path, rows)], small(), columns={"label": "verdict"})
+    with pytest.raises(UserError, match="no column opinion"):
+        mine.run(tables, [write(tmp_path, rows)], small(), columns={"label": "opinion"})
+
+
+@pytest.mark.parametrize("names", [("train.jsonl", "test.tsv"), ("train.txt.gz", "dev.csv")])
+def test_train_judgements_are_mined_in_any_form(tmp_path, names):
+    for name in names:
+        (tmp_path / name).touch()
+
+    assert [is_mined(str(tmp_path / name)) for name in names] == [True, False]
 
 
 def test_passages_without_a_text_column_or_too_many_of_them_are_refused(tables, tmp_path):

@@ -58,3 +58,18 @@ def test_a_pair_that_cannot_be_scored_comes_last_among_those_read(teacher):
 
     assert ranking[-1] == "p1"
     assert set(ranking) == {"p1", "p2", "p3"}
+
+
+def test_a_querys_own_passages_are_ranked_by_nobody_and_others_move_up(teacher):
+    corpus = CORPUS | {f"x{number:03}": "king" for number in range(120)}
+    own = SET._replace(corpus=corpus, own={"q1": {"x000", "x001"}})
+    vectors = {text: [1, 0] if "king" in text else [0, 1] for text in [*corpus.values(), *QUERIES.values()]}
+
+    dense, words = dense_rankings(Compass(vectors), [2, 1], own), bm25_ranking(own)
+    read = reranked(teacher, own, words, depth=3)
+
+    for ranking in (dense[2], dense[1], words, read):
+        assert {"x000", "x001"}.isdisjoint(ranking["q1"])
+        assert len(ranking["q1"]) == 100
+    assert len(dense[2]["q2"]) == 100
+    assert dense[2]["q1"] == ["p1", "p3", *(f"x{number:03}" for number in range(2, 100))]

@@ -103,6 +103,13 @@ def test_a_good_row_is_taken_whole_and_its_text_as_it_is(value, layout, positive
         ({"query": "q" * 101, "positive": "p", "negative": "n"}, PLAIN, ["query_too_long"]),
         ({"query": "q", "positive": "\ud800", "negative": "n"}, PLAIN, ["positive_has_lone_surrogate"]),
         ({"query": "q", "positive": "same", "negative": " same\n"}, PLAIN, ["positive_equals_negative"]),
+        ({"query": "q", "positive": "café", "negative": "cafe\u0301\u200b"}, PLAIN, ["positive_equals_negative"]),
+        ({"query": "\u200b", "positive": "p", "negative": "\u3164"}, PLAIN, ["query_blank", "negative_blank"]),
+        (
+            {"query": "q", "positive": [{"title": "\ufeff", "text": "\u00ad"}], "negative": "\0"},
+            PLAIN,
+            ["positive_blank[1]", "negative_blank"],
+        ),
         ({"query": "q", "pos": [], "neg": []}, LISTS, ["positive_missing", "negative_missing"]),
         (
             {"query": "q", "pos": ["p", None], "neg": ["n", "", 1]},
@@ -131,3 +138,40 @@ def test_an_external_id_is_text_or_a_whole_number(given, taken):
     checked = check_row({"query": "q", "positive": "p", "negative": "n", "id": given}, layout, 100)
 
     assert (checked if isinstance(checked, list) else checked.external_id) == taken
+
+
+LABELLED = Layout("query", "pos", ("neg",), label="label")
+
+
+@pytest.mark.parametrize(
+    "label", [1, True, "1", 3.7, -0.5, None, "good", [1, 0, 0], [1, 0], [2.5, 0, 0], [0.9, 0.1, 0.0]]
+)
+def test_a_triplets_label_that_does_not_contradict_it_changes_nothing(label):
+    row = {"query": "q", "pos": ["p"], "neg": ["m", "n"], "label": label}
+
+    assert check_row(row, LABELLED, 100) == CheckedRow("q", ["p"], ["m", "n"], None, None)
+
+
+@pytest.mark.parametrize("label", [0, False, "0", 0.0, "false", [0, 1, 0], [1, 1, 0], [False, False, False]])
+def test_a_triplets_label_that_contradicts_its_roles_is_a_reason(label):
+    row = {"query": "q", "pos": ["p"], "neg": ["m", "n"], "label": label}
+
+    assert check_row(row, LABELLED, 100) == ["label_contradicts_roles"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "named", "pairs", "label"),
+    [
+        ("query positive label", {}, True, "label"),
+        ("query positive Is-Relevant", {}, True, "Is-Relevant"),
+        ("query positive score label", {}, True, "label"),
+        ("query positive similarity", {}, True, "similarity"),
+        ("query positive label", {"label": "none"}, True, None),
+        ("query positive label verdict", {"label": "verdict"}, True, "verdict"),
+        ("query score positive", {"query": "score"}, True, None),
+        ("query positive negative score scores", {}, False, None),  # a teacher's
+        ("query positive negative labels", {}, False, "labels"),
+    ],
+)
+def test_a_label_is_told_by_its_name(columns, named, pairs, label):
+    assert tell_layout("f", columns.split(), named, pairs=pairs).label == label

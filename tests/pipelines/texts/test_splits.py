@@ -5,49 +5,14 @@ import hashlib
 import polars as pl
 import pytest
 
-from pipelines.texts.splits import normalise, split_of
+from pipelines.texts.splits import split_of
 from tests.rows import split_of_text
 
 QUERIES = pl.DataFrame({"query": [f"what is number {n}?" for n in range(4_000)]})
 
 
-def normalised(*texts: str) -> list[str]:
-    return (
-        pl.DataFrame({"query": texts}, schema={"query": pl.String})
-        .select(normalise(pl.col("query")))["query"]
-        .to_list()
-    )
-
-
 def splits(queries: pl.DataFrame, dev_share: float, test_share: float) -> pl.Series:
     return queries.select(split=split_of(pl.col("query"), dev_share, test_share))["split"]
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("  What IS\tit?\n", "what is it"),
-        ("C'est l'ÉTÉ", "c est l été"),
-        ("re\u0301sume\u0301", "résumé"),  # combining accents are the composed letters
-        ("\uff26\uff55ll\uff0dwidth", "full width"),  # as East Asian keyboards type it
-        ("zero\u200bwidth and\u00a0no-break", "zero width and no break"),
-        ("«ЧТО ЭТО?»", "что это"),
-        ("数据库是什么\uff1f", "数据库是什么"),
-        ("a_b + c", "a b c"),
-    ],
-)
-def test_normalising_removes_case_punctuation_and_spacing(text, expected):
-    assert normalised(text) == [expected]
-
-
-def test_a_text_of_only_punctuation_is_itself_and_not_empty():
-    assert normalised(" ?! ", "...", "🙂") == ["?!", "...", "🙂"]
-
-
-def test_normalising_twice_changes_nothing():
-    once = normalised("İstanbul — ΌΣΟΣ ﬁn", "??", "½ of 10²", "ǅ Straße")
-
-    assert normalised(*once) == once
 
 
 def test_the_split_follows_the_normalised_query_only():

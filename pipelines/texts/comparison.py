@@ -1,0 +1,87 @@
+"""Which texts are the same, whoever compares them: splits, evaluation texts, mining, intake; never what is stored.
+
+    normalise   the same question, however it is typed: case, punctuation, spacing, Unicode's spellings
+    visible     the same passage to any reader: Unicode's spellings, invisible characters, space around
+    is_blank    nothing that a reader sees
+
+The first two follow Unicode's NFKC_Casefold: code points that are Default_Ignorable (soft hyphen, zero-width space and
+joiners, variation selectors, bidi controls, tags) are removed, compatibility characters are their plain ones.
+`normalise` folds case in full, ß as ss, and goes one step further: i with a dot, i without one and I are one letter,
+as only the language would tell which one a capital stands for.
+"""
+
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+
+import polars as pl
+import regex
+
+from pipelines.texts.ids import text_id
+
+_IGNORABLE = r"\p{Default_Ignorable_Code_Point}"
+# punctuation, symbols, white space, control and format characters that are not ignorable
+_SEPARATORS = r"[\p{P}\p{S}\p{Z}\s\p{Cc}\p{Cf}]+"
+_IGNORABLES = regex.compile(_IGNORABLE)
+_INVISIBLE = regex.compile(rf"[{_IGNORABLE}\s\p{{Z}}\p{{Cc}}\p{{Noncharacter_Code_Point}}\u2800\ufff9-\ufffb]*")
+_FOLDED = {char: char.casefold() for char in map(chr, range(0x20000)) if char.casefold() != char.lower()}
+_FOLDED |= {"\u0131": "i", "i\u0307": "i"}  # dotless i, and the dot that a capital leaves
+_TEXTS_AT_ONCE = 100_000
+
+
+def normalise(text: pl.Expr) -> pl.Expr:
+    """The text without the differences that case, punctuation, spacing and Unicode's spellings make.
+
+    "C'est  l'ÉTÉ?" and "c est l été" are the same question. A text of only punctuation is itself, stripped.
+    """
+    return text.map_batches(_normalised, return_dtype=pl.String, is_elementwise=True)
+
+
+def _normalised(texts: pl.Series) -> pl.Series:
+    folded = texts.str.to_lowercase()  # all that an ASCII text needs
+    is_ascii = texts.str.len_bytes() == texts.str.len_chars()
+    if len(others := texts.filter(~is_ascii)):
+        folded = folded.scatter((~is_ascii).arg_true(), _folded(others))
+    words = folded.str.replace_all(_SEPARATORS, " ").str.strip_chars(" ")
+    return words.zip_with(words != "", folded.str.strip_chars())
+
+
+def _folded(texts: pl.Series) -> pl.Series:
+    spelled = texts.str.replace_all(_IGNORABLE, "").str.normalize("NFKC")
+    return spelled.str.to_lowercase().str.replace_many(_FOLDED).str.normalize("NFKC")
+
+
+def comparison_ids(texts: Sequence[str]) -> list[str]:
+    """An id of each text that all texts share which are the same after `normalise`."""
+    ids: list[str] = []
+    for start in range(0, len(texts), _TEXTS_AT_ONCE):
+        ids += map(text_id, _normalised(pl.Series(texts[start : start + _TEXTS_AT_ONCE], dtype=pl.String)))
+    return ids
+
+
+def same_texts(queries: Mapping[str, str], passages: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """(query's key, passage's key) wherever the two texts are the same after `normalise`."""
+    keys: dict[str, list[str]] = {}
+    for key, compared in zip(queries, comparison_ids(list(queries.values())), strict=True):
+        keys.setdefault(compared, []).append(key)
+    for passage, compared in zip(passages, comparison_ids(list(passages.values())), strict=True):
+        yield from ((query, passage) for query in keys.get(compared, ()))
+
+
+def visible(text: str) -> str:
+    """The text as a reader sees it, case and punctuation included; of plain ASCII only the space around is removed."""
+    if text.isascii():
+        return text.strip()
+    return unicodedata.normalize("NFKC", _IGNORABLES.sub("", text)).strip()
+
+
+def visible_head(text: str) -> str:
+    """The first character of `visible`, sooner had: texts that differ in it are not the same."""
+    start = text[:2]
+    if start.isascii() and start > "!":  # no mark follows that would join it
+        return start[0]
+    return visible(text[_INVISIBLE.match(text).end() :][:32])[:1]
+
+
+def is_blank(text: str) -> bool:
+    """Whether it has nothing visible: white space, control, ignorable and blank characters alone, or none at all."""
+    return _INVISIBLE.fullmatch(text) is not None
