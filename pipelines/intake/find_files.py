@@ -161,6 +161,8 @@ class _Folder:
         pending = [(self.folder, self.partitions, False)]
         while pending:
             path, partitions, is_data = pending.pop()
+            if path.suffix.lower() in UNFINISHED and path != self.folder:
+                raise UserError(f"{path} is a download or a file that was not finished: finish it, or move it away")
             if path.is_dir():
                 pending += reversed(list(self._entries(path, _with_partition(partitions, path))))
             elif path.is_file():
@@ -189,8 +191,6 @@ class _Folder:
         ending = path.suffix.lower()
         if is_data:
             self.search.add_file(path, partitions.get("source") or self.source, partitions)
-        elif ending in UNFINISHED:
-            raise UserError(f"{path} is a download or a file that was not finished: finish it, or move it away")
         elif ending in OTHER_DATA or _is_tar(path):
             self.other_data.append(str(path))
         elif ending == ".crc":

@@ -65,8 +65,9 @@ def open_table(folder: Path, version: int | None = None) -> ForeignTable:
             _refuse_what_is_not_known(folder, table)
             return _read_log(folder, table)
         except DeltaError as error:
+            said = str(error).splitlines()[0].replace(place, str(folder))
             raise UserError(
-                f"the log of the Delta table {folder} cannot be read ({str(error).splitlines()[0]}), expected a "
+                f"the log of the Delta table {folder} cannot be read ({said}), expected a "
                 f"whole {LOG} of a known protocol: restore it from a copy, or write its rows as Parquet and give that"
             ) from error
 

@@ -128,6 +128,7 @@ REFUSED = {
     "a download that goes on": (files("b.parquet.incomplete"), "b.parquet.incomplete .* was not finished"),
     "a browser's half download": (files("b.jsonl.crdownload"), "crdownload .* was not finished"),
     "a file that is being written": (files("b.csv.tmp"), "b.csv.tmp .* was not finished"),
+    "a folder that is being written": (files("x.incomplete/b.arrow"), "x.incomplete .* was not finished"),
     "a part": (files("b.jsonl.part"), "b.jsonl.part .* was not finished"),
     "an archive": (files("sub/b.zip"), "formats that are not read: .*sub/b.zip; expected JSON Lines.*unpack"),
     "a tar": (files("b.tar.gz", "c.avro"), "not read: .*/b.tar.gz, .*/c.avro"),
