@@ -9,29 +9,31 @@ by a link or given twice, is read once. The source is a file's name without its 
 of a download from a hub the data set's; a folder named source=abc gives a column, as any name=value does.
 """
 
-import json
 import os
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote
 
 from pipelines.intake.formats import DATA_ENDINGS, EXPECTED
+from pipelines.intake.hub_folders import (
+    DESCRIBES_DATA,
+    MADE_BY_MAP,
+    files_of_data_set,
+    first_of,
+    snapshot,
+    tell_missing_shards,
+)
 from pipelines.intake.input_files import InputFile, Partitions, stem
 from pipelines.stage.errors import UserError
 from pipelines.stage.paths import path_of
 from pipelines.stage.progress import tell
 from pipelines.storage.foreign_tables import is_table, open_table
 
-DESCRIBES_DATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
 UNFINISHED = {".incomplete", ".part", ".partial", ".crdownload", ".download", ".filepart", ".aria2", ".tmp", ".temp"}
 OTHER_DATA = set(".zip .7z .rar .tar .tgz .bz2 .xz .lzma .lz4 .sz .snappy .br .z .xls .xlsx .xlsm .ods".split())
 OTHER_DATA |= set(".avro .orc .pkl .pickle .npy .npz .h5 .hdf5 .sqlite .sqlite3 .duckdb .lance .mdb .tfrecord".split())
-MADE_BY_MAP = re.compile(r"cache-[0-9a-f]{16}\b.*\.arrow")  # by datasets, of the data beside it
 NULL = "__HIVE_DEFAULT_PARTITION__"
-SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})(\..*)?")
 OTHER_TABLES = {  # what lies in the folder of a table of another kind -> its name
     ".hoodie": "a Hudi table",
     "metadata/*.metadata.json": "an Iceberg table",
@@ -79,7 +81,7 @@ class _Search:
 
     def tell_repeated(self) -> None:
         if self.repeated:
-            tell(f"read once, though given twice or there again by a link: {_first_of(self.repeated)}")
+            tell(f"read once, though given twice or there again by a link: {first_of(self.repeated)}")
 
     def add(self, given: str) -> None:
         path, version = path_of(given, "input"), None
@@ -142,7 +144,7 @@ class _Folder:
         hidden = f"{self.num_hidden:,} whose names begin with . or _ or end in .crc" if self.num_hidden else ""
         if self.other_data:
             raise UserError(
-                f"folder {self.folder} holds data of formats that are not read: {_first_of(self.other_data)}; expected "
+                f"folder {self.folder} holds data of formats that are not read: {first_of(self.other_data)}; expected "
                 f"{EXPECTED}: unpack or convert them, move them away, or give the files that are to be read"
             )
         if len(self.search.found) + len(self.search.repeated) == before:
@@ -153,7 +155,7 @@ class _Folder:
                 f"{endings}: give the right folder, or name a file itself if it ends otherwise"
             )
         if self.skipped:
-            tell(f"skipped in {self.folder}, not data by their names: {_first_of(self.skipped)}")
+            tell(f"skipped in {self.folder}, not data by their names: {first_of(self.skipped)}")
         if hidden:
             tell(f"skipped in {self.folder}: {hidden}")
 
@@ -178,9 +180,9 @@ class _Folder:
         _refuse_other_table(folder)
         if not self.search.is_new(folder, partitions):
             return None
-        listed = _files_of_data_set(folder)
-        _tell_missing_shards(folder, entries)
-        for path in _snapshot(folder) or entries:
+        listed = files_of_data_set(folder)
+        tell_missing_shards(folder, entries)
+        for path in snapshot(folder) or entries:
             if path.name.startswith(".") or (path.name.startswith("_") and "=" not in path.name):
                 self.num_hidden += 1
             else:
@@ -206,62 +208,6 @@ def _is_data(path: Path) -> bool:
 
 def _is_tar(path: Path) -> bool:
     return Path(path.stem).suffix.lower() == ".tar"  # .tar.gz; .tar itself is in OTHER_DATA
-
-
-def _snapshot(folder: Path) -> list[Path]:
-    """Of a hub's download (datasets--OWNER--NAME) its newest revision, since the others are older data."""
-    blobs = folder.parents[1] / "blobs" if folder.parent.name == "snapshots" else folder / ".cache/huggingface/download"
-    if left := sorted(blobs.rglob("*.incomplete")):
-        raise UserError(f"{left[0]}: the download of {folder} did not end: run it again, or remove that file")
-    snapshots, newest = folder / "snapshots", folder / "refs" / "main"
-    if not folder.name.startswith("datasets--") or not snapshots.is_dir():
-        return []
-    names = [newest.read_text().strip()] if newest.is_file() else sorted(path.name for path in snapshots.iterdir())
-    if len(names) != 1 or not (snapshots / names[0]).is_dir():
-        raise UserError(f"{snapshots} holds the snapshots {', '.join(names)}, expected one: give the one to read")
-    return [snapshots / names[0]]
-
-
-def _tell_missing_shards(folder: Path, entries: list[Path]) -> None:
-    """Names such as train-00000-of-00005.parquet say how many there are: what is not there is not read."""
-    matches = filter(None, (SHARD.fullmatch(path.name) for path in entries))
-    for (name, total, _), there in Counter((match[1], match[3], match[4]) for match in matches).items():
-        if there < int(total):
-            tell(f"{folder} holds {there:,} of the {int(total):,} files of {name}: the others are not read")
-
-
-def _files_of_data_set(folder: Path) -> set[str]:
-    """The files that datasets.save_to_disk lists; none where it did not write this folder."""
-    state = _json(folder / "state.json")
-    splits = list(map(str, _list(_json(folder / "dataset_dict.json").get("splits"))))
-    files = [file for file in _list(state.get("_data_files")) if isinstance(file, dict)]
-    listed = {str(file["filename"]) for file in files if "filename" in file}
-    lost = [name for name in [*splits, *sorted(listed)] if not (folder / name).exists()]
-    if lost:
-        raise UserError(f"{folder} was saved with {_first_of(lost)}, which it does not hold: save or copy it again")
-    indices = [name for name, value in state.items() if name.startswith("_indices") and value]
-    if indices:
-        raise UserError(
-            f"{folder} is a selection of rows ({indices[0]} in its state.json), which is not read: save it with "
-            "flatten_indices() first"
-        )
-    if splits:
-        tell(f"{folder} is a data set whose splits are all read: {_first_of(splits)}")
-    return listed
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_bytes()) if path.is_file() else {}
-    except ValueError as error:
-        raise UserError(
-            f"{path} is no JSON ({error}), expected that of datasets.save_to_disk: save it again"
-        ) from error
-    return value if isinstance(value, dict) else {}
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
 
 
 def _refuse_other_table(folder: Path) -> None:
@@ -323,7 +269,3 @@ def _source_of(folder: Path) -> str:
         if path.name.startswith("datasets--"):
             return path.name.rpartition("--")[2]
     return stem(folder)
-
-
-def _first_of(names: list[str]) -> str:
-    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
