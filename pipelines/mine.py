@@ -72,8 +72,8 @@ def run(
 
     def spill_rows(intake: Intake) -> None:
         pairs = list(read_pairs(intake, judgements, columns, quoting, own_source=source is None))
-        drawn_from = all_passages(pairs, judgements.values(), passages, quoting, config, config.max_passages)
         known = known_positives(pairs, judgements.values())
+        drawn_from = all_passages(pairs, judgements.values(), passages, quoting, config, config.max_passages, known)
         negatives = dict(mine_negatives(known, drawn_from, config))
         _spill_mined(intake, pairs, drawn_from, known, negatives)
 

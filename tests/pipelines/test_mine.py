@@ -57,6 +57,14 @@ def test_a_known_positive_with_other_space_around_and_the_query_itself_are_no_ne
     assert sorted(mined(tables, "negative")) == [("birds",), ("fish fly",)]
 
 
+def test_a_further_passage_that_is_the_query_below_a_title_is_no_negative(tables, tmp_path):
+    texts = [{"title": "T", "text": "Fish!"}, {"title": "T", "text": "birds"}, {"title": "Fish", "text": "fly"}]
+    pairs = write(tmp_path, [{"query": "fish", "positive": "fish swim"}])
+    mine.run(tables, [pairs], small(), passages=write(tmp_path, texts, "passages.jsonl"))
+
+    assert sorted(mined(tables, "negative")) == [("Fish fly",), ("T birds",)]
+
+
 def test_negatives_come_from_the_stated_ranks_and_random_ones_stand_in(tables, tmp_path):
     config = small(first_rank=4, last_rank=9, negatives_per_query=5, random_negatives=0)
     mine.run(tables, [write(tmp_path, PAIRS)], config)
