@@ -94,7 +94,9 @@ def _spill_mined(
 ) -> None:
     for position, number, row in (pair for pair in pairs if pair.row.is_positive):
         query_id = text_id(row.query)
-        found: list[tuple[str, str, int | None]] = [(passage, "given", None) for passage in known.given[query_id]]
+        found: list[tuple[str, str, int | None]] = [
+            (passage, "given", None) for passage in known.given.get(query_id, ())
+        ]
         found += [(passages.texts[passage], miner, rank) for passage, miner, rank in negatives[query_id]]
         if not found:
             intake.quarantine(position, number, ["no_negative_found"], row.query[:1000])

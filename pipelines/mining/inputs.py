@@ -37,7 +37,7 @@ class Known(NamedTuple):
     queries: dict[str, str]  # query id -> query
     forbidden: dict[str, set[str]]  # query id -> what may not be drawn for it; variants of a question share one set
     of_question: dict[str, set[str]]  # the same sets by the question's comparison id
-    given: dict[str, list[str]]  # query id -> passages labelled 0, its negatives; variants share these too
+    given: dict[str, list[str]]  # query id -> passages labelled 0 for exactly this text: C# is not C++
 
 
 class Passages:
@@ -131,23 +131,22 @@ def _judged_or_own(beir: BeirSet) -> Iterator[tuple[str, str]]:
 
 
 def _give_negatives(pairs: list[Pair], known: Known) -> None:
-    """Passages labelled 0 become given negatives of their question, unless it has them as positives; says how many."""
-    rejected = [(row.query, passage) for _, _, row in pairs if not row.is_positive for passage in row.positives]
-    given: dict[str, list[str]] = {}
+    """Passages labelled 0 become given negatives of their query, unless it has them as positives; says how many."""
+    rejected = sorted({(row.query, passage) for _, _, row in pairs if not row.is_positive for passage in row.positives})
+    given: dict[tuple[str, str], str] = {}
     unasked = 0
-    for (_, passage), question, compared in _compared(rejected):
-        forbidden = known.of_question.get(question)
-        unasked += forbidden is None
-        if forbidden is not None and compared not in forbidden:
-            given.setdefault(question, []).append(passage)
-            forbidden.add(compared)
-    questions = comparison_ids(list(known.queries.values()))
-    known.given.update((key, given.get(question, [])) for key, question in zip(known.queries, questions, strict=True))
-    num_given = sum(map(len, given.values()))
+    for (query, passage), question, compared in _compared(rejected):
+        query_id = text_id(query)
+        unasked += query_id not in known.queries
+        if query_id in known.queries and compared not in known.of_question[question]:
+            given.setdefault((query_id, compared), passage)
+    for (query_id, compared), passage in given.items():
+        known.given.setdefault(query_id, []).append(passage)
+        known.forbidden[query_id].add(compared)
     if rejected:
         tell(
-            f"mine: {len(rejected):,} labelled 0: {num_given:,} are given negatives now, {unasked:,} are of queries "
-            f"without a positive, {len(rejected) - num_given - unasked:,} came before or are positive elsewhere"
+            f"mine: {len(rejected):,} labelled 0: {len(given):,} are given negatives now, {unasked:,} are of queries "
+            f"without a positive, {len(rejected) - len(given) - unasked:,} came before or are positive elsewhere"
         )
 
 

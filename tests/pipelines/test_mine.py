@@ -213,14 +213,14 @@ def test_a_pair_labelled_0_is_a_known_negative_of_its_question(tables, tmp_path,
     labelled = [
         {"query": "fish", "positive": "fish swim", column: one},
         {"query": "fish", "positive": "cats purr", column: zero},
-        {"query": "FISH?", "positive": "Cats purr", column: zero},  # the same, and the same question
-        {"query": "Fish!", "positive": "Fish swim.", column: zero},  # a positive of that question
+        {"query": "fish", "positive": "Cats purr", column: zero},  # the same
+        {"query": "fish", "positive": "Fish swim.", column: zero},  # its positive
         {"query": "dogs", "positive": "dogs bark", column: zero},  # no positive of that question
     ]
     mine.run(tables, [write(tmp_path, labelled)], small(negatives_per_query=1, random_negatives=1))
 
     assert sorted(mined(tables, "query", "positive", "negative", "miner")) == [
-        ("fish", "fish swim", "cats purr", "given"),
+        ("fish", "fish swim", "Cats purr", "given"),  # of two that are the same the first by code point
         ("fish", "fish swim", "dogs bark", "random"),
     ]
     assert "4 labelled 0: 1 are given negatives now, 1 are of queries without a positive, 2 " in (
