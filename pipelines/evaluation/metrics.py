@@ -11,9 +11,9 @@ from typing import NamedTuple
 import ir_measures
 import numpy as np
 import polars as pl
+import scipy  # its parts load when they are used: scipy.stats alone takes half a second
 from ir_measures import RR, R, nDCG
 from numpy.typing import NDArray
-from scipy import stats
 
 MEASURES = (nDCG @ 10, RR @ 10, R @ 100)
 METRICS = tuple(str(measure) for measure in MEASURES)  # nDCG@10, RR@10 (the mean of it is MRR@10), R@100
@@ -56,7 +56,7 @@ def mean_interval(values: Values, *, num_resamples: int, seed: int) -> Interval:
     if len(values) == 1:
         return Interval(mean, mean, mean)
     generator = np.random.default_rng(seed)
-    found = stats.bootstrap(
+    found = scipy.stats.bootstrap(
         (values,), np.mean, n_resamples=num_resamples, batch=_batch(values), method="percentile", rng=generator
     )
     low, high = found.confidence_interval
@@ -77,7 +77,7 @@ def randomisation_p_value(left: Values, right: Values, *, num_permutations: int,
         raise ValueError(f"the test got values of shapes {left.shape} and {right.shape}; expected one pair per query")
     difference = left - right
     generator = np.random.default_rng(seed)
-    found = stats.monte_carlo_test(
+    found = scipy.stats.monte_carlo_test(
         difference,
         rvs=lambda size: difference * (generator.integers(0, 2, size, dtype=np.int8) * 2.0 - 1.0),
         # rounded: means of the same numbers in another order count as equal

@@ -26,11 +26,12 @@ from pipelines.storage.commits import IngestedFile
 from schemas.quarantined_rows import MAX_RAW_BYTES
 
 HINTS = {
-    "not_utf8": "if it is Latin-1 or cp1252: iconv -f CP1252 -t UTF-8",
+    "not_utf8": "if it is Latin-1, iconv -f LATIN1 (of Windows: CP1252) -t UTF-8",
     "not_csv": 'in CSV a quote in a field is doubled, not written \\"; if quotes are plain: --quoting none',
     "label_not_0_or_1": "keep what is positive, or make 0 and 1 of a grade; to take all pairs: --columns label=none",
     "label_missing": "to take every row as positive: --columns label=none",
     "label_contradicts_roles": "if that column says something else: --columns label=none",
+    "repeated_header": "where files were joined, their headers are no loss: raise max_bad_share",
     "line_break_in_field": "check its line ends, or leave out --quoting none",
 }
 """What to do about the problems that concern a whole file."""
@@ -77,13 +78,14 @@ class Intake:
 
     def good_rows(self, position: int, opened: Input, layouts: Layouts) -> Iterator[tuple[int, CheckedRow]]:
         """The file's good rows with their numbers. Raises UserError at its end if it has no layout or is mostly bad."""
+        layout_of, max_text_chars = layouts.of, self.checks.max_text_chars
         for batch in opened.batches(layouts.columns):
             self.files[position].rows += len(batch)
             for row in batch:
                 if row.value is None:
                     checked: CheckedRow | list[str] = [str(row.problem)]
                 else:
-                    checked = check_row(row.value, layouts.of(row.value), self.checks.max_text_chars)
+                    checked = check_row(row.value, layout_of(row.value), max_text_chars)
                 if isinstance(checked, CheckedRow):
                     yield row.number, checked
                 else:

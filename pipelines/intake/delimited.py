@@ -44,7 +44,14 @@ class Dialect:
 
     @cached_property
     def longest_word(self) -> int:
-        return 8 + max(map(len, [*self.columns, *ROLE_OF]))  # and some space around it
+        """A longer first field is none of a header's, with some space around it."""
+        return 8 + max(map(len, [*self.columns, *ROLE_OF]))
+
+    def is_header(self, fields: Sequence[str]) -> bool:
+        """Whether these are the header's columns again, in some order."""
+        if len(fields[0]) > self.longest_word or _word(fields[0]) not in self.header_words:
+            return False
+        return sorted(map(_word, fields)) == sorted(self.header_words)
 
 
 def quoting_told(quoting: Quoting | None) -> dict[str, str]:
@@ -59,15 +66,17 @@ def _word(name: str) -> str:
 
 
 def delimiter_of(header: str, quoting: Quoting | None) -> str | None:
-    """A tab if there is one; else what splits the header into most fields; None where nothing does."""
-    fields = {}
-    for delimiter in DELIMITERS:
+    """What splits the header, as CSV has it: a tab, or what gives most fields; None where nothing does."""
+
+    def fits(delimiter: str) -> tuple[bool, bool, bool, int]:
         try:
-            fields[delimiter] = len(next(Dialect(delimiter, (), quoting).reader(iter([header])), []))
+            number, is_csv = len(next(Dialect(delimiter, (), quoting).reader(iter([header])), [])), True
         except csv.Error:
-            fields[delimiter] = header.count(delimiter) + 1
-    most = max(fields, key=lambda delimiter: (fields[delimiter] > 1, delimiter == "\t", fields[delimiter]))
-    return most if fields[most] > 1 else None
+            number, is_csv = header.count(delimiter) + 1, False
+        return number > 1, is_csv, delimiter == "\t", number
+
+    best = max(DELIMITERS, key=fits)
+    return best if fits(best)[0] else None
 
 
 def tell_dialect(path: str, lines: Sequence[bytes], delimiter: str, quoting: Quoting | None) -> Dialect:
@@ -79,7 +88,7 @@ def tell_dialect(path: str, lines: Sequence[bytes], delimiter: str, quoting: Quo
     except UnicodeDecodeError as error:
         raise UserError(
             f"{path} line 1 is not UTF-8 ({error.reason} at byte {error.start}), expected a header in UTF-8: "
-            f"if it is Latin-1 or cp1252: iconv -f CP1252 -t UTF-8 {path} > utf8_file"
+            f"if it is Latin-1: iconv -f LATIN1 (of Windows: CP1252) -t UTF-8 {path} > utf8_file"
         ) from error
     except csv.Error as error:
         raise UserError(
@@ -126,9 +135,14 @@ def delimited(path: str, compression: str | None, dialect: Dialect) -> Iterator[
                 for line in taken:
                     number += 1
                     yield RawRow(number, None, "line_break_in_field" if dialect.quoting == "none" else "not_csv", line)
-            elif fields and not b"".join(taken).isspace():
+            elif fields and not (len(taken) == 1 and taken[0].isspace()):
                 number += 1
-                yield _fields_row(f"{path} line {first_line:,}", number, dialect, fields, b"".join(taken))
+                raw = b"".join(taken) if len(taken) > 1 else taken[0]
+                if dialect.is_header(fields):
+                    _refuse_other_order(f"{path} line {first_line:,}", dialect, fields)
+                    yield RawRow(number, None, "repeated_header", raw)
+                else:
+                    yield _fields_row(number, dialect.columns, fields, raw)
         if quotes:
             quotes.judge()
 
@@ -152,23 +166,22 @@ def _lines(stream: BinaryIO, path: str, taken: list[bytes]) -> Iterator[str]:
         yield line.decode("utf-8", "surrogateescape")
 
 
-def _fields_row(place: str, number: int, dialect: Dialect, fields: list[str], raw: bytes) -> RawRow:
+def _refuse_other_order(place: str, dialect: Dialect, header: list[str]) -> None:
+    if list(map(_word, header)) != dialect.header_words:
+        raise UserError(
+            f"{place} is a header again, with its columns in another order ({', '.join(header)}) than line 1 "
+            f"({', '.join(dialect.columns)}): expected one header a file; split the file there"
+        )
+
+
+def _fields_row(number: int, columns: tuple[str, ...], fields: list[str], raw: bytes) -> RawRow:
     try:
         raw.decode()
     except UnicodeDecodeError:
         return RawRow(number, None, "not_utf8", raw)
-    if len(fields) != len(dialect.columns):
+    if len(fields) != len(columns):
         return RawRow(number, None, "wrong_number_of_fields", raw)
-    if len(fields[0]) <= dialect.longest_word and _word(fields[0]) in dialect.header_words:
-        words = list(map(_word, fields))
-        if words == dialect.header_words:
-            return RawRow(number, None, "repeated_header", raw)
-        if sorted(words) == sorted(dialect.header_words):
-            raise UserError(
-                f"{place} is a header again, with its columns in another order ({', '.join(fields)}) than line 1 "
-                f"({', '.join(dialect.columns)}): expected one header a file; split the file there"
-            )
-    return RawRow(number, {name: field or None for name, field in zip(dialect.columns, fields, strict=True)}, None, raw)
+    return RawRow(number, {name: field or None for name, field in zip(columns, fields, strict=True)}, None, raw)
 
 
 class _Quotes:
@@ -202,6 +215,6 @@ class _Quotes:
             )
         if self.broken:
             tell(
-                f"{self.path}: {self.broken:,} rows have text behind a closing quote and are quarantined as not_csv; "
+                f"{self.path}: {self.broken:,} rows have quotes that CSV does not know: quarantined as not_csv; "
                 "if quotes are plain characters there, give --quoting none"
             )

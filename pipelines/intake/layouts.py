@@ -145,11 +145,11 @@ def _label_column(columns: Sequence[str], named: Mapping[str, str], pairs: bool)
     """Found in any spelling: a label that is missed makes a positive of what is none."""
     if "label" in named:
         return named["label"] if named["label"] != NO_LABEL else None
-    free = {_plain(name): name for name in reversed(columns) if name not in named.values()}
+    free = {_in_words(name): name for name in reversed(columns) if name not in named.values()}
     return next((free[name] for name in (*KNOWN_NAMES["label"], *(SCORES if pairs else ())) if name in free), None)
 
 
-def _plain(name: str) -> str:
+def _in_words(name: str) -> str:
     return re.sub(r"[\s-]+", "_", name.strip().casefold())
 
 
@@ -202,7 +202,7 @@ class Layouts:
         keys = tuple(row)
         if None in row.values():
             self._seen.update(dict.fromkeys(keys))
-            keys = tuple(key for key, value in row.items() if value is not None or _plain(key) in _LABELS)
+            keys = tuple(key for key, value in row.items() if value is not None or _in_words(key) in _LABELS)
         return self._of_keys.get(keys) or self._tell(keys)
 
     def _tell(self, keys: tuple[str, ...]) -> Layout:
@@ -254,7 +254,7 @@ def _unknown_layout(path: str, columns: list[str], absent: list[str], missing: l
     problem = f"no column {', '.join(map(shown_name, absent))}" if absent else f"no column for {', '.join(missing)}"
     roles = ("query", "positive") if pairs else ("query", "positive", "negative")
     known = "; ".join(f"{role}: {' or '.join(KNOWN_NAMES[role])}" for role in roles)
-    alike = {role: name for role in missing for name in columns if name.strip().casefold() in KNOWN_NAMES[role]}
+    alike = {role: name for role in missing for name in columns if _plain(name) in KNOWN_NAMES[role]}
     example = ",".join(f"{role}={name}" for role, name in zip(roles, ("q", "doc", "bad"), strict=False))
     if alike:
         example = f"{shlex.quote(json.dumps(alike, ensure_ascii=False))} (names count with their case and spaces)"
@@ -264,6 +264,12 @@ def _unknown_layout(path: str, columns: list[str], absent: list[str], missing: l
         f"{path} has {problem}; found the columns {found}; expected {known}{'' if pairs else ' or negative_1 ..'}: "
         f"tell which is which, e.g. --columns {example}, and if these are a row's values, put a header line above them"
     )
+
+
+def _plain(name: str) -> str | None:
+    """The name without case and space around, where it has some."""
+    plain = name.strip().casefold()
+    return plain if plain != name else None
 
 
 def shown_name(name: str) -> str:
@@ -276,8 +282,8 @@ def check_row(value: Mapping[str, Any], layout: Layout, max_text_chars: int) -> 
     """The row's texts, or every reason against it."""
     reasons: list[str] = []
     query: Any = value.get(layout.query)
-    if problem := "missing" if _is_null(query) else text_problem(query, max_text_chars):
-        reasons.append(f"query_{problem}")
+    if problem := text_problem(query, max_text_chars):
+        reasons.append("query_missing" if _is_null(query) else f"query_{problem}")
     positives = _texts("positive", value.get(layout.positive), max_text_chars, reasons)
     negatives = _negatives(value, layout, max_text_chars, reasons)
     source = _label("source", layout.source, value, reasons)
@@ -331,9 +337,10 @@ def _negatives(
     before = len(reasons)
     texts: list[tuple[str, str]] = []
     for column in layout.negatives:
-        if not _is_null(value.get(column)):
+        negative = value.get(column)
+        if negative is not None and negative == negative:  # NaN does not equal itself
             where = f"[{column.removeprefix('negative_')}]" if layout.has_numbered_negatives else ""
-            texts += _texts("negative", value[column], max_text_chars, reasons, where)
+            texts += _texts("negative", negative, max_text_chars, reasons, where)
     if layout.negatives and not texts and len(reasons) == before:
         reasons.append("negative_missing")
     return texts
@@ -341,6 +348,8 @@ def _negatives(
 
 def _texts(role: str, value: Any, max_text_chars: int, reasons: list[str], where: str = "") -> list[tuple[str, str]]:
     """(element's place, text) of each good text; the others become reasons."""
+    if isinstance(value, str) and not text_problem(value, max_text_chars):
+        return [(where, value)]
     if _is_null(value) or value == []:
         reasons.append(f"{role}_missing{where}")
         return []
@@ -376,7 +385,7 @@ def text_problem(text: Any, max_text_chars: int) -> str | None:
 
 
 def _is_null(value: Any) -> bool:
-    return value is None or value != value  # NaN alone differs from itself
+    return value is None or value != value  # NaN differs from itself
 
 
 def _label(role: str, column: str | None, value: Mapping[str, Any], reasons: list[str]) -> str | None:
@@ -385,8 +394,7 @@ def _label(role: str, column: str | None, value: Mapping[str, Any], reasons: lis
     A whole number may be a float, as tables make one of a column of numbers once a value is missing; above 2**53 it
     has lost digits.
     """
-    label = value.get(column) if column is not None else None
-    if _is_null(label) or (isinstance(label, str) and is_blank(label)):
+    if column is None or _is_null(label := value.get(column)) or (isinstance(label, str) and is_blank(label)):
         return None
     if isinstance(label, str) and not encoding_error(label):
         return label

@@ -2,8 +2,9 @@
 
 A row that cannot be read comes out with its problem: `not_json`, `not_an_object`, `repeated_key`, `line_too_long` (JSON
 Lines), `not_csv`, `wrong_number_of_fields`, `repeated_header`, `line_break_in_field` (CSV, see delimited.py),
-`not_utf8`. Damage to the file itself is raised by the library that meets it; formats.py says what to do about it. Rows
-count from 1: lines in JSON Lines (blank lines count, but are no rows), rows below the header in CSV, rows in Parquet.
+`unreadable_value` (Parquet), `not_utf8`. Damage to the file itself is raised by the library that meets it; formats.py
+says what to do about it. Rows count from 1: lines in JSON Lines (blank lines count, but are no rows), rows below the
+header in CSV, rows in Parquet.
 """
 
 import codecs
@@ -116,15 +117,20 @@ def json_lines(path: str, compression: str | None) -> Iterator[RawRow]:
     return (_json_row(number, line) for number, line in numbered_lines(path, compression))
 
 
+_decode = json.JSONDecoder().raw_decode  # json.loads looks for space around, at each line's cost
+
+
 def _json_row(number: int, line: bytes) -> RawRow:
     if _is_cut(line):
         return RawRow(number, None, "line_too_long", line[: 1 << 16])
     try:
-        text = line.removeprefix(BOM).decode()  # a byte order mark is where files were joined
-        value = json.loads(text)
+        text = line.removeprefix(BOM).strip(b" \t\r\n").decode()  # a byte order mark is where files were joined
+        value, end = _decode(text)
+        if end < len(text):
+            return RawRow(number, None, "not_json", line)
         if not isinstance(value, dict):
             return RawRow(number, None, "not_an_object", line)
-        if line.count(b":") > len(value) and _num_names(line) != _num_keys(value):
+        if _may_repeat_a_key(value, line):
             json.loads(text, object_pairs_hook=_distinct)
     except UnicodeDecodeError:
         return RawRow(number, None, "not_utf8", line)
@@ -146,16 +152,24 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
-def _num_names(line: bytes) -> int:
-    """About how many keys a line of JSON has, found fast: a text that looks like a key counts as well."""
-    return line.count(b'":') + line.count(b'" :')
+def _may_repeat_a_key(value: dict[str, Any], line: bytes) -> bool:
+    """Told fast: the line has more colons than keys, and more `":` too; such a text may stand in a value as well."""
+    colons = line.count(b":")
+    if colons == len(value) or colons == (num_keys := _num_keys(value)):
+        return False
+    return line.count(b'":') + line.count(b'" :') != num_keys
 
 
-def _num_keys(value: Any) -> int:
-    """Keys of an object and of the objects in it."""
-    if isinstance(value, dict):
-        return len(value) + sum(_num_keys(inner) for inner in value.values() if isinstance(inner, (dict, list)))
-    return sum(_num_keys(inner) for inner in value if isinstance(inner, (dict, list)))
+def _num_keys(value: dict[str, Any]) -> int:
+    """Keys of an object and of all objects in it."""
+    number, inner = 0, [value]
+    for part in inner:  # which grows
+        if isinstance(part, dict):
+            number += len(part)
+            inner.extend(part.values())
+        elif isinstance(part, list):
+            inner.extend(part)
+    return number
 
 
 def parquet(path: str, columns: Sequence[str] | None) -> Iterator[list[RawRow]]:
@@ -176,9 +190,14 @@ def _parquet_rows(batch: pyarrow.RecordBatch, first: int) -> list[RawRow]:
         if any(map(_has_binary, batch.schema.types)):
             values = [_with_text(value) for value in values]
         return [RawRow(number, value) for number, value in enumerate(values, first)]
-    except UnicodeDecodeError as error:  # Parquet promises UTF-8, its writers don't always keep it: find the rows
-        if batch.num_rows == 1:
+    except (
+        ValueError,
+        OverflowError,
+    ) as error:  # no UTF-8, though Parquet promises it, or no Python value: find the rows
+        if batch.num_rows == 1 and isinstance(error, UnicodeDecodeError):
             return [RawRow(first, None, "not_utf8", bytes(error.object))]
+        if batch.num_rows == 1:
+            return [RawRow(first, None, "unreadable_value", str(error).encode())]
         return [row for i in range(batch.num_rows) for row in _parquet_rows(batch.slice(i, 1), first + i)]
 
 

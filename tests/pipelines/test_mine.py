@@ -124,6 +124,28 @@ def test_bad_pairs_are_quarantined_and_the_counts_add_up(tables, tmp_path):
     assert tables.latest("quarantined_rows").scan().collect()["reasons"].to_list() == [["positive_blank"]]
 
 
+def test_a_raised_limit_takes_the_rows_that_it_left_out_and_they_are_not_lost_any_more(tables, tmp_path):
+    path = write(tmp_path, [*PAIRS, {"anchor": "fish", "positive": "fish " * 9, "source": "late"}])
+    mine.run(tables, [path], small(max_text_chars=30))
+    assert tables.latest("quarantined_rows").num_rows() == 1
+    mine.run(tables, [path], small())
+
+    assert tables.latest("quarantined_rows").num_rows() == 0
+    assert {row for row in mined(tables, "query", "source") if row[0] == "fish"} == {("fish", "late")}
+
+
+def test_each_passage_row_is_read_by_its_own_keys(tables, tmp_path):
+    rows = [
+        *({"id": i, "title": f"title {i}"} for i in range(3)),
+        *({"text": f"t{i}"} for i in range(30)),
+        {"passage": "x"},
+    ]
+    passages = write(tmp_path, rows, "passages.jsonl")
+    mine.run(tables, [write(tmp_path, PAIRS)], small(negatives_per_query=40, last_rank=90), passages=passages)
+
+    assert {"t29", "x"} <= {negative for (negative,) in mined(tables, "negative")}
+
+
 def test_a_pair_for_which_there_is_no_negative_is_refused_or_quarantined(tables, tmp_path):
     path = write(tmp_path, [{"query": "q", "positive": "only"}])
 
