@@ -75,8 +75,10 @@ def run(
 
     def spill_rows(intake: Intake) -> None:
         pairs = list(read_pairs(intake, judgements, columns, quoting, own_source=source is None))
-        drawn_from = all_passages(pairs, judgements.values(), passage_files, quoting, config, config.max_passages)
         known = known_positives(pairs, judgements.values())
+        drawn_from = all_passages(
+            pairs, judgements.values(), passage_files, quoting, config, config.max_passages, known
+        )
         negatives = dict(mine_negatives(known, drawn_from, config))
         _spill_mined(intake, pairs, drawn_from, known, negatives)
 
@@ -96,7 +98,9 @@ def _spill_mined(
 ) -> None:
     for position, number, row in (pair for pair in pairs if pair.row.is_positive):
         query_id = text_id(row.query)
-        found: list[tuple[str, str, int | None]] = [(passage, "given", None) for passage in known.given[query_id]]
+        found: list[tuple[str, str, int | None]] = [
+            (passage, "given", None) for passage in known.given.get(query_id, ())
+        ]
         found += [(passages.texts[passage], miner, rank) for passage, miner, rank in negatives[query_id]]
         if not found:
             intake.quarantine(position, number, ["no_negative_found"], row.query[:1000])

@@ -1,4 +1,4 @@
-"""ingested_files: one row per input file, source and column mapping. Key: sha256, source, columns.
+"""ingested_files: one row per input file, source and way of reading it. Key: sha256, source, columns.
 
 Written by pipelines/ingest.py and pipelines/mine.py (append), after the triplets of the same files.
 Accepted rows expand to `triplets` (new ones) + `duplicates`; `quarantined` rows could not become triplets.
@@ -18,7 +18,7 @@ class IngestedFiles(Table):
     quarantined: int = pa.Field(ge=0)
     source: str
     licence: str = pa.Field(nullable=True)  # SPDX, as given
-    columns: str  # JSON of the --columns mapping; empty when the layout was told by its columns
+    columns: str  # JSON of what was told: --columns, --quoting, another limit than the default; empty: nothing was
 
     class Config:
         name = "ingested_files"

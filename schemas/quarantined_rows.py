@@ -1,6 +1,7 @@
 """quarantined_rows: one row per input row that could not become a triplet. Key: source_file, source_sha256, source_row.
 
-Written by pipelines/ingest.py and pipelines/mine.py (append), before the triplets of the same files.
+Written by pipelines/ingest.py and pipelines/mine.py, before the triplets of the same files. A content's last reading
+decides: when it takes more rows (a raised limit, other columns), those it takes are not in this table any more.
 """
 
 import pandera.polars as pa

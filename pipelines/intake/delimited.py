@@ -66,15 +66,17 @@ def _word(name: str) -> str:
 
 
 def delimiter_of(header: str, quoting: Quoting | None) -> str | None:
-    """A tab if there is one; else what splits the header into most fields; None where nothing does."""
-    fields = {}
-    for delimiter in DELIMITERS:
+    """What splits the header, as CSV has it: a tab, or what gives most fields; None where nothing does."""
+
+    def fits(delimiter: str) -> tuple[bool, bool, bool, int]:
         try:
-            fields[delimiter] = len(next(Dialect(delimiter, (), quoting).reader(iter([header])), []))
+            number, is_csv = len(next(Dialect(delimiter, (), quoting).reader(iter([header])), [])), True
         except csv.Error:
-            fields[delimiter] = header.count(delimiter) + 1
-    most = max(fields, key=lambda delimiter: (fields[delimiter] > 1, delimiter == "\t", fields[delimiter]))
-    return most if fields[most] > 1 else None
+            number, is_csv = header.count(delimiter) + 1, False
+        return number > 1, is_csv, delimiter == "\t", number
+
+    best = max(DELIMITERS, key=fits)
+    return best if fits(best)[0] else None
 
 
 def tell_dialect(path: str, lines: Sequence[bytes], delimiter: str, quoting: Quoting | None) -> Dialect:
@@ -86,7 +88,7 @@ def tell_dialect(path: str, lines: Sequence[bytes], delimiter: str, quoting: Quo
     except UnicodeDecodeError as error:
         raise UserError(
             f"{path} line 1 is not UTF-8 ({error.reason} at byte {error.start}), expected a header in UTF-8: "
-            f"if it is Latin-1 or cp1252: iconv -f CP1252 -t UTF-8 {path} > utf8_file"
+            f"if it is Latin-1: iconv -f LATIN1 (of Windows: CP1252) -t UTF-8 {path} > utf8_file"
         ) from error
     except csv.Error as error:
         raise UserError(

@@ -145,11 +145,11 @@ def _label_column(columns: Sequence[str], named: Mapping[str, str], pairs: bool)
     """Found in any spelling: a label that is missed makes a positive of what is none."""
     if "label" in named:
         return named["label"] if named["label"] != NO_LABEL else None
-    free = {_plain(name): name for name in reversed(columns) if name not in named.values()}
+    free = {_in_words(name): name for name in reversed(columns) if name not in named.values()}
     return next((free[name] for name in (*KNOWN_NAMES["label"], *(SCORES if pairs else ())) if name in free), None)
 
 
-def _plain(name: str) -> str:
+def _in_words(name: str) -> str:
     return re.sub(r"[\s-]+", "_", name.strip().casefold())
 
 
@@ -202,7 +202,7 @@ class Layouts:
         keys = tuple(row)
         if None in row.values():
             self._seen.update(dict.fromkeys(keys))
-            keys = tuple(key for key, value in row.items() if value is not None or _plain(key) in _LABELS)
+            keys = tuple(key for key, value in row.items() if value is not None or _in_words(key) in _LABELS)
         return self._of_keys.get(keys) or self._tell(keys)
 
     def _tell(self, keys: tuple[str, ...]) -> Layout:
@@ -254,8 +254,7 @@ def _unknown_layout(path: str, columns: list[str], absent: list[str], missing: l
     problem = f"no column {', '.join(map(shown_name, absent))}" if absent else f"no column for {', '.join(missing)}"
     roles = ("query", "positive") if pairs else ("query", "positive", "negative")
     known = "; ".join(f"{role}: {' or '.join(KNOWN_NAMES[role])}" for role in roles)
-    others = {name: _plain(name) for name in columns if _plain(name) != name}
-    alike = {role: name for role in missing for name, plain in others.items() if plain in KNOWN_NAMES[role]}
+    alike = {role: name for role in missing for name in columns if _plain(name) in KNOWN_NAMES[role]}
     example = ",".join(f"{role}={name}" for role, name in zip(roles, ("q", "doc", "bad"), strict=False))
     if alike:
         example = f"{shlex.quote(json.dumps(alike, ensure_ascii=False))} (names count with their case and spaces)"
@@ -265,6 +264,12 @@ def _unknown_layout(path: str, columns: list[str], absent: list[str], missing: l
         f"{path} has {problem}; found the columns {found}; expected {known}{'' if pairs else ' or negative_1 ..'}: "
         f"tell which is which, e.g. --columns {example}, and if these are a row's values, put a header line above them"
     )
+
+
+def _plain(name: str) -> str | None:
+    """The name without case and space around, where it has some."""
+    plain = name.strip().casefold()
+    return plain if plain != name else None
 
 
 def shown_name(name: str) -> str:

@@ -37,7 +37,8 @@ class Known(NamedTuple):
 
     queries: dict[str, str]  # query id -> query
     forbidden: dict[str, set[str]]  # query id -> what may not be drawn for it; variants of a question share one set
-    given: dict[str, list[str]]  # query id -> passages labelled 0, its negatives; variants share these too
+    of_question: dict[str, set[str]]  # the same sets by the question's comparison id
+    given: dict[str, list[str]]  # query id -> passages labelled 0 for exactly this text: C# is not C++
 
 
 class Passages:
@@ -108,12 +109,11 @@ def _judged_pairs(path: str, beir: BeirSet) -> Input:
 def known_positives(pairs: list[Pair], judgements: Iterable[BeirSet]) -> Known:
     """The pairs' queries, and what is positive for them or is the query itself, whatever file or variant says so."""
     positives = [(row.query, positive) for _, _, row in pairs if row.is_positive for positive in row.positives]
-    known = Known({text_id(query): query for query, _ in positives}, {}, {})
+    known = Known({text_id(query): query for query, _ in positives}, {}, {}, {})
     for beir in judgements:
         positives += _judged_or_own(beir)
-    of_question: dict[str, set[str]] = {}
     for (query, _), question, passage in _compared(positives):
-        forbidden = of_question.setdefault(question, {question})
+        forbidden = known.of_question.setdefault(question, {question})
         forbidden.add(passage)
         known.forbidden[text_id(query)] = forbidden
     _give_negatives(pairs, known)
@@ -132,26 +132,30 @@ def _judged_or_own(beir: BeirSet) -> Iterator[tuple[str, str]]:
 
 
 def _give_negatives(pairs: list[Pair], known: Known) -> None:
-    """Passages labelled 0 become given negatives of their question, unless it has them as positives; says how many."""
-    rejected = [(row.query, passage) for _, _, row in pairs if not row.is_positive for passage in row.positives]
-    of_question: dict[str, list[str]] = {}
-    asked = {}
-    for (query, _), question, _ in _compared([(query, "") for query in known.queries.values()]):
-        asked[question] = known.forbidden[text_id(query)]
-        known.given[text_id(query)] = of_question.setdefault(question, [])
-    unasked = contradicted = 0
-    for (_, passage), question, compared in _compared(rejected):
-        forbidden = asked.get(question)
-        unasked += forbidden is None
-        contradicted += forbidden is not None and compared in forbidden
-        if forbidden is not None and compared not in forbidden:
-            of_question[question].append(passage)
-            forbidden.add(compared)
+    """Passages labelled 0 become given negatives of their query, unless it has them as positives; says how many."""
+    rejected = sorted({(row.query, passage) for _, _, row in pairs if not row.is_positive for passage in row.positives})
+    given: dict[tuple[str, str], str] = {}
+    unasked = 0
+    for (query, passage), question, compared in _compared(rejected):
+        query_id = text_id(query)
+        unasked += query_id not in known.queries
+        if query_id in known.queries and compared not in known.of_question[question]:
+            given.setdefault((query_id, compared), passage)
+    for (query_id, compared), passage in given.items():
+        known.given.setdefault(query_id, []).append(passage)
+        known.forbidden[query_id].add(compared)
     if rejected:
         tell(
-            f"mine: {len(rejected):,} labelled 0: {sum(map(len, of_question.values())):,} are given negatives now, "
-            f"{unasked:,} are of queries without a positive, {contradicted:,} came before or are positive elsewhere"
+            f"mine: {len(rejected):,} labelled 0: {len(given):,} are given negatives now, {unasked:,} are of queries "
+            f"without a positive, {len(rejected) - len(given) - unasked:,} came before or are positive elsewhere"
         )
+
+
+def _forbid_own(titled: list[tuple[str, str]], known: Known) -> None:
+    """A passage that is a question but for its title is no negative of it: (text, title and text) of each."""
+    for _, question, passage in _compared(titled):
+        if question in known.of_question:
+            known.of_question[question].add(passage)
 
 
 def _compared(pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[tuple[str, str], str, str]]:
@@ -167,12 +171,16 @@ def all_passages(
     quoting: Quoting | None,
     checks: RowChecks,
     max_passages: int,
+    known: Known,
 ) -> Passages:
-    """Of the pairs, of the BEIR folders and of further files; tells what is held in memory."""
+    """Of the pairs, of the BEIR folders and of further files; tells what is held in memory.
+
+    A further passage whose text without its title is a question becomes forbidden for it.
+    """
     positives = (text for pair in pairs for text in pair.row.positives)
     corpora = (text for beir in judgements for text in beir.corpus.values())
     good = (text for text in corpora if text_problem(text, checks.max_text_chars) is None)
-    further = (text for file in passages for text in _read_passages(file, quoting, checks))
+    further = (text for file in passages for text in _read_passages(file, quoting, checks, known))
     collected = Passages(chain(positives, good, further), max_passages)
     held = f"{len(pairs):,} pairs and {len(collected):,} passages"
     num_bytes = sum(map(sys.getsizeof, collected.texts)) + 150 * len(collected)
@@ -180,7 +188,7 @@ def all_passages(
     return collected
 
 
-def _read_passages(file: InputFile, quoting: Quoting | None, checks: RowChecks) -> Iterator[str]:
+def _read_passages(file: InputFile, quoting: Quoting | None, checks: RowChecks, known: Known) -> Iterator[str]:
     """The texts of a file with a column text or passage, and perhaps title; bad rows are left out, counted.
 
     Raises:
@@ -192,15 +200,19 @@ def _read_passages(file: InputFile, quoting: Quoting | None, checks: RowChecks) 
     rows = bad = 0
     for batch in opened.batches(columns):
         rows += len(batch)
+        titled: list[tuple[str, str]] = []
         for row in batch:
             value = row.value or {}
             seen.update(dict.fromkeys(value) if opened.columns is None else {})
-            text = value.get("text") if value.get("text") is not None else value.get("passage")
-            text = title_and_text({"title": value.get("title"), "text": text})
+            untitled = value.get("text") if value.get("text") is not None else value.get("passage")
+            text = title_and_text({"title": value.get("title"), "text": untitled})
             if text_problem(text, checks.max_text_chars):
                 bad += 1
-            else:
-                yield text
+                continue
+            if text != untitled:
+                titled.append((str(untitled), text))
+            yield text
+        _forbid_own(titled, known)
     if not {"text", "passage"} & seen.keys():
         found = ", ".join(map(shown_name, [*seen][:30]))
         raise UserError(f"{file.path} has the columns {found}; expected text or passage, and perhaps title: rename one")

@@ -2,9 +2,10 @@
 
     normalise   the same question, however it is typed: case, punctuation, spacing, Unicode's spellings
     visible     the same passage to any reader: Unicode's spellings, invisible characters, space around
+    same_texts  queries that stand among passages, punctuation included
     is_blank    nothing that a reader sees
 
-The first two follow Unicode's NFKC_Casefold: code points that are Default_Ignorable (soft hyphen, zero-width space and
+They follow Unicode's NFKC_Casefold: code points that are Default_Ignorable (soft hyphen, zero-width space and
 joiners, variation selectors, bidi controls, tags) are removed, compatibility characters are their plain ones.
 `normalise` folds case in full, ß as ss, and goes one step further: i with a dot, i without one and I are one letter,
 as only the language would tell which one a capital stands for.
@@ -37,17 +38,19 @@ def normalise(text: pl.Expr) -> pl.Expr:
 
 
 def _normalised(texts: pl.Series) -> pl.Series:
-    folded = texts.str.to_lowercase()  # all that an ASCII text needs
-    is_ascii = texts.str.len_bytes() == texts.str.len_chars()
-    if len(others := texts.filter(~is_ascii)):
-        folded = folded.scatter((~is_ascii).arg_true(), _folded(others))
+    folded = _folded(texts)
     words = folded.str.replace_all(_SEPARATORS, " ").str.strip_chars(" ")
     return words.zip_with(words != "", folded.str.strip_chars())
 
 
 def _folded(texts: pl.Series) -> pl.Series:
-    spelled = texts.str.replace_all(_IGNORABLE, "").str.normalize("NFKC")
-    return spelled.str.to_lowercase().str.replace_many(_FOLDED).str.normalize("NFKC")
+    """Unicode's NFKC_Casefold, and one letter i."""
+    folded = texts.str.to_lowercase()  # all that an ASCII text needs
+    is_ascii = texts.str.len_bytes() == texts.str.len_chars()
+    if len(others := texts.filter(~is_ascii)):
+        spelled = others.str.replace_all(_IGNORABLE, "").str.normalize("NFKC").str.to_lowercase()
+        folded = folded.scatter((~is_ascii).arg_true(), spelled.str.replace_many(_FOLDED).str.normalize("NFKC"))
+    return folded
 
 
 def comparison_ids(texts: Sequence[str]) -> list[str]:
@@ -59,12 +62,25 @@ def comparison_ids(texts: Sequence[str]) -> list[str]:
 
 
 def same_texts(queries: Mapping[str, str], passages: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """(query's key, passage's key) wherever the two texts are the same after `normalise`."""
+    """(query's key, passage's key) wherever one is the other but for case, spelling, spacing and the end of a sentence.
+
+    Stricter than `normalise`: C# is not C++.
+    """
     keys: dict[str, list[str]] = {}
-    for key, compared in zip(queries, comparison_ids(list(queries.values())), strict=True):
-        keys.setdefault(compared, []).append(key)
-    for passage, compared in zip(passages, comparison_ids(list(passages.values())), strict=True):
-        yield from ((query, passage) for query in keys.get(compared, ()))
+    for key, text in _sentences(queries):
+        keys.setdefault(text, []).append(key)
+    keys.pop("", None)
+    for passage, text in _sentences(passages):
+        yield from ((query, passage) for query in keys.get(text, ()))
+
+
+def _sentences(texts: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Each key with its text as `same_texts` compares it."""
+    keys, values = list(texts), list(texts.values())
+    for start in range(0, len(keys), _TEXTS_AT_ONCE):
+        folded = _folded(pl.Series(values[start : start + _TEXTS_AT_ONCE], dtype=pl.String))
+        plain = folded.str.replace_all(r"\s+", " ").str.strip_chars(" .!?。")
+        yield from zip(keys[start : start + _TEXTS_AT_ONCE], plain, strict=True)
 
 
 def visible(text: str) -> str:

@@ -94,7 +94,17 @@ UNREADABLE = {  # what is in the file -> (its bytes, what the message must say)
     "bytes": (bytes(range(256)) * 20, "found neither of the known formats|not UTF-8"),
     "a JSON array": (json.dumps([GOOD]).encode(), r"found one JSON array, expected one JSON object a line: jq"),
     "an object over several lines": (json.dumps(GOOD, indent=1).encode(), "expected one on each line.*jq -c"),
-    "UTF-16": ("query,positive,negative\n".encode("utf-16"), "is UTF-16, expected UTF-8: iconv"),
+    "UTF-32": ("query,positive,negative\n".encode("utf-32"), "is UTF-32, expected UTF-8 or UTF-16: iconv"),
+    "rows in Latin-1": ("query,positive,negative\né,b,c\n".encode("latin-1"), "not_utf8 in 1 .*iconv -f LATIN1"),
+    "TSV without quoting": (
+        b'query\tpositive\tnegative\na\tb\t"c\nd\te\tf\n',
+        "line 2 opens a quote that takes in 2 lines, each of them a row.*--quoting none if .*--quoting minimal if",
+    ),
+    "quotes with backslashes": (
+        b'query,positive,negative\n"\\"a\\" b",c,d\n',
+        "not_csv in 1 .*a quote in a field is doubled",
+    ),
+    "names in another case": (lines({"Query": 1, "positive": 2, "negative": 3}), """--columns '{"query": "Query"}'"""),
     "a missing column": (lines({"query": "a", "positive": "b"}), "no column for negative .*`mine`.*--columns"),
     "a header in Latin-1": ("quéry,positive,negative\na,b,c\n".encode("latin-1"), "not UTF-8.*iconv -f LATIN1"),
     "a header alone": (b"query,positive,negative\n", "no row below its header, expected rows"),
@@ -130,6 +140,17 @@ def test_a_bad_file_beside_a_good_one_keeps_both_out(refuse, tmp_path, content):
     assert files_below(tmp_path / "tables") == []
 
 
+def test_columns_of_any_name_and_the_quoting_can_be_said(run, tmp_path):
+    (tmp_path / "rows.tsv").write_text('q, asked\ta=b\tnegative\n"one\ttwo\tthree"\nfour\tfive\t"six\n')
+    columns = json.dumps({"query": "q, asked", "positive": "a=b"})
+
+    code, _, err = run("ingest", "--input", tmp_path / "rows.tsv", "--columns", columns, "--quoting", "none")
+
+    triplets = Tables.at(str(tmp_path / "tables")).latest("triplets").scan().select("query", "positive", "negative")
+    assert code == 0, err
+    assert sorted(triplets.collect().rows()) == [('"one', "two", 'three"'), ("four", "five", '"six')]
+
+
 def test_one_bad_row_is_quarantined_with_its_reasons_and_the_rest_goes_on(run, tmp_path):
     bad = GOOD | {"query": "", "positive": None}
     (tmp_path / "rows.jsonl").write_bytes(lines(*good_rows(10), bad, *good_rows(15)[10:]))
@@ -153,6 +174,8 @@ REFUSED = {  # command -> what the message must say
     "input that is a device": ("ingest --input /dev/null", "is no regular file, expected"),
     "a folder without data": ("ingest --input {tmp}/empty", "holds no data file.*expected at least one"),
     "columns without =": ("ingest --input {file} --columns query", "expected name=column pairs like query=q"),
+    "columns that are no JSON": ("ingest --input {file} --columns {{]", "expected name=column pairs .*or JSON"),
+    "columns for one role twice": ("ingest --input {file} --columns query=a,query=b", "names a role twice"),
     "columns of no role": ("ingest --input {file} --columns title=q", "names title, expected role=column"),
     "columns that are not there": ("ingest --input {file} --columns query=q", "no column q; found the columns query"),
     "mine without a positive": ("mine --input {queries}", "no column for positive"),

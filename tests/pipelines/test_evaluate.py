@@ -142,6 +142,22 @@ def test_a_second_evaluation_replaces_the_rows_and_gives_the_same(cross, pets):
     assert second.text() == first.text()
 
 
+def test_a_querys_own_document_is_ranked_by_no_system_at_any_dimension(cross, tmp_path):
+    """As in ArguAna: the argument stands in the corpus, and its counter-argument is asked for."""
+    (tmp_path / "arguments" / "qrels").mkdir(parents=True)
+    text = "red king"
+    corpus = [{"_id": "pro", "title": "winter", "text": text}, {"_id": "con", "text": "old king"}]
+    (tmp_path / "arguments" / "corpus.jsonl").write_text("\n".join(map(json.dumps, corpus)))
+    (tmp_path / "arguments" / "queries.jsonl").write_text(json.dumps({"_id": "pro", "text": text}))
+    (tmp_path / "arguments" / "qrels" / "test.tsv").write_text("pro\tcon\t1\n")
+
+    rows = evaluate.run(cross, "small", QUICK, beir=[str(tmp_path / "arguments")]).version.scan().collect()
+    of_arguments = rows.filter(pl.col("data_set").str.starts_with("beir/arguments"))
+
+    assert of_arguments.height == 3 * 6
+    assert of_arguments["value"].to_list() == [1.0] * 18
+
+
 def test_lineage_names_model_table_and_curation_and_keeps_the_overlap(cross):
     written = evaluate.run(cross, "small", QUICK).version.commit
 

@@ -152,6 +152,64 @@ def test_numbered_negatives_that_show_up_late_are_read(tables, tmp_path):
     assert ("late",) in rows_of(tables, "triplets", "negative")
 
 
+LATE = [
+    *[row(f"q{i}") for i in range(30)],
+    row("r", negative_3="third", source="books", external_id=7),
+    {"anchor": "s", "positive": "p", "negative_passages": [{"title": "T", "text": "x"}, {"title": "", "text": "y"}]},
+]
+
+
+@pytest.mark.parametrize("order", [1, -1], ids=["late", "early"])
+def test_what_becomes_of_a_row_does_not_depend_on_the_rows_before_it(tables, tmp_path, order):
+    run(tables, write(tmp_path, *LATE[::order]))
+    triplets = rows_of(tables, "triplets", "query", "negative", "source", "external_id")
+
+    assert sorted(row for row in triplets if row[0] in "rs") == [
+        *[
+            ("r", "n", "books", "7"),
+            ("r", "third", "books", "7"),
+            ("s", "T x", "train", None),
+            ("s", "y", "train", None),
+        ]
+    ]
+    assert len(triplets) == 34
+
+
+def test_a_file_whose_rows_name_no_negative_is_refused_and_one_where_most_do_is_not(tables, tmp_path):
+    pairs = [{"query": f"q{i}", "positive": "p"} for i in range(30)]
+    with pytest.raises(UserError, match=r"no column for negative .*`mine` takes pairs"):
+        run(tables, write(tmp_path, *pairs))
+    run(tables, write(tmp_path, *pairs, *[row(f"r{i}") for i in range(300)]))
+
+    assert counts(tables) == [[330, 300, 0, 30]]
+
+
+def test_with_a_raised_limit_a_file_is_read_again_and_what_it_takes_is_not_lost_any_more(tables, tmp_path, capsys):
+    path = write(tmp_path, *[row(f"q{i}") for i in range(30)], row("r", negative="n" * 20), row(" "))
+    run(tables, path, max_text_chars=10)
+    assert rows_of(tables, "quarantined_rows", "source_row") == [(31,), (32,)]
+
+    assert str(run(tables, path)) == "triplets@1"
+    assert rows_of(tables, "quarantined_rows", "source_row", "reasons") == [(32, ["query_blank"])]
+    assert counts(tables) == [[32, 1, 30, 1], [32, 30, 0, 2]]
+    versions = [tables.latest(name) for name in ("triplets", "quarantined_rows", "ingested_files")]
+    for limit in ({}, {"max_text_chars": 10}, {"max_bad_share": 0.5}):
+        run(tables, path, **limit)
+    assert versions == [tables.latest(version.name) for version in versions]
+
+
+def test_a_quoting_that_is_said_is_another_way_to_read_the_same_file(tables, tmp_path, capsys):
+    path = tmp_path / "train.tsv"
+    path.write_text("query\tpositive\tnegative\n" + "".join(f"q{i}\tp\tn\n" for i in range(20)) + '"a" b\tp\tn\n')
+    run(tables, str(path))
+    assert "give --quoting none" in capsys.readouterr().err
+    run(tables, str(path), quoting="none")
+
+    assert ('"a" b',) in rows_of(tables, "triplets", "query")
+    assert rows_of(tables, "quarantined_rows") == []
+    assert sorted(rows_of(tables, "ingested_files", "columns")) == [("",), ('{"quoting": "none"}',)]
+
+
 def test_parquet_with_lists_of_passages_is_read(tables, tmp_path):
     passages = [[{"docid": "1", "title": "T", "text": "x"}, {"docid": "2", "title": "", "text": "y"}]]
     frame = pl.DataFrame(

@@ -57,6 +57,14 @@ def test_a_known_positive_with_other_space_around_and_the_query_itself_are_no_ne
     assert sorted(mined(tables, "negative")) == [("birds",), ("fish fly",)]
 
 
+def test_a_further_passage_that_is_the_query_below_a_title_is_no_negative(tables, tmp_path):
+    texts = [{"title": "T", "text": "Fish!"}, {"title": "T", "text": "birds"}, {"title": "Fish", "text": "fly"}]
+    pairs = write(tmp_path, [{"query": "fish", "positive": "fish swim"}])
+    mine.run(tables, [pairs], small(), passages=write(tmp_path, texts, "passages.jsonl"))
+
+    assert sorted(mined(tables, "negative")) == [("Fish fly",), ("T birds",)]
+
+
 def test_negatives_come_from_the_stated_ranks_and_random_ones_stand_in(tables, tmp_path):
     config = small(first_rank=4, last_rank=9, negatives_per_query=5, random_negatives=0)
     mine.run(tables, [write(tmp_path, PAIRS)], config)
@@ -114,6 +122,28 @@ def test_bad_pairs_are_quarantined_and_the_counts_add_up(tables, tmp_path):
 
     assert counts.rows() == [(32, 120, 4, 1)]
     assert tables.latest("quarantined_rows").scan().collect()["reasons"].to_list() == [["positive_blank"]]
+
+
+def test_a_raised_limit_takes_the_rows_that_it_left_out_and_they_are_not_lost_any_more(tables, tmp_path):
+    path = write(tmp_path, [*PAIRS, {"anchor": "fish", "positive": "fish " * 9, "source": "late"}])
+    mine.run(tables, [path], small(max_text_chars=30))
+    assert tables.latest("quarantined_rows").num_rows() == 1
+    mine.run(tables, [path], small())
+
+    assert tables.latest("quarantined_rows").num_rows() == 0
+    assert {row for row in mined(tables, "query", "source") if row[0] == "fish"} == {("fish", "late")}
+
+
+def test_each_passage_row_is_read_by_its_own_keys(tables, tmp_path):
+    rows = [
+        *({"id": i, "title": f"title {i}"} for i in range(3)),
+        *({"text": f"t{i}"} for i in range(30)),
+        {"passage": "x"},
+    ]
+    passages = write(tmp_path, rows, "passages.jsonl")
+    mine.run(tables, [write(tmp_path, PAIRS)], small(negatives_per_query=40, last_rank=90), passages=passages)
+
+    assert {"t29", "x"} <= {negative for (negative,) in mined(tables, "negative")}
 
 
 def test_a_pair_for_which_there_is_no_negative_is_refused_or_quarantined(tables, tmp_path):
@@ -205,14 +235,14 @@ def test_a_pair_labelled_0_is_a_known_negative_of_its_question(tables, tmp_path,
     labelled = [
         {"query": "fish", "positive": "fish swim", column: one},
         {"query": "fish", "positive": "cats purr", column: zero},
-        {"query": "FISH?", "positive": "Cats purr", column: zero},  # the same, and the same question
-        {"query": "Fish!", "positive": "Fish swim.", column: zero},  # a positive of that question
+        {"query": "fish", "positive": "Cats purr", column: zero},  # the same
+        {"query": "fish", "positive": "Fish swim.", column: zero},  # its positive
         {"query": "dogs", "positive": "dogs bark", column: zero},  # no positive of that question
     ]
     mine.run(tables, [write(tmp_path, labelled)], small(negatives_per_query=1, random_negatives=1))
 
     assert sorted(mined(tables, "query", "positive", "negative", "miner")) == [
-        ("fish", "fish swim", "cats purr", "given"),
+        ("fish", "fish swim", "Cats purr", "given"),  # of two that are the same the first by code point
         ("fish", "fish swim", "dogs bark", "random"),
     ]
     assert "4 labelled 0: 1 are given negatives now, 1 are of queries without a positive, 2 " in (

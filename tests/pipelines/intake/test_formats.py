@@ -49,6 +49,7 @@ def read(path, quoting=None):
         gzip.compress(JSON_LINES),
         gzip.compress(JSON_LINES[:-40]) + gzip.compress(JSON_LINES[-40:]),
         zstandard.compress(JSON_LINES),
+        zstandard.compress(JSON_LINES[:-40]) + zstandard.compress(JSON_LINES[-40:]),
         CSV,
         b"\xef\xbb\xbf" + CSV,
         b"query,positive,negative\r\n" + CSV.partition(b"\n")[2].replace(b"\nq2", b"\r\nq2"),
@@ -57,7 +58,9 @@ def read(path, quoting=None):
         zstandard.compress(CSV),
         parquet_bytes(ROWS),
     ],
-    ids="json_lines bom_and_crlf gzip gzip_members zstd csv csv_bom csv_crlf tsv csv_gzip csv_zstd parquet".split(),
+    ids=(
+        "json_lines bom_and_crlf gzip gzip_members zstd zstd_frames csv csv_bom csv_crlf tsv csv_gzip csv_zstd parquet"
+    ).split(),
 )
 def test_a_format_is_told_by_content_and_gives_the_same_rows(tmp_path, content):
     assert [row.value for row in read(write(tmp_path, content))] == ROWS
@@ -109,6 +112,159 @@ def test_reading_goes_on_after_broken_quotes(tmp_path):
         (None, "not_csv"),
         ({"query": "q2", "positive": "p2"}, None),
     ]
+
+
+TSV = [f"q{i}\tp{i}\tn{i}" for i in range(40)]
+
+
+def tsv(*replaced, delimiter="\t"):
+    """A file of TSV in which some lines are replaced: (position, line)."""
+    lines = ["query\tpositive\tnegative", *TSV]
+    for position, line in replaced:
+        lines[position] = line
+    return "\n".join([*lines, ""]).replace("\t", delimiter).encode()
+
+
+SWALLOWED = tsv((11, 'q10\tp10\t"said he'), (19, 'q18\tp18\tlast"'))
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (SWALLOWED, "line 12 opens a quote that takes in 9 lines"),
+        (gzip.compress(SWALLOWED), "line 12 "),
+        (SWALLOWED.replace(b"\n", b"\r\n"), "line 12 "),
+        (SWALLOWED.decode().encode("utf-16"), "line 12 "),
+        (tsv((11, 'q10\t"p10\tn'), (12, 'q11\tp"\tn'), delimiter=","), "line 12 opens a quote that takes in 2 lines"),
+        (tsv((11, 'q10\tp10\t"said he'), (19, 'q18\t"p18" is\tlast')), "line 12 "),
+        (tsv((31, '"q\tp\tn')), "line 32 opens a quote that takes in 10 lines"),
+        (tsv((11, 'q10\tp10\t"said'), (21, "a bad line"), (29, 'q28\tp\tx"')), "line 12 "),
+    ],
+    ids="tsv gzip crlf utf_16 csv_two_lines broken never_closed bad_line_within".split(),
+)
+def test_a_quote_that_swallows_whole_rows_is_refused_unless_the_quoting_is_said(tmp_path, content, line):
+    path = write(tmp_path, content)
+
+    with pytest.raises(UserError, match=f"{line}.*--quoting none.*--quoting minimal"):
+        read(path)
+    assert len(read(path, "none")) == 40
+    assert len(read(path, "minimal")) <= 40
+
+
+def test_without_quoting_a_quote_is_a_character_and_a_field_holds_no_line_break(tmp_path):
+    path = write(tmp_path, b'query\tpositive\r\n"q\t"p"\r\na\rb\tp\r\nc\td\te\n')
+
+    assert [(row.value, row.problem) for row in read(path, "none")] == [
+        ({"query": '"q', "positive": '"p"'}, None),
+        (None, "line_break_in_field"),
+        (None, "wrong_number_of_fields"),
+    ]
+
+
+def test_line_breaks_in_fields_that_are_quoted_are_kept_even_where_some_look_like_rows(tmp_path):
+    rows = [f'q{i},"one{", two" * (i % 3)}\r\n\r\nthree{", four" * (i % 2)}"\r\n' for i in range(60)]
+    texts = [row.value["positive"] for row in read(write(tmp_path, "".join(["query,positive\r\n", *rows]).encode()))]
+
+    assert texts == [f"one{', two' * (i % 3)}\r\n\r\nthree{', four' * (i % 2)}" for i in range(60)]
+
+
+def test_a_header_that_comes_again_is_no_row_and_a_mark_where_files_were_joined_no_text(tmp_path):
+    path = write(
+        tmp_path,
+        b'query,pos\na,b\n\xef\xbb\xbfquery,pos\n\xef\xbb\xbf"c",d\n Query,"POS"\nanchor,positive\nquery,d\n',
+    )
+
+    assert [row.problem or tuple(row.value.values()) for row in read(path)] == [
+        *[("a", "b"), "repeated_header", ("c", "d"), "repeated_header", "repeated_header", ("query", "d")]
+    ]
+
+
+def test_a_second_header_in_another_order_is_refused(tmp_path):
+    path = write(tmp_path, b"query,positive,negative\na,b,c\npositive,negative,query\nb,c,a\n")
+
+    with pytest.raises(UserError, match=r"line 3 is a header again.*another order.*split the file"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("header", "columns"),
+    [
+        ("a;b", ["a", "b"]),
+        ("a|b|c", ["a", "b", "c"]),
+        ("a, x\tb, y, z", ["a, x", "b, y, z"]),
+        ("a,b;c,d", ["a", "b;c", "d"]),
+        ('"a;b;c",d', ["a;b;c", "d"]),
+        ('"a\tb",c', ["a\tb", "c"]),
+        (",a,b,,", ["", "a", "b", "", ""]),
+    ],
+)
+def test_the_delimiter_is_a_tab_or_what_gives_most_columns(tmp_path, header, columns):
+    assert open_file(write(tmp_path, header.encode())).columns == tuple(columns)
+
+
+@pytest.mark.parametrize("mark", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("content", [JSON_LINES, CSV, CSV.replace(b"\n", b"\r\n")])
+@pytest.mark.parametrize("compress", [bytes, gzip.compress])
+def test_utf_16_with_its_mark_is_read_as_utf_8_is(tmp_path, mark, content, compress):
+    marked = ("\ufeff" + content.decode()).encode(mark)
+
+    assert read(write(tmp_path, compress(marked), "a"))[-1].value == ROWS[1]
+    assert [row.value for row in read(write(tmp_path, compress(marked), "b"))] == [
+        row.value for row in read(write(tmp_path, content, "c"))
+    ]
+
+
+def test_half_a_surrogate_pair_in_utf_16_is_one_bad_row_and_half_a_character_a_broken_file(tmp_path):
+    rows = "".join(f"q{i},p\n" for i in range(300_000))
+    path = write(tmp_path, ("\ufeffquery,positive\nx\ud800,p\n" + rows).encode("utf-16-le", "surrogatepass") + b"x")
+    batches = open_file(path).batches()
+
+    assert [row.problem for row in next(batches)[:2]] == ["not_utf8", None]
+    with pytest.raises(UserError, match=r"breaks off.*half a character"):
+        list(batches)
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ('{"a": 1, "a": 2}', "repeated_key"),
+        ('{"a": [{"b": 1,\t"b" : "x: y"}]}', "repeated_key"),
+        ('{"a": 1, "b": "\\"a\\": 2", "a": 1}', None),
+        ('{"a": "b: c", "d" :{"a": ["\\"a\\":"]}}', None),
+        ('{"a": 1}{"a": 2}', "not_json"),
+        ('{"a": 1},', "not_json"),
+        ('\ufeff {"a": NaN}\r', None),
+    ],
+)
+def test_a_line_is_one_object_whose_keys_have_one_value_each(tmp_path, line, problem):
+    path = write(tmp_path, f'{{"a": 1}}\n{line}\n'.encode())
+
+    assert read(path)[1].problem == problem
+
+
+def test_json_lines_may_begin_with_any_number_of_bad_lines(tmp_path):
+    assert [row.problem for row in read(write(tmp_path, b"{broken\n" * 30 + b'{"a": 1}\n'))] == ["not_json"] * 30 + [
+        None
+    ]
+
+
+def test_parquet_text_of_any_type_is_text_and_what_python_cannot_hold_a_bad_row(tmp_path):
+    texts = ["a", "é"]
+    kinds = [pyarrow.large_string(), pyarrow.string_view(), pyarrow.dictionary(pyarrow.int32(), pyarrow.string())]
+    columns = [pyarrow.array(texts).cast(kind) for kind in kinds]
+    coded = [text.encode() for text in texts]
+    columns += [
+        pyarrow.array(coded, kind) for kind in (pyarrow.binary(), pyarrow.large_binary(), pyarrow.binary_view())
+    ]
+    columns += [pyarrow.array(coded).dictionary_encode(), pyarrow.array([[{"text": text}] for text in coded])]
+    days = pyarrow.array([2**31 - 1, 1], pyarrow.date32())
+    table = pyarrow.table([*columns, days], names=[*"abcdefgh", "day"])
+    pyarrow.parquet.write_table(table, tmp_path / "types.parquet")
+    opened = open_file(str(tmp_path / "types.parquet"))
+    rows = [row for batch in opened.batches([*"abcdefgh"]) for row in batch]
+
+    assert [list(row.value.values()) for row in rows] == [[text] * 7 + [[{"text": text}]] for text in texts]
+    assert [row.problem for batch in opened.batches() for row in batch] == ["unreadable_value", None]
 
 
 def test_long_csv_fields_are_read(tmp_path):
@@ -183,6 +339,11 @@ def test_a_line_too_long_for_memory_is_one_bad_row(tmp_path, monkeypatch):
         (parquet_bytes(ROWS[:1]).replace(b"PAR1", b"XXXX"), "neither of the known"),
         (gzip.compress(JSON_LINES)[:12], "be read.*[Tt]runcated"),
         (zstandard.compress(JSON_LINES)[:-3], "be read.*[Tt]runcated"),
+        (gzip.compress(JSON_LINES) + b"garbage", "be read.*incorrect header"),
+        (gzip.compress(gzip.compress(JSON_LINES)), "neither of the known.*packed once more inside its gzip"),
+        (gzip.compress(parquet_bytes(ROWS)), "packed once more inside its gzip"),
+        (b'{"a": 1},\n{"a": 2},\n', "no JSON object on any of its 2 lines.*sed"),
+        (parquet_bytes(ROWS).replace(b"positive", b"negative"), "'negative' twice, expected distinct columns"),
     ],
 )
 def test_a_file_that_cannot_be_read_says_what_was_found_and_what_to_do(tmp_path, content, said):

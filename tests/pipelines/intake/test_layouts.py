@@ -1,8 +1,12 @@
 """A layout is told by column names; a row is taken whole or has every reason against it."""
 
+from datetime import date
+from decimal import Decimal
+from uuid import UUID
+
 import pytest
 
-from pipelines.intake.layouts import CheckedRow, Layout, check_row, tell_layout
+from pipelines.intake.layouts import CheckedRow, Layout, Layouts, check_row, tell_layout
 from pipelines.stage.errors import UserError
 
 LISTS = Layout("query", "pos", ("neg",))
@@ -60,6 +64,7 @@ def test_pairs_need_no_negative():
         ),
         ("query positive", {}, "no column for negative"),
         ("query positive negative", {"query": "q"}, "no column q; found the columns query"),
+        ("Query positive negative", {}, r"""found the columns Query, .*--columns '{"query": "Query"}'"""),
         ("query positive negative", {"text": "q"}, "--columns names text, expected role=column"),
         ("query positive negative", {"query": "x", "positive": "x"}, "query=x,positive=x gives one column two roles"),
     ],
@@ -82,6 +87,7 @@ def test_an_unknown_layout_names_the_columns_found_and_what_to_type(columns, nam
             ["n"],
         ),
         ({"query": "q", "positive": "p", "negative_1": None, "negative_2": "n"}, NUMBERED, ["p"], ["n"]),
+        ({"query": "q", "positive": "p", "negative_1": float("nan"), "negative_2": "n"}, NUMBERED, ["p"], ["n"]),
         ({"query": "q", "positive": " p\u0301 ", "negative": "n"}, PLAIN, [" p\u0301 "], ["n"]),
     ],
 )
@@ -94,6 +100,11 @@ def test_a_good_row_is_taken_whole_and_its_text_as_it_is(value, layout, positive
     [
         ({}, PLAIN, ["query_missing", "positive_missing", "negative_missing"]),
         ({"query": None, "positive": "p", "negative": "n"}, PLAIN, ["query_missing"]),
+        (
+            {"query": float("nan"), "positive": float("nan"), "negative": "n"},
+            PLAIN,
+            ["query_missing", "positive_missing"],
+        ),
         ({"query": " \n", "positive": "", "negative": "n"}, PLAIN, ["query_blank", "positive_blank"]),
         (
             {"query": ["q"], "positive": 3, "negative": True},
@@ -131,9 +142,14 @@ def test_a_bad_row_has_every_reason_and_names_the_element(value, layout, reasons
 
 
 @pytest.mark.parametrize(
-    ("given", "taken"), [("a", "a"), (7, "7"), (None, None), ("  ", None), (1.5, ["external_id_wrong_type"])]
+    ("given", "taken"),
+    [
+        *[("a", "a"), (7, "7"), (10**30, str(10**30)), (None, None), ("  ", None), (float("nan"), None), (7.0, "7")],
+        *[(Decimal("12.00"), "12"), (date(2026, 11, 27), "2026-11-27"), (UUID(int=1), str(UUID(int=1)))],
+        *[(bad, ["external_id_wrong_type"]) for bad in (1.5, True, float("inf"), 2.0**60, Decimal("1.5"), b"x", ["a"])],
+    ],
 )
-def test_an_external_id_is_text_or_a_whole_number(given, taken):
+def test_an_external_id_is_text_or_a_whole_number_or_a_date_or_none(given, taken):
     layout = Layout("query", "positive", ("negative",), None, "id")
     checked = check_row({"query": "q", "positive": "p", "negative": "n", "id": given}, layout, 100)
 
@@ -175,3 +191,42 @@ def test_a_triplets_label_that_contradicts_its_roles_is_a_reason(label):
 )
 def test_a_label_is_told_by_its_name(columns, named, pairs, label):
     assert tell_layout("f", columns.split(), named, pairs=pairs).label == label
+
+
+@pytest.mark.parametrize(
+    ("row", "layout"),
+    [
+        ({"query": "q", "positive": "p", "negative": "n", "id": 1}, PLAIN),
+        ({"anchor": "q", "positive": "p", "negative": "n", "query": None}, Layout("anchor", "positive", ("negative",))),
+        (
+            {"query": "q", "positive": "p", "negative": "n", "negative_3": "m", "source": "s"},
+            Layout("query", "positive", ("negative", "negative_3"), "source"),
+        ),
+        ({"query": "q", "pos": ["p"], "negative_passages": ["n"]}, Layout("query", "pos", ("negative_passages",))),
+    ],
+)
+def test_the_keys_of_a_row_that_are_not_null_tell_its_layout_whatever_came_before(row, layout):
+    layouts = Layouts("f", None, {})
+    assert layouts.of({"key": "other"}) != layout
+
+    assert layouts.of(row) == layouts.of(row) == layout
+
+
+def test_named_columns_hold_for_every_row_and_a_row_without_one_lacks_that_role():
+    layouts = Layouts("f", None, {"query": "positive", "positive": "doc"})
+
+    assert check_row({"positive": "q", "doc": "p", "neg": "n"}, layouts.of({"positive": 1, "doc": 1, "neg": 1}), 9) == (
+        CheckedRow("q", ["p"], ["n"], None, None)
+    )
+    row = {"query": "q", "positive": "p"}
+    assert check_row(row, layouts.of(row), 9) == ["positive_missing", "negative_missing"]
+
+
+def test_keys_without_a_layout_are_refused_once_all_were_seen_and_all_ignored_ones_are_known():
+    layouts = Layouts("f", None, {})
+    for row in ({"query": "q", "positive": "p"}, {"anchor": "q", "id": None}, {"query": "q", "anchor": "a"}):
+        layouts.of(row)
+
+    assert layouts.ignored == {"anchor", "id"}
+    with pytest.raises(UserError, match=r"no column for negative .*found the columns query, positive, anchor, id; "):
+        layouts.refuse_if_unknown()

@@ -171,4 +171,7 @@ def test_case_punctuation_and_inner_space_are_visible(one, other):
 def test_texts_that_are_the_same_are_found_by_their_keys():
     queries = {"q1": "What is it?", "q2": "other", "q3": "what IS it"}
 
-    assert sorted(same_texts(queries, {"a": "what is it!", "b": "nothing", "c": "it"})) == [("q1", "a"), ("q3", "a")]
+    assert sorted(same_texts(queries, {"a": "what is  it!", "b": "nothing", "c": "it"})) == [("q1", "a"), ("q3", "a")]
+    assert list(same_texts({"q": "C#", "r": "?"}, {"a": "C++", "b": "c\uff03\u200b", "c": "c", "d": ""})) == [
+        ("q", "b")
+    ]
