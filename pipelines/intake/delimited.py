@@ -126,7 +126,7 @@ def delimited(path: str, compression: str | None, dialect: Dialect) -> Iterator[
             if not taken:
                 break
             if not header_seen:
-                header_seen = any(fields or [])
+                header_seen = not b"".join(taken).isspace()
                 continue
             if quotes and (len(taken) > 1 or b'"' in taken[0]):
                 quotes.see(first_line, taken, len(fields or ()))

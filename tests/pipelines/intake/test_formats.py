@@ -84,7 +84,7 @@ def test_deep_nesting_and_huge_numbers_are_bad_rows_and_not_crashes(tmp_path):
 
 
 def test_csv_rows_are_numbered_below_the_header_and_an_empty_field_is_absent(tmp_path):
-    path = write(tmp_path, b"query,positive\n\nq1,\n   \nq2,p,extra\n\xff,p\n")
+    path = write(tmp_path, b"\n  \nquery,positive\n\nq1,\n   \nq2,p,extra\n\xff,p\n")
 
     assert [(row.number, row.value, row.problem) for row in read(path)] == [
         (1, {"query": "q1", "positive": None}, None),
