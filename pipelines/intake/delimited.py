@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import BinaryIO, Literal
 
-from pipelines.intake.layouts import KNOWN_NAMES
+from pipelines.intake.layouts import ROLE_OF
 from pipelines.intake.raw_rows import BOM, LINE_BYTES, RawRow, open_text
 from pipelines.stage.errors import UserError
 from pipelines.stage.progress import tell
 
 Quoting = Literal["minimal", "none"]
 DELIMITERS = "\t,;|"
-ROLE_OF = {name: role for role, names in KNOWN_NAMES.items() for name in names}
 
 csv.field_size_limit(LINE_BYTES)  # the default, 128 KB, would refuse long passages; it is one for the whole process
 
@@ -127,7 +126,7 @@ def delimited(path: str, compression: str | None, dialect: Dialect) -> Iterator[
             if not taken:
                 break
             if not header_seen:
-                header_seen = any(fields or [])
+                header_seen = not b"".join(taken).isspace()
                 continue
             if quotes and (len(taken) > 1 or b'"' in taken[0]):
                 quotes.see(first_line, taken, len(fields or ()))
@@ -190,6 +189,7 @@ class _Quotes:
     def __init__(self, path: str, dialect: Dialect) -> None:
         self.path, self.num_fields = path, len(dialect.columns)
         self.delimiter = dialect.delimiter.encode()
+        self.all_quoted = b'"' + self.delimiter + b'"'
         self.needed = self.swallowing = self.broken = 0
         self.example = ""
 
@@ -200,13 +200,16 @@ class _Quotes:
         if len(lines) > 1 and rows >= 0.9 * len(lines):  # a long run may hold a bad row
             self.swallowing += 1
             self.example = self.example or f"line {first_line:,} opens a quote that takes in {len(lines):,} lines"
-        elif num_fields == self.num_fields and rows < len(lines):
+        elif num_fields == self.num_fields and (rows < len(lines) or self._are_all_quoted(taken[0])):
             self.needed += 1
         elif not num_fields and rows == len(lines):
             self.broken += 1
 
+    def _are_all_quoted(self, line: bytes) -> bool:
+        return line.startswith(b'"') and line.count(self.all_quoted) == self.num_fields - 1
+
     def judge(self) -> None:
-        """Raise UserError where more records are whole rows swallowed by a quote than need their quotes."""
+        """Raise UserError where more records are whole rows swallowed by a quote than have or need quotes."""
         if self.swallowing > self.needed:
             raise UserError(
                 f"{self.path}: {self.example}, each of them a row by itself ({self.swallowing:,} such places), "

@@ -8,8 +8,8 @@ A layout says which columns hold the query, the positives and the negatives. It 
     source, external_id   by these names, where there is such a column
     label      label | relevance | grade .. , of pairs also score | similarity ..; `--columns label=none`: it is none
 
-and `--columns role=name` tells it for any other. In JSON Lines the keys of each row that are not null tell that row's
-layout, so that what becomes of a row does not depend on the others.
+and `--columns role=name` tells it for any other. Of several such columns, and of the keys of JSON Lines, those of a
+row that are not null tell its layout, so that what becomes of a row does not depend on the others.
 
 A positive or negative is a text, a {"title", "text"}, or a list of either; title and text are joined by a space. A row
 is taken whole (each positive with each negative) or not at all: one bad element is a reason against the row, and the
@@ -58,6 +58,7 @@ SCORES = tuple("score scores similarity similarity_score relevance_score rating"
 NO_LABEL = "none"
 _LABELS = {*KNOWN_NAMES["label"], *SCORES}
 _BINARY = {1: True, 0: False, "1": True, "0": False, "1.0": True, "0.0": False, "true": True, "false": False}
+ROLE_OF = {name: role for role, names in KNOWN_NAMES.items() for name in names if role != "label"}
 NUMBERED_NEGATIVE = re.compile(r"negative_(\d+)")
 ABSENT = "\0absent"  # no row has a column of this name
 MAX_KEPT_LAYOUTS = 10_000
@@ -158,10 +159,10 @@ def _columns_of(named: Mapping[str, str]) -> list[str]:
 
 
 class Layouts:
-    """How the rows of one file are laid out: all alike where it has columns, else each by its own keys.
+    """How the rows of one file are laid out: each by its keys that are not null, all alike where only one layout fits.
 
-    Layouts are kept by the keys that a row has, so a row costs one look-up. Raises UserError where columns have no
-    layout; where there are only keys, `refuse_if_unknown` does so once all rows were seen.
+    Layouts are kept by these keys, so a row costs one look-up. Raises UserError where columns have no layout; where
+    there are only keys, `refuse_if_unknown` does so once all rows were seen.
     """
 
     def __init__(
@@ -181,14 +182,20 @@ class Layouts:
         self._ignored: set[str] = set()
         self._of_all: Layout | None = None
         self.labels: dict[str, bool] = {}  # column -> whether the rows are pairs
+        self.columns: list[str] | None = None  # those that are read; None: all keys
         if columns is not None:
-            self._of_all = tell_layout(path, columns, named, pairs=pairs, own_source=own_source)
-            self._use(self._of_all)
+            layout = tell_layout(path, columns, named, pairs=pairs, own_source=own_source)
+            others = [name for name in columns if name not in layout.columns and self._may_be_read(name)]
+            self.columns = [*layout.columns, *others]
+            self._of_all = None if others else layout
+            self._use(layout)
 
-    @property
-    def columns(self) -> list[str] | None:
-        """The columns that are read; None: all keys."""
-        return self._of_all.columns if self._of_all else None
+    def _may_be_read(self, column: str) -> bool:
+        """Whether a row could be read by a column of this name, as by `anchor` where its `query` is null."""
+        role = ROLE_OF.get(column)
+        if role is None or role in self._named:
+            return False
+        return not (role == "source" and not self._own_source) and not (role == "negative" and self._pairs)
 
     @property
     def ignored(self) -> set[str]:

@@ -117,7 +117,11 @@ def json_lines(path: str, compression: str | None) -> Iterator[RawRow]:
     return (_json_row(number, line) for number, line in numbered_lines(path, compression))
 
 
-_decode = json.JSONDecoder().raw_decode  # json.loads looks for space around, at each line's cost
+def _constant(name: str) -> float | None:
+    return None if name == "NaN" else float(name)  # NaN is how a table without a value is written
+
+
+_decode = json.JSONDecoder(parse_constant=_constant).raw_decode  # json.loads would look for space around, at a cost
 
 
 def _json_row(number: int, line: bytes) -> RawRow:

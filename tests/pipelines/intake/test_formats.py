@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import math
 import re
 
 import pyarrow
@@ -83,7 +84,7 @@ def test_deep_nesting_and_huge_numbers_are_bad_rows_and_not_crashes(tmp_path):
 
 
 def test_csv_rows_are_numbered_below_the_header_and_an_empty_field_is_absent(tmp_path):
-    path = write(tmp_path, b"query,positive\n\nq1,\n   \nq2,p,extra\n\xff,p\n")
+    path = write(tmp_path, b"\n  \nquery,positive\n\nq1,\n   \nq2,p,extra\n\xff,p\n")
 
     assert [(row.number, row.value, row.problem) for row in read(path)] == [
         (1, {"query": "q1", "positive": None}, None),
@@ -238,6 +239,10 @@ def test_a_line_is_one_object_whose_keys_have_one_value_each(tmp_path, line, pro
     path = write(tmp_path, f'{{"a": 1}}\n{line}\n'.encode())
 
     assert read(path)[1].problem == problem
+
+
+def test_nan_in_json_is_null(tmp_path):
+    assert read(write(tmp_path, b'{"a": NaN, "b": [NaN, Infinity]}\n'))[0].value == {"a": None, "b": [None, math.inf]}
 
 
 def test_json_lines_may_begin_with_any_number_of_bad_lines(tmp_path):

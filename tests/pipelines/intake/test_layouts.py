@@ -212,6 +212,20 @@ def test_the_keys_of_a_row_that_are_not_null_tell_its_layout_whatever_came_befor
     assert layouts.of(row) == layouts.of(row) == layout
 
 
+def test_of_two_columns_for_one_role_the_first_that_is_not_null_counts():
+    layouts = Layouts("f", ["query", "anchor", "positive", "negative", "neg", "id"], {"external_id": "id"})
+
+    assert layouts.columns == ["query", "positive", "negative", "id", "anchor", "neg"]
+    for row in ({"query": "q", "anchor": None}, {"query": None, "anchor": "q"}, {"query": "q", "anchor": "a"}):
+        row |= {"positive": "p", "negative": None, "neg": ["n"], "id": 1}
+        assert check_row(row, layouts.of(row), 9) == CheckedRow("q", ["p"], ["n"], None, "1")
+    assert layouts.ignored == {"anchor"}
+    assert Layouts("f", ["query", "anchor", "positive"], {"query": "query"}, pairs=True).columns == [
+        "query",
+        "positive",
+    ]
+
+
 def test_named_columns_hold_for_every_row_and_a_row_without_one_lacks_that_role():
     layouts = Layouts("f", None, {"query": "positive", "positive": "doc"})
 
