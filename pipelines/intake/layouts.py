@@ -52,13 +52,13 @@ KNOWN_NAMES = {
     "label": tuple("label labels gold_label relevant is_relevant relevance relevance_label grade".split())
     + tuple("is_positive is_duplicate is_match is_correct".split()),
 }
-ROLE_OF = {name: role for role, names in KNOWN_NAMES.items() for name in names}
 SCORES = tuple("score scores similarity similarity_score relevance_score rating".split())
 """A label in pairs; beside triplets they are a teacher's, of whatever it was asked."""
 
 NO_LABEL = "none"
 _LABELS = {*KNOWN_NAMES["label"], *SCORES}
 _BINARY = {1: True, 0: False, "1": True, "0": False, "1.0": True, "0.0": False, "true": True, "false": False}
+ROLE_OF = {name: role for role, names in KNOWN_NAMES.items() for name in names if role != "label"}
 NUMBERED_NEGATIVE = re.compile(r"negative_(\d+)")
 ABSENT = "\0absent"  # no row has a column of this name
 MAX_KEPT_LAYOUTS = 10_000
@@ -193,7 +193,7 @@ class Layouts:
     def _may_be_read(self, column: str) -> bool:
         """Whether a row could be read by a column of this name, as by `anchor` where its `query` is null."""
         role = ROLE_OF.get(column)
-        if role in {None, "label", *self._named}:
+        if role is None or role in self._named:
             return False
         return not (role == "source" and not self._own_source) and not (role == "negative" and self._pairs)
 

@@ -13,6 +13,7 @@ as only the language would tell which one a capital stands for.
 
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 
 import polars as pl
 import regex
@@ -24,8 +25,6 @@ _IGNORABLE = r"\p{Default_Ignorable_Code_Point}"
 _SEPARATORS = r"[\p{P}\p{S}\p{Z}\s\p{Cc}\p{Cf}]+"
 _IGNORABLES = regex.compile(_IGNORABLE)
 _INVISIBLE = regex.compile(rf"[{_IGNORABLE}\s\p{{Z}}\p{{Cc}}\p{{Noncharacter_Code_Point}}\u2800\ufff9-\ufffb]*")
-_FOLDED = {char: char.casefold() for char in map(chr, range(0x20000)) if char.casefold() != char.lower()}
-_FOLDED |= {"\u0131": "i", "i\u0307": "i"}  # dotless i, and the dot that a capital leaves
 _TEXTS_AT_ONCE = 100_000
 
 
@@ -49,8 +48,15 @@ def _folded(texts: pl.Series) -> pl.Series:
     is_ascii = texts.str.len_bytes() == texts.str.len_chars()
     if len(others := texts.filter(~is_ascii)):
         spelled = others.str.replace_all(_IGNORABLE, "").str.normalize("NFKC").str.to_lowercase()
-        folded = folded.scatter((~is_ascii).arg_true(), spelled.str.replace_many(_FOLDED).str.normalize("NFKC"))
+        folded = folded.scatter((~is_ascii).arg_true(), spelled.str.replace_many(_case_folds()).str.normalize("NFKC"))
     return folded
+
+
+@cache
+def _case_folds() -> dict[str, str]:
+    """What full case folding makes of a letter where lower case does not, and one letter i."""
+    folds = {char: char.casefold() for char in map(chr, range(0x20000)) if char.casefold() != char.lower()}
+    return folds | {"\u0131": "i", "i\u0307": "i"}  # without its dot, and with the dot that a capital leaves
 
 
 def comparison_ids(texts: Sequence[str]) -> list[str]:
