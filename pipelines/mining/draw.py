@@ -5,18 +5,20 @@
 A further miner is a module beside this one, a line in MINERS, and in DrawConfig what turns it on.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from pipelines.mining.inputs import Known, Passages
-from pipelines.search.bm25 import Bm25Index, Hits
+from pipelines.search.bm25 import Bm25Index, Hits, said_of_unmatched
 from pipelines.stage.config import Config
-from pipelines.stage.progress import Progress
+from pipelines.stage.progress import Progress, tell
 
 QUERIES_AT_ONCE = 256
+SOURCES_TOLD = 10
 
 
 class DrawConfig(Config):
@@ -63,8 +65,19 @@ class Candidate(NamedTuple):
     rank: int | None  # of all passages for the query, 1 is best; None where nothing was ranked
 
 
-def mine_negatives(known: Known, passages: Passages, config: DrawConfig) -> Iterator[tuple[str, list[Candidate]]]:
-    """(query id, negatives) of every known query; fewer negatives, or none, where passages run out."""
+class Drawn(NamedTuple):
+    """What one query got."""
+
+    negatives: list[Candidate]  # fewer than configured, or none, where passages run out
+    num_ranked: int  # passages that a miner ranks for the query, from rank 1 to the last
+
+    def num_stand_ins(self, config: DrawConfig) -> int:
+        """Random negatives in the place of ranked ones."""
+        return max(0, sum(one.rank is None for one in self.negatives) - config.random_negatives)
+
+
+def mine_negatives(known: Known, passages: Passages, config: DrawConfig) -> Iterator[tuple[str, Drawn]]:
+    """(query id, what it got) of every known query."""
     top = {miner: index(passages.texts) for miner, index in MINERS.items()}
     query_ids = sorted(known.queries)
     progress = Progress("mine", "queries", done=0, total=len(query_ids))
@@ -79,7 +92,8 @@ def mine_negatives(known: Known, passages: Passages, config: DrawConfig) -> Iter
                 for rank, position in enumerate(positions[number], 1)
                 if rank >= config.first_rank and position >= 0
             ]
-            yield query_id, draw_negatives(query_id, ranked, known.forbidden[query_id], passages, config)
+            negatives = draw_negatives(query_id, ranked, known.forbidden[query_id], passages, config)
+            yield query_id, Drawn(negatives, sum(int((best[number] >= 0).sum()) for best in rankings.values()))
         progress.advance(len(batch))
 
 
@@ -101,6 +115,33 @@ def draw_negatives(
                 taken.add(passages.stripped_ids[candidate.position])
                 drawn.append(candidate)
     return drawn
+
+
+def tell_shortfalls(drawn: Mapping[str, Mapping[str, Drawn]], config: DrawConfig) -> None:
+    """Says which sources' queries find no passage, and where random negatives stand in for ranked ones.
+
+    Args:
+        drawn: source -> query -> what it got.
+    """
+    unmatched = {source: [q for q, one in of.items() if not one.num_ranked] for source, of in drawn.items()}
+    said = {source: said_of_unmatched(queries, drawn[source]) for source, queries in unmatched.items()}
+    lines = [f"mine: {source}: {line}: their negatives are random, not hard" for source, line in said.items() if line]
+    for line in lines[:SOURCES_TOLD]:
+        tell(line)
+    if len(lines) > SOURCES_TOLD:
+        tell(f"mine: so are those of many queries of {len(lines) - SOURCES_TOLD:,} more sources")
+    stand_ins = Counter({source: sum(one.num_stand_ins(config) for one in of.values()) for source, of in drawn.items()})
+    short = [
+        f"{count:,} of {sum(len(one.negatives) for one in drawn[source].values()):,} of {source}"
+        for source, count in stand_ins.most_common()
+        if count
+    ]
+    if short:
+        more = f" and some of {len(short) - SOURCES_TOLD:,} more sources" if len(short) > SOURCES_TOLD else ""
+        tell(
+            f"mine: negatives drawn at random, as too few passages have rank {config.first_rank} to {config.last_rank} "
+            f"for their queries: {', '.join(short[:SOURCES_TOLD])}{more}; lower mine.first_rank or give more passages"
+        )
 
 
 def _random_order(random: np.random.Generator, size: int) -> Iterator[int]:

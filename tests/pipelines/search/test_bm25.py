@@ -6,7 +6,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from pipelines.search.bm25 import Bm25Index, singular, word_tokenizer
+from pipelines.search.bm25 import Bm25Index, singular, term_tokenizer
+from pipelines.search.terms import passage_terms
 
 PASSAGES = [
     "Cats sleep all day.",
@@ -18,7 +19,7 @@ PASSAGES = [
 
 
 def words(text):
-    return word_tokenizer().tokenize([text], return_as="string", show_progress=False, allow_empty=False)[0]
+    return term_tokenizer(passage_terms).tokenize([text], return_as="string", show_progress=False, allow_empty=False)[0]
 
 
 def lucene_bm25(query, passages, k1=0.9, b=0.4):
