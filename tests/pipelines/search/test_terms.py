@@ -1,11 +1,11 @@
 """The terms of texts in many scripts; plain English has the words that it always had."""
 
-import json
 import re
 from pathlib import Path
 
 import pytest
 
+from pipelines.intake.beir import read_beir
 from pipelines.search.terms import passage_terms, query_terms
 
 BEIR = Path(__file__).parents[4] / "shared" / "data" / "beir"
@@ -74,8 +74,8 @@ def test_what_english_is_written_with_is_found_as_in_any_other_text(plain):
 @pytest.mark.slow
 @pytest.mark.parametrize("data_set", sorted(path.name for path in BEIR.glob("*")))
 def test_ascii_texts_have_the_words_they_had(data_set):
-    lines = [line for name in ("corpus", "queries") for line in (BEIR / data_set / f"{name}.jsonl").open()]
-    texts = [text for text in (json.loads(line)["text"] for line in lines) if text.isascii()]
+    beir = read_beir(BEIR / data_set)
+    texts = [text for text in (*beir.corpus.values(), *beir.queries.values()) if text.isascii()]
 
     assert len(texts) > 100
     for text in texts:
