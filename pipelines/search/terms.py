@@ -32,14 +32,17 @@ _CHARACTER = regex.compile(r"\X")
 # May be words: a Han character between others (猫 in 猫を飼う), the first of two of Hangul (책 in 책을).
 _MAY_BE_WORD = regex.compile(r"(?<!\p{Han})\p{Han}(?!\p{Han})|(?<!\p{Hangul})\p{Hangul}(?=\p{Hangul}(?!\p{Hangul}))")
 
-_SEPARATORS = regex.compile(
-    "[™℠ʹʻʼʾʿ]"
-)  # NFKD makes "tm" of the first; the others are apostrophes that count as letters
+# NFKD makes "tm" of ™; the others are apostrophes that count as letters.
+_SEPARATORS = regex.compile("[™℠ʹʻʼʾʿ]")
 _IGNORED = regex.compile(r"\p{Default_Ignorable_Code_Point}+")  # soft hyphens, joiners, zero-width spaces
 # Points and accents that are written or left out as one likes; and tatweel, which only lengthens a line.
 _OPTIONAL = regex.compile(r"ـ|(?<=[\p{Arabic}\p{Hebrew}\p{Syriac}\p{Greek}\p{Cyrillic}ـ])\p{Mn}+")
-_VARIANT = regex.compile(r"(?V1)[ıىیکة[\p{Nd}--[0-9]]]")
-_STANDARD = {"ı": "i", "ى": "ي", "ی": "ي", "ک": "ك", "ة": "ه"}  # Turkish; Lucene's Arabic and Persian normalisation
+_STANDARD = {
+    "ı": "i",  # Turkish; İ is an i whose dot goes
+    "ى": "ي", "ی": "ي", "ے": "ي", "ک": "ك", "ہ": "ه", "ة": "ه",  # Lucene's Arabic and Persian normalisation
+    "ൺ": "ണ്", "ൻ": "ന്", "ർ": "ര്", "ൽ": "ല്", "ൾ": "ള്", "ൿ": "ക്", "ৎ": "ত্",  # before Unicode 5.1: with a joiner
+}  # fmt: skip
+_VARIANT = regex.compile(rf"(?V1)[{''.join(_STANDARD)}[\p{{Nd}}--[0-9]]]")
 
 
 def passage_terms(text: str) -> list[str]:
