@@ -56,6 +56,22 @@ def test_passages_without_a_shared_word_are_not_ranked():
     assert ranking.scores[1:].tolist() == [[0, 0], [0, 0]]
 
 
+@pytest.mark.parametrize(
+    ("passages", "query", "found"),
+    [
+        (["это кошка", "это рыба", "это собака"], "это собака", [2]),
+        (["这是猫", "这是鱼", "这是狗"], "这是狗", [2]),
+        (["这是猫", "这是鱼", "这是狗"], "这是", [0, 1, 2]),  # there is nothing else to find by
+        (["это кошка", "это рыба", "собака", "лиса"], "это рыба", [1, 0]),  # half of them is not most
+        (["red cat", "red fish", "red dog"], "red dogs", [2, 0, 1]),  # English has its list
+    ],
+)
+def test_what_most_passages_have_finds_nothing_beside_other_terms(passages, query, found):
+    positions = Bm25Index(passages).top([query], k=9).positions[0]
+
+    assert positions[positions >= 0].tolist() == found
+
+
 def test_equal_scores_stand_in_the_order_of_the_passages():
     passages = ["red", "blue fish", "red", "blue", "red", "red"]
 
