@@ -21,7 +21,7 @@ from pipelines.intake.append_triplets import append_new, record_missing_files
 from pipelines.intake.beir import BeirSet, is_beir_folder
 from pipelines.intake.formats import find_files
 from pipelines.intake.layouts import RowChecks, check_named_columns
-from pipelines.mining.draw import DrawConfig, Drawn, mine_negatives, tell_shortfalls
+from pipelines.mining.draw import Candidate, DrawConfig, mine_negatives
 from pipelines.mining.inputs import Pair, Passages, all_passages, is_mined, known_positives, read_judgements, read_pairs
 from pipelines.storage import Tables, TableVersion
 from pipelines.storage.fingerprint import fingerprint_of
@@ -59,10 +59,19 @@ def run(
     def spill_rows(intake: Intake) -> None:
         pairs = list(read_pairs(intake, judgements, columns, own_source=source is None))
         drawn_from = all_passages(pairs, judgements.values(), passages, config, config.max_passages)
-        drawn = dict(mine_negatives(known_positives(pairs, judgements.values()), drawn_from, config))
-        _spill_mined(intake, pairs, drawn_from, drawn, config)
+        known = known_positives(pairs, judgements.values())
+        negatives = dict(mine_negatives(known, drawn_from, config, _sources(intake, pairs)))
+        _spill_mined(intake, pairs, drawn_from, negatives)
 
     return append_new(tables, "mine", config, files, spill_rows, triplets_per_row=config.negatives_per_query)
+
+
+def _sources(intake: Intake, pairs: list[Pair]) -> dict[str, set[str]]:
+    """Query id -> the sources whose rows ask it."""
+    sources: dict[str, set[str]] = {}
+    for position, _, row in pairs:
+        sources.setdefault(text_id(row.query), set()).add(row.source or intake.files[position].source)
+    return sources
 
 
 def _fingerprint(
@@ -75,16 +84,12 @@ def _fingerprint(
 
 
 def _spill_mined(
-    intake: Intake, pairs: list[Pair], passages: Passages, drawn: Mapping[str, Drawn], config: MineConfig
+    intake: Intake, pairs: list[Pair], passages: Passages, negatives: Mapping[str, list[Candidate]]
 ) -> None:
-    of_source: dict[str, dict[str, Drawn]] = {}
     for position, number, row in pairs:
-        found = drawn[text_id(row.query)]
-        of_source.setdefault(row.source or intake.files[position].source, {})[row.query] = found
-        if not found.negatives:
+        found = negatives[text_id(row.query)]
+        if not found:
             intake.quarantine(position, number, ["no_negative_found"], row.query[:1000])
-        negatives = [(passages.texts[passage], miner, rank) for passage, miner, rank in found.negatives]
-        intake.add(position, number, row, negatives)
-    tell_shortfalls(of_source, config)
+        intake.add(position, number, row, [(passages.texts[passage], miner, rank) for passage, miner, rank in found])
     for position in range(len(intake.files)):
         intake.refuse_if_mostly_bad(position)

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from pipelines.evaluation.evaluation_sets import EvaluationSet
 from pipelines.evaluation.metrics import DEPTH
-from pipelines.search.bm25 import Bm25Index, said_of_unmatched
+from pipelines.search.bm25 import Bm25Index
 from pipelines.search.encoders import Encoder, passage_blocks
 from pipelines.search.exact import search
-from pipelines.stage.progress import Progress, tell
+from pipelines.stage.progress import Progress
 from pipelines.teachers.teacher import Teacher
 
 Ranking = dict[str, list[str]]  # query id -> passage ids, best first
@@ -37,14 +37,9 @@ def dense_rankings(encoder: Encoder, dimensions: Sequence[int], evaluation_set: 
 
 
 def bm25_ranking(evaluation_set: EvaluationSet) -> Ranking:
-    """BM25's best passages of each query; tells where it cannot find any for many queries."""
+    """BM25's best passages of each query."""
     index = Bm25Index(list(evaluation_set.corpus.values()))
-    queries = list(evaluation_set.queries.values())
-    positions = index.top(queries, DEPTH).positions
-    unmatched = [query for query, best in zip(queries, positions[:, 0], strict=True) if best < 0]
-    if said := said_of_unmatched(unmatched, queries):
-        tell(f"evaluate: {evaluation_set.name}: {said}: BM25 finds nothing for them")
-    return _named(positions, evaluation_set)
+    return _named(index.top(list(evaluation_set.queries.values()), DEPTH).positions, evaluation_set)
 
 
 def reranked(teacher: Teacher, evaluation_set: EvaluationSet, first_stage: Ranking, depth: int) -> Ranking:

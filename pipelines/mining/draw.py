@@ -5,8 +5,9 @@
 A further miner is a module beside this one, a line in MINERS, and in DrawConfig what turns it on.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -65,19 +66,34 @@ class Candidate(NamedTuple):
     rank: int | None  # of all passages for the query, 1 is best; None where nothing was ranked
 
 
-class Drawn(NamedTuple):
-    """What one query got."""
+@dataclass
+class Shortfall:
+    """Of one source's queries: what ranking could not give."""
 
-    negatives: list[Candidate]  # fewer than configured, or none, where passages run out
-    num_ranked: int  # passages that a miner ranks for the query, from rank 1 to the last
+    queries: int = 0
+    unmatched: list[str] = field(default_factory=list)  # queries for which no passage is ranked
+    negatives: int = 0
+    stand_ins: int = 0  # random negatives in the place of ranked ones
 
-    def num_stand_ins(self, config: DrawConfig) -> int:
-        """Random negatives in the place of ranked ones."""
-        return max(0, sum(one.rank is None for one in self.negatives) - config.random_negatives)
+    def add(self, query: str, num_ranked: int, negatives: list[Candidate], config: DrawConfig) -> None:
+        """Count one query: how many passages are ranked for it, from rank 1 to the last, and what was drawn."""
+        self.queries += 1
+        self.unmatched += [] if num_ranked else [query]
+        self.negatives += len(negatives)
+        self.stand_ins += max(0, sum(one.rank is None for one in negatives) - config.random_negatives)
 
 
-def mine_negatives(known: Known, passages: Passages, config: DrawConfig) -> Iterator[tuple[str, Drawn]]:
-    """(query id, what it got) of every known query."""
+def mine_negatives(
+    known: Known, passages: Passages, config: DrawConfig, sources: Mapping[str, Collection[str]]
+) -> Iterator[tuple[str, list[Candidate]]]:
+    """(query id, negatives) of every known query; fewer negatives, or none, where passages run out.
+
+    Says at the end of which sources many queries find no passage, and where random negatives stand in for ranked ones.
+
+    Args:
+        sources: query id -> the sources that have it.
+    """
+    shortfalls: dict[str, Shortfall] = defaultdict(Shortfall)
     top = {miner: index(passages.texts) for miner, index in MINERS.items()}
     query_ids = sorted(known.queries)
     progress = Progress("mine", "queries", done=0, total=len(query_ids))
@@ -93,8 +109,13 @@ def mine_negatives(known: Known, passages: Passages, config: DrawConfig) -> Iter
                 if rank >= config.first_rank and position >= 0
             ]
             negatives = draw_negatives(query_id, ranked, known.forbidden[query_id], passages, config)
-            yield query_id, Drawn(negatives, sum(int((best[number] >= 0).sum()) for best in rankings.values()))
+            num_ranked = sum(int((positions[number] >= 0).sum()) for positions in rankings.values())
+            for source in sources.get(query_id, ()):
+                shortfalls[source].add(queries[number], num_ranked, negatives, config)
+            yield query_id, negatives
         progress.advance(len(batch))
+    tell_unmatched(shortfalls)
+    tell_stand_ins(shortfalls, config)
 
 
 def draw_negatives(
@@ -117,30 +138,25 @@ def draw_negatives(
     return drawn
 
 
-def tell_shortfalls(drawn: Mapping[str, Mapping[str, Drawn]], config: DrawConfig) -> None:
-    """Says which sources' queries find no passage, and where random negatives stand in for ranked ones.
-
-    Args:
-        drawn: source -> query -> what it got.
-    """
-    unmatched = {source: [q for q, one in of.items() if not one.num_ranked] for source, of in drawn.items()}
-    said = {source: said_of_unmatched(queries, drawn[source]) for source, queries in unmatched.items()}
+def tell_unmatched(shortfalls: Mapping[str, Shortfall]) -> None:
+    """One line for each source, of the first ones, whose queries find no passage."""
+    said = {source: said_of_unmatched(one.unmatched, one.queries) for source, one in sorted(shortfalls.items())}
     lines = [f"mine: {source}: {line}: their negatives are random, not hard" for source, line in said.items() if line]
     for line in lines[:SOURCES_TOLD]:
         tell(line)
     if len(lines) > SOURCES_TOLD:
         tell(f"mine: so are those of many queries of {len(lines) - SOURCES_TOLD:,} more sources")
-    stand_ins = Counter({source: sum(one.num_stand_ins(config) for one in of.values()) for source, of in drawn.items()})
-    short = [
-        f"{count:,} of {sum(len(one.negatives) for one in drawn[source].values()):,} of {source}"
-        for source, count in stand_ins.most_common()
-        if count
-    ]
+
+
+def tell_stand_ins(shortfalls: Mapping[str, Shortfall], config: DrawConfig) -> None:
+    """One line, the sources with most of them first."""
+    short = sorted((-one.stand_ins, source, one.negatives) for source, one in shortfalls.items() if one.stand_ins)
     if short:
+        shown = ", ".join(f"{-count:,} of {total:,} of {source}" for count, source, total in short[:SOURCES_TOLD])
         more = f" and some of {len(short) - SOURCES_TOLD:,} more sources" if len(short) > SOURCES_TOLD else ""
         tell(
             f"mine: negatives drawn at random, as too few passages have rank {config.first_rank} to {config.last_rank} "
-            f"for their queries: {', '.join(short[:SOURCES_TOLD])}{more}; lower mine.first_rank or give more passages"
+            f"for their queries: {shown}{more}; lower mine.first_rank or give more passages"
         )
 
 
