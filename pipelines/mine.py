@@ -79,10 +79,19 @@ def run(
         drawn_from = all_passages(
             pairs, judgements.values(), passage_files, quoting, config, config.max_passages, known
         )
-        negatives = dict(mine_negatives(known, drawn_from, config))
+        negatives = dict(mine_negatives(known, drawn_from, config, _sources(intake, pairs)))
         _spill_mined(intake, pairs, drawn_from, known, negatives)
 
     return append_new(tables, "mine", config, files, spill_rows, triplets_per_row=config.negatives_per_query)
+
+
+def _sources(intake: Intake, pairs: list[Pair]) -> dict[str, set[str]]:
+    """Query id -> the sources whose rows ask it."""
+    sources: dict[str, set[str]] = {}
+    for position, _, row in pairs:
+        if row.is_positive:
+            sources.setdefault(text_id(row.query), set()).add(row.source or intake.files[position].source)
+    return sources
 
 
 def _fingerprint(

@@ -17,8 +17,10 @@ from pipelines.checkpoints.run_folder import MODEL, row_of_weights, rows_of_mode
 from pipelines.curation.outcomes import curation_of
 from pipelines.evaluation.evaluation_sets import EvaluationSet, input_of
 from pipelines.evaluation.rankings import NO_VECTORS, Ranking, Rankings, bm25_ranking, dense_rankings, reranked
+from pipelines.search.bm25 import said_of_unmatched
 from pipelines.search.encoders import StoredVectors, StudentEncoder
 from pipelines.stage.errors import UserError
+from pipelines.stage.progress import tell
 from pipelines.storage import Tables, TableVersion
 from pipelines.storage.commits import ScoringResult
 from pipelines.students.config import DistillConfig
@@ -69,7 +71,7 @@ def systems(
     encoder, dimensions = StudentEncoder(student.model, batch_size), _dimensions(student.model)
     yield System("student", student.row["model_id"], partial(dense_rankings, encoder, dimensions))
     needs_bm25 = {"bm25", "teacher"} & set(compare_with)
-    bm25 = {one.name: bm25_ranking(one) for one in sets} if needs_bm25 else {}
+    bm25 = bm25_rankings(sets) if needs_bm25 else {}
     loaders: dict[Role, Callable[[], System]] = {
         "untrained": lambda: _untrained(student, batch_size),
         "teacher": lambda: _teacher(student, bm25, rerank_depth),
@@ -81,6 +83,16 @@ def systems(
                 yield load()
             except UserError as error:
                 yield NotMeasured(role, str(error))
+
+
+def bm25_rankings(sets: list[EvaluationSet]) -> dict[str, Ranking]:
+    """By set; tells where many queries find nothing."""
+    rankings = {one.name: bm25_ranking(one) for one in sets}
+    for one in sets:
+        unmatched = [one.queries[query_id] for query_id, ranked in rankings[one.name].items() if not ranked]
+        if said := said_of_unmatched(unmatched, len(one.queries)):
+            tell(f"evaluate: {one.name}: {said}: BM25 ranks nothing for them")
+    return rankings
 
 
 def _dimensions(model: SentenceTransformer) -> list[int]:

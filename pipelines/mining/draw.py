@@ -5,18 +5,21 @@
 A further miner is a module beside this one, a line in MINERS, and in DrawConfig what turns it on.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from pipelines.mining.inputs import Known, Passages
-from pipelines.search.bm25 import Bm25Index, Hits
+from pipelines.search.bm25 import Bm25Index, Hits, said_of_unmatched
 from pipelines.stage.config import Config
-from pipelines.stage.progress import Progress
+from pipelines.stage.progress import Progress, tell
 
 QUERIES_AT_ONCE = 256
+SOURCES_TOLD = 10
 
 
 class DrawConfig(Config):
@@ -63,8 +66,34 @@ class Candidate(NamedTuple):
     rank: int | None  # of all passages for the query, 1 is best; None where nothing was ranked
 
 
-def mine_negatives(known: Known, passages: Passages, config: DrawConfig) -> Iterator[tuple[str, list[Candidate]]]:
-    """(query id, negatives) of every known query; fewer negatives, or none, where passages run out."""
+@dataclass
+class Shortfall:
+    """Of one source's queries: what ranking could not give."""
+
+    queries: int = 0
+    unmatched: list[str] = field(default_factory=list)  # queries for which no passage is ranked
+    negatives: int = 0
+    stand_ins: int = 0  # random negatives in the place of ranked ones
+
+    def add(self, query: str, num_ranked: int, negatives: list[Candidate], config: DrawConfig) -> None:
+        """Count one query: how many passages are ranked for it, from rank 1 to the last, and what was drawn."""
+        self.queries += 1
+        self.unmatched += [] if num_ranked else [query]
+        self.negatives += len(negatives)
+        self.stand_ins += max(0, sum(one.rank is None for one in negatives) - config.random_negatives)
+
+
+def mine_negatives(
+    known: Known, passages: Passages, config: DrawConfig, sources: Mapping[str, Collection[str]]
+) -> Iterator[tuple[str, list[Candidate]]]:
+    """(query id, negatives) of every known query; fewer negatives, or none, where passages run out.
+
+    Says at the end of which sources many queries find no passage, and where random negatives stand in for ranked ones.
+
+    Args:
+        sources: query id -> the sources that have it.
+    """
+    shortfalls: dict[str, Shortfall] = defaultdict(Shortfall)
     top = {miner: index(passages.texts) for miner, index in MINERS.items()}
     query_ids = sorted(known.queries)
     progress = Progress("mine", "queries", done=0, total=len(query_ids))
@@ -79,8 +108,14 @@ def mine_negatives(known: Known, passages: Passages, config: DrawConfig) -> Iter
                 for rank, position in enumerate(positions[number], 1)
                 if rank >= config.first_rank and position >= 0
             ]
-            yield query_id, draw_negatives(query_id, ranked, known.forbidden[query_id], passages, config)
+            negatives = draw_negatives(query_id, ranked, known.forbidden[query_id], passages, config)
+            num_ranked = sum(int((positions[number] >= 0).sum()) for positions in rankings.values())
+            for source in sources.get(query_id, ()):
+                shortfalls[source].add(queries[number], num_ranked, negatives, config)
+            yield query_id, negatives
         progress.advance(len(batch))
+    tell_unmatched(shortfalls)
+    tell_stand_ins(shortfalls, config)
 
 
 def draw_negatives(
@@ -101,6 +136,28 @@ def draw_negatives(
                 taken.add(passages.comparison_ids[candidate.position])
                 drawn.append(candidate)
     return drawn
+
+
+def tell_unmatched(shortfalls: Mapping[str, Shortfall]) -> None:
+    """One line for each source, of the first ones, whose queries find no passage."""
+    said = {source: said_of_unmatched(one.unmatched, one.queries) for source, one in sorted(shortfalls.items())}
+    lines = [f"mine: {source}: {line}: their negatives are random, not hard" for source, line in said.items() if line]
+    for line in lines[:SOURCES_TOLD]:
+        tell(line)
+    if len(lines) > SOURCES_TOLD:
+        tell(f"mine: so are those of many queries of {len(lines) - SOURCES_TOLD:,} more sources")
+
+
+def tell_stand_ins(shortfalls: Mapping[str, Shortfall], config: DrawConfig) -> None:
+    """One line, the sources with most of them first."""
+    short = sorted((-one.stand_ins, source, one.negatives) for source, one in shortfalls.items() if one.stand_ins)
+    if short:
+        shown = ", ".join(f"{-count:,} of {total:,} of {source}" for count, source, total in short[:SOURCES_TOLD])
+        more = f" and some of {len(short) - SOURCES_TOLD:,} more sources" if len(short) > SOURCES_TOLD else ""
+        tell(
+            f"mine: negatives drawn at random, as too few passages have rank {config.first_rank} to {config.last_rank} "
+            f"for their queries: {shown}{more}; lower mine.first_rank or give more passages"
+        )
 
 
 def _random_order(random: np.random.Generator, size: int) -> Iterator[int]:

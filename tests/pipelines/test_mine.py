@@ -89,10 +89,19 @@ def test_a_mined_row_names_its_miner_and_the_rank_that_it_gave_among_all_passage
         assert rank is None if miner == "random" else negative == passages.texts[best[query][rank - 1]]
 
 
-def test_random_negatives_fill_up_where_the_ranks_give_too_few(tables, tmp_path):
-    mine.run(tables, [write(tmp_path, PAIRS)], MineConfig(first_rank=500, last_rank=600))
+def test_random_negatives_fill_up_where_the_ranks_give_too_few_and_it_is_said(tables, tmp_path, capsys):
+    unread = [{"query": "수영하는 물고기", "positive": f"fish swim sea{i}", "source": "sea"} for i in range(2)]
+    mine.run(tables, [write(tmp_path, [*unread, *PAIRS])], MineConfig(first_rank=500, last_rank=600))
 
-    assert len(mined(tables, "triplet_id")) == 30 * 4
+    assert len(mined(tables, "triplet_id")) == 32 * 4
+    assert [
+        line for line in capsys.readouterr().err.splitlines() if "at random" in line or "share no word" in line
+    ] == [
+        "mine: sea: 1 of 1 queries share no word with any passage (e.g. 수영하는 물고기): their negatives are random, "
+        "not hard",
+        "mine: negatives drawn at random, as too few passages have rank 500 to 600 for their queries: 30 of 40 of "
+        "pairs, 3 of 4 of sea; lower mine.first_rank or give more passages",
+    ]
 
 
 def test_the_same_pairs_in_another_order_get_the_same_negatives_and_another_seed_gets_others(tmp_path):

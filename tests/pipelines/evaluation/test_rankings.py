@@ -1,13 +1,18 @@
 """What encoders, cross-encoders and BM25 rank: order, cuts, depth, and texts that cannot be read."""
 
+from pathlib import Path
+
 import numpy as np
+import polars as pl
 import pytest
 
-from pipelines.evaluation.evaluation_sets import EvaluationSet
+from pipelines.evaluation.evaluation_sets import EvaluationSet, beir_set
+from pipelines.evaluation.metrics import per_query
 from pipelines.evaluation.rankings import bm25_ranking, dense_rankings, reranked
 from pipelines.teachers.config import TeacherConfig, load_teacher
 from tests.tiny import tiny_cross_encoder
 
+BEIR = Path(__file__).parents[4] / "shared" / "data" / "beir"
 CORPUS = {"p1": "red king", "p2": "blue fish in the sea", "p3": "the king", "p4": "old winter night"}
 QUERIES = {"q1": "king", "q2": "blue sea"}
 SET = EvaluationSet("made/up", QUERIES, CORPUS, {"q1": {"p3": 1}, "q2": {"p2": 1}})
@@ -38,6 +43,20 @@ def test_an_encoder_ranks_by_cosine_at_each_dimension():
 
 def test_bm25_ranks_only_passages_that_share_a_word():
     assert bm25_ranking(SET) == {"q1": ["p3", "p1"], "q2": ["p2"]}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not BEIR.exists(), reason="needs ../shared/data/beir")
+@pytest.mark.parametrize(
+    ("data_set", "ndcg"),
+    [("scifact", 0.6676), ("cranfield", 0.4975), ("medlars", 0.6763), ("npl", 0.4248), ("hotpotqa_mini", 0.7880),
+     ("adi", 0.4605), ("trec_dl19", 0.4765)],
+)  # fmt: skip
+def test_bm25_in_english_is_as_good_as_it_was(data_set, ndcg):
+    evaluation_set = beir_set(BEIR / data_set)
+    values = per_query(evaluation_set.qrels, bm25_ranking(evaluation_set))
+
+    assert values.filter(pl.col("metric") == "nDCG@10")["value"].mean() == pytest.approx(ndcg, abs=0.0005)
 
 
 def test_a_cross_encoder_sorts_what_it_reads_and_leaves_the_rest(teacher):

@@ -6,7 +6,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from pipelines.search.bm25 import Bm25Index, singular, word_tokenizer
+from pipelines.search.bm25 import Bm25Index, singular, term_tokenizer
+from pipelines.search.terms import passage_terms
 
 PASSAGES = [
     "Cats sleep all day.",
@@ -18,7 +19,7 @@ PASSAGES = [
 
 
 def words(text):
-    return word_tokenizer().tokenize([text], return_as="string", show_progress=False, allow_empty=False)[0]
+    return term_tokenizer(passage_terms).tokenize([text], return_as="string", show_progress=False, allow_empty=False)[0]
 
 
 def lucene_bm25(query, passages, k1=0.9, b=0.4):
@@ -53,6 +54,22 @@ def test_passages_without_a_shared_word_are_not_ranked():
 
     assert ranking.positions.tolist() == [[1, -1], [-1, -1], [-1, -1]]
     assert ranking.scores[1:].tolist() == [[0, 0], [0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("passages", "query", "found"),
+    [
+        (["это кошка", "это рыба", "это собака"], "это собака", [2]),
+        (["这是猫", "这是鱼", "这是狗"], "这是狗", [2]),
+        (["这是猫", "这是鱼", "这是狗"], "这是", [0, 1, 2]),  # there is nothing else to find by
+        (["это кошка", "это рыба", "собака", "лиса"], "это рыба", [1, 0]),  # half of them is not most
+        (["red cat", "red fish", "red dog"], "red dogs", [2, 0, 1]),  # English has its list
+    ],
+)
+def test_what_most_passages_have_finds_nothing_beside_other_terms(passages, query, found):
+    positions = Bm25Index(passages).top([query], k=9).positions[0]
+
+    assert positions[positions >= 0].tolist() == found
 
 
 def test_equal_scores_stand_in_the_order_of_the_passages():

@@ -1,0 +1,75 @@
+"""Mined negatives come from the query's own topic in any script, by the default ranks; and what is said where not."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from pipelines.mining.draw import Candidate, DrawConfig, Shortfall, mine_negatives, tell_stand_ins, tell_unmatched
+from pipelines.mining.inputs import Known, Passages
+
+LANGUAGES = (Path(__file__).parent / "topics.txt").read_text(encoding="utf-8").split("\n\n")[1:]
+OF_EACH_TOPIC = 80
+
+
+@pytest.mark.parametrize("language", LANGUAGES, ids=lambda language: language.split()[0])
+def test_negatives_come_from_the_querys_own_topic_five_times_as_often_as_by_chance(language):
+    (name, between, *of_none), *topics = [line.split() for line in language.strip().split("\n")]
+    between = {"-": "", "_": " "}[between]
+    chooser = random.Random(name)
+
+    def text(topic, num_words, num_others):
+        words = chooser.sample(topics[topic], num_words) + chooser.sample(of_none, num_others)
+        return between.join(chooser.sample(words, len(words)))
+
+    topic_of = {text(topic, 3, 6): topic for topic in range(len(topics)) for _ in range(OF_EACH_TOPIC)}
+    passages, known = Passages(topic_of, 10_000), Known({}, {})
+    asked = {text(topic, 2, 1): topic for topic in range(len(topics)) for _ in range(10)}
+    for query, topic in asked.items():
+        known.add(query, [next(text for text in passages.texts if topic_of[text] == topic)])
+
+    drawn = dict(mine_negatives(known, passages, DrawConfig(), {}))
+
+    own = [
+        topic_of[passages.texts[candidate.position]] == asked[query]
+        for query_id, query in known.queries.items()
+        for candidate in drawn[query_id]
+    ]
+    assert len(own) == 4 * len(asked)
+    assert sum(own) / len(own) >= 5 * (OF_EACH_TOPIC / len(topic_of))
+
+
+def test_a_shortfall_counts_random_negatives_beyond_those_asked_for():
+    shortfall = Shortfall()
+    by_rank, at_random = Candidate(0, "bm25", 10), Candidate(1, "random", None)
+    shortfall.add("cat", 50, [by_rank] * 3 + [at_random], DrawConfig())
+    shortfall.add("dog", 1, [at_random] * 3, DrawConfig())
+    shortfall.add("emu", 0, [], DrawConfig())
+
+    assert shortfall == Shortfall(queries=3, unmatched=["emu"], negatives=7, stand_ins=2)
+
+
+def test_nothing_is_said_where_ranks_give_what_is_asked_or_few_queries_find_nothing(capsys):
+    tell_unmatched({"zoo": Shortfall(queries=100, unmatched=["emu"] * 10, negatives=400)})
+    tell_stand_ins({"zoo": Shortfall(queries=100, unmatched=["emu"] * 10, negatives=400)}, DrawConfig())
+
+    assert capsys.readouterr().err == ""
+
+
+def test_of_very_many_sources_ten_are_named(capsys):
+    shortfalls = {f"s{n:02d}": Shortfall(1, ["a  long\nquery" * 9], 4, stand_ins=3) for n in range(29, -1, -1)}
+    tell_unmatched(shortfalls)
+    tell_stand_ins(shortfalls | {"most": Shortfall(9, [], 36, stand_ins=4)}, DrawConfig())
+    lines = capsys.readouterr().err.splitlines()
+
+    example = ("a long query" * 9)[:59]
+    assert lines[:10] == [
+        f"mine: s{n:02d}: 1 of 1 queries share no word with any passage (e.g. {example}…): their negatives are random, "
+        "not hard"
+        for n in range(10)
+    ]
+    assert lines[10] == "mine: so are those of many queries of 20 more sources"
+    assert lines[11].startswith("mine: negatives drawn at random, as too few passages have rank 10 to 50 for their")
+    assert "queries: 4 of 36 of most, 3 of 4 of s00, " in lines[11]
+    assert "3 of 4 of s08 and some of 21 more sources; lower mine.first_rank" in lines[11]
+    assert len(lines) == 12
