@@ -246,8 +246,22 @@ def replace_rows(
     predicate = " OR ".join(f"({group})" for group in groups)
     arrow, record = _to_arrow(table, rows), lineage.commit(tables.invocation)
     while True:
-        with suppress(CommitFailedError):  # when another commit is faster
+        with suppress(CommitFailedError, VersionMoved):  # when another commit is faster
+            if not tables.takes_predicates:
+                return _rewrite(tables, table, rows, on, lineage)
             handle = tables.delta(name)
             _widen(handle, Schema.from_arrow(table.arrow_schema()), record)
             write_deltalake(handle, arrow, mode="overwrite", predicate=predicate, commit_properties=_properties(record))
             return TableVersion(tables, name, handle.version())
+
+
+def _rewrite(
+    tables: Tables, table: type[Table], rows: pl.DataFrame, on: Sequence[str], lineage: Lineage
+) -> TableVersion:
+    """`replace_rows` by the whole table anew, in memory."""
+    there = tables.latest(table.table_name())
+    assert there is not None, "replace_rows makes it"
+    others = there.scan().select(rows.columns).join(rows.lazy(), on=list(on), how="anti").collect()
+    with new_version(tables, table, lineage, mode="overwrite", expected=there) as writer:
+        writer.write(pl.concat([others, rows]))
+    return writer.version
