@@ -16,7 +16,7 @@ from pipelines import publish
 from pipelines.checkpoints.find import find
 from pipelines.checkpoints.name import weights_sha256
 from pipelines.checkpoints.run_folder import RunFolder
-from pipelines.inspection.queries import ask, leaderboard
+from pipelines.inspection.queries import ask
 from pipelines.stage.config import Config
 from pipelines.stage.errors import UserError
 from pipelines.storage import Lineage, Tables, new_version, replace_rows
@@ -93,8 +93,7 @@ def check(tables: Tables) -> None:
     assert (replaced.version, len(replaced.scan().collect())) == (1, 1)
     with RunFolder(tables, "small").lock():
         assert RunFolder(tables, "small").read("lock.json") is not None
-    sha256 = leaderboard(tables)["model_id"].item().removeprefix("small@")
-    assert weights_sha256(find(tables.path("models", "small", "model")))[:12] == sha256
+    assert (find(tables.path("models", "small", "model")) / "model.safetensors").is_file()
 
 
 @pytest.mark.parametrize("part", range(4))

@@ -1,6 +1,7 @@
 """Versions of tables: readable for ever, cut into ranges of whole queries, refused where there is none."""
 
 import json
+import shutil
 
 import polars as pl
 import pytest
@@ -85,6 +86,15 @@ def test_a_root_is_what_its_links_lead_to(append, tmp_path):
         Tables.at(str(tmp_path / "percent"))
     with pytest.raises(UserError, match="dangling is a link to nothing; expected a folder"):
         Tables.at(str(tmp_path / "dangling" / "tables"))
+
+
+def test_a_root_is_no_pattern_for_the_copies_beside_it(append, tmp_path):
+    version = append(Tables.at(str(tmp_path / "a*[1]?")), 0, 2)
+    for copy in ("aX1Y", "a1", "a*1?"):
+        shutil.copytree(tmp_path / "a*[1]?", tmp_path / copy)
+
+    assert len(version.scan().collect()) == 2
+    assert version.scan().select(pl.len()).collect(engine="streaming").item() == 2
 
 
 @pytest.mark.parametrize("prefix", ["100%25", "a%20b", "a//b", "./a", "a/..", "a\nb"])
