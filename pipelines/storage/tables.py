@@ -47,7 +47,7 @@ class Invocation(NamedTuple):
 
 NO_COMMAND = Invocation()
 
-NOT_HELD = re.compile(r"[\x00-\x1f\x7f\\]|%[0-9A-Fa-f]{2}")
+NOT_HELD = re.compile(r"[\x00-\x1f\x7f\\\ud800-\udfff]|%[0-9A-Fa-f]{2}")
 """What deltalake 1.6.6 cannot have in a folder's path: it refuses it, or writes `a%20b` and reads `a b`."""
 
 NOT_HELD_ON_S3 = re.compile(
