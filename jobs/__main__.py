@@ -13,7 +13,7 @@ from importlib import import_module
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
-from cyclopts import App, CycloptsError, MissingArgumentError, Parameter
+from cyclopts import App, CycloptsError, Parameter
 from cyclopts.help import PlainFormatter
 
 from pipelines.stage.errors import UserError
@@ -95,9 +95,7 @@ def _told(error: BaseException) -> int:
     if isinstance(error, CycloptsError):
         command = " ".join([*app.name, *(error.command_chain or ())])
         print(f"Usage: {command} {'[OPTIONS]' if error.command_chain else 'COMMAND'}", file=sys.stderr)
-        hint = "; a value that begins with a dash follows an equals sign, --option=-value"
-        told = f"{error}{hint}" if isinstance(error, MissingArgumentError) else error
-        print(f"Try '{command} --help' for help.\n\nError: {told}", file=sys.stderr)
+        print(f"Try '{command} --help' for help.\n\nError: {error}", file=sys.stderr)
         return 2
     if isinstance(error, UserError):
         print(f"error: {_one_line(error)}", file=sys.stderr)

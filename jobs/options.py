@@ -42,7 +42,7 @@ class RootOptions:
             raise UserError(
                 "no root for the tables was given; expected --tables FOLDER or s3://bucket/prefix, or TABLES set"
             )
-        if os.environ.get(IS_RAY_JOB) and not self.tables.startswith(("s3://", "/", "~")):
+        if os.environ.get(IS_RAY_JOB) and "://" not in self.tables and not self.tables.startswith(("/", "~")):
             raise UserError(
                 f"tables root {self.tables} is relative: in a Ray job that is a folder which Ray removes; expected "
                 "s3://bucket/prefix, or the absolute path of a folder that all nodes see"

@@ -16,7 +16,7 @@ from pipelines.storage import Tables
 from tests.tiny import WORDS, tiny_bi_encoder
 
 NUM_QUERIES = 120
-HOSTILE = "a b'é#?*{100%}"
+HOSTILE = "a b'é#?*[1]{100%}"
 """Holds the input, the teacher and the tables: what a path is here it must be in Ray's workers."""
 
 

@@ -18,14 +18,14 @@ def path_of(text: str, what: str) -> Path:
     if not text:
         raise UserError(f"{what} is empty; expected a path, such as ./name")
     try:
-        text.encode()
         path = Path(text)
         if text.startswith("~") and not path.exists():
             path = path.expanduser()
+        str(path.absolute()).encode()
         with suppress(FileNotFoundError, NotADirectoryError):
             path.stat()
     except UnicodeEncodeError as error:
-        raise UserError(f"{what} {text!r} is a name that is not UTF-8; rename it") from error
+        raise UserError(f"{what} {str(path.absolute())!r} has a name in it that is not UTF-8; rename it") from error
     except RuntimeError as error:  # of expanduser
         raise UserError(f"{what} {text}: no such user; a folder of that name is ./{text}") from error
     except (OSError, ValueError) as error:  # too long, a NUL, links in a circle, no permission

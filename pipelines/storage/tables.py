@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
@@ -46,11 +47,13 @@ class Invocation(NamedTuple):
 
 NO_COMMAND = Invocation()
 
-NOT_HELD = re.compile(r"[\x00-\x1f\x7f\[\]^|\\]|%[0-9A-Fa-f]{2}")
-"""What deltalake 1.6.6 cannot have in a folder's path: it panics, or writes `a%20b` and reads `a b`."""
+NOT_HELD = re.compile(r"[\x00-\x1f\x7f\\\ud800-\udfff]|%[0-9A-Fa-f]{2}")
+"""What deltalake 1.6.6 cannot have in a folder's path: it refuses it, or writes `a%20b` and reads `a b`."""
 
-NOT_HELD_ON_S3 = re.compile(r"[\x00-\x1f\x7f]|%[0-9A-Fa-f]{2}|//|(^|/)\.{1,2}(/|$)")
-"""The same in a prefix, whose URL we quote, and what paths in URLs leave out."""
+NOT_HELD_ON_S3 = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]|%[0-9A-Fa-f]{2}|//|(^|/)\.{1,2}(/|$)"
+)
+"""The same in a prefix, whose URL we quote; what paths in URLs leave out, and what the XML of a listing does."""
 
 
 class _Table(DeltaTable):
@@ -78,7 +81,7 @@ class Tables:
         if root.startswith("s3://"):
             bucket, _, prefix = root.removeprefix("s3://").rstrip("/").partition("/")
             if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", bucket):
-                raise UserError(f"tables root {root!r} is no bucket URI; expected s3://bucket/prefix")
+                raise UserError(f"{root!r} is no bucket URI; expected s3://bucket/prefix")
             _refuse_what_is_not_held(prefix, NOT_HELD_ON_S3)
             return cls(root.rstrip("/"), invocation)
         if "://" in root:
@@ -104,6 +107,11 @@ class Tables:
     @property
     def is_local(self) -> bool:
         return not self.uri.startswith("s3://")
+
+    @property
+    def takes_predicates(self) -> bool:
+        """Whether deltalake can replace rows by a predicate: with these in a folder's path it panics (1.6.6)."""
+        return not (self.is_local and re.search(r"[\[\]^|]", str(Path(self.uri).resolve())))
 
     @property
     def storage_options(self) -> dict[str, str]:
@@ -275,9 +283,8 @@ def _refuse_what_is_not_held(path: str, not_held: re.Pattern[str]) -> None:
     """Raise UserError for a path that the Delta library would take for another one."""
     if match := not_held.search(path):
         raise UserError(
-            f"tables root {path!r}: {match[0]!r} in it means something else to the Delta library; expected a path "
-            "without control characters and % before two hex digits, a folder's without [ ] ^ | \\, a prefix without "
-            "// /./ /../: name another"
+            f"{path!r} can be no root: {match[0]!r} in it means something else to the Delta library; expected a path "
+            "without \\, control characters and % before two hex digits, on S3 also without //, . and .. as a segment"
         )
 
 

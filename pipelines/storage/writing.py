@@ -244,7 +244,9 @@ def replace_rows(
     predicate = _equal_to(rows, on)
     arrow, record = _to_arrow(table, rows), lineage.commit(tables.invocation)
     while True:
-        with suppress(CommitFailedError):  # when another commit is faster
+        with suppress(CommitFailedError, VersionMoved):  # when another commit is faster
+            if not tables.takes_predicates:
+                return _rewrite(tables, table, rows, on, [rows], lineage)
             handle = tables.delta(name)
             _widen(handle, Schema.from_arrow(table.arrow_schema()), record)
             write_deltalake(handle, arrow, mode="overwrite", predicate=predicate, commit_properties=_properties(record))
@@ -253,12 +255,15 @@ def replace_rows(
 
 def delete_rows(version: TableVersion, table: type[Table], keys: pl.DataFrame, lineage: Lineage) -> TableVersion:
     """Take out of the newest version the rows whose values are those of one of the `keys`, whose columns are text."""
-    predicate, record = _equal_to(keys, keys.columns), lineage.commit(version.tables.invocation)
+    tables = version.tables
+    predicate, record = _equal_to(keys, keys.columns), lineage.commit(tables.invocation)
     while True:
-        with suppress(CommitFailedError):  # when another commit is faster
-            handle = version.tables.delta(table.table_name())
+        with suppress(CommitFailedError, VersionMoved):  # when another commit is faster
+            if not tables.takes_predicates:
+                return _rewrite(tables, table, keys, keys.columns, [], lineage)
+            handle = tables.delta(table.table_name())
             handle.delete(predicate, commit_properties=_properties(record))
-            return TableVersion(version.tables, version.name, handle.version())
+            return TableVersion(tables, version.name, handle.version())
 
 
 def _equal_to(rows: pl.DataFrame, on: Sequence[str]) -> str:
@@ -266,3 +271,20 @@ def _equal_to(rows: pl.DataFrame, on: Sequence[str]) -> str:
     equal = [pl.format(f"{column} = '{{}}'", pl.col(column).str.replace_all("'", "''")) for column in on]
     groups = rows.select(pl.concat_str(equal, separator=" AND ").unique().sort()).to_series()
     return " OR ".join(f"({group})" for group in groups)
+
+
+def _rewrite(
+    tables: Tables,
+    table: type[Table],
+    keys: pl.DataFrame,
+    on: Sequence[str],
+    added: list[pl.DataFrame],
+    lineage: Lineage,
+) -> TableVersion:
+    """What a predicate would do, by the whole table anew, in memory."""
+    there = tables.latest(table.table_name())
+    assert there is not None, "there are rows to take out"
+    others = there.scan().select(table.polars_schema().keys()).join(keys.lazy(), on=list(on), how="anti").collect()
+    with new_version(tables, table, lineage, mode="overwrite", expected=there) as writer:
+        writer.write(pl.concat([others, *added]))
+    return writer.version

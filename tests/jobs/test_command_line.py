@@ -481,7 +481,7 @@ def test_sigterm_while_ray_runs_is_told_with_code_3(run, tmp_path, teacher):
 
 
 def test_a_root_an_input_and_a_recipe_may_be_called_anything(run, tmp_path, monkeypatch):
-    folder = tmp_path / "a b'é文#?*{100%}"
+    folder = tmp_path / "a b'é文#?*[1]{100%}"
     folder.mkdir()
     monkeypatch.chdir(folder)
     names = ("-x.jsonl", "a[1].jsonl", "*.csv", "~1.jsonl", "100%25\n.jsonl", "a://b.jsonl")
@@ -505,7 +505,7 @@ def test_a_root_an_input_and_a_recipe_may_be_called_anything(run, tmp_path, monk
 
 LONG = "x" * 300
 NO_NAMES = {
-    "--tables": ["", "~nosuch/x", "100%25", "a[1]", "a\\b", "a\nb", "\udcff", LONG, "s3://bucket/a%20b", "file:///x"],
+    "--tables": ["", "~nosuch/x", "100%25", "a\\b", "a\nb", "\udcff", LONG, "s3://bucket/a%20b", "file:///x"],
     "--input": ["", "~nosuch/x.csv", LONG, "nothing*.csv", "\udcff.csv", "dangling"],
     "--recipe": ["", "~nosuch/x.toml", LONG, "\udcff", "dangling", "."],
 }
@@ -522,13 +522,6 @@ def test_a_name_that_leads_nowhere_is_refused_before_anything_is_written(refuse,
 
     assert re.search("expected|rename it|a folder of that name is", told)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dangling", "rows.jsonl"]
-
-
-def test_an_option_whose_value_begins_with_a_dash_is_told_how_to_give_it(run):
-    for option in ("--tables", "--input"):
-        code, out, err = run("ingest", "--input", "rows.jsonl", option, "-x")
-        assert (code, out) == (2, "")
-        assert "a value that begins with a dash follows an equals sign, --option=-value" in err
 
 
 def test_several_inputs_follow_one_option_as_a_shell_expands_them(run, tmp_path):

@@ -1,6 +1,7 @@
 """Versions of tables: readable for ever, cut into ranges of whole queries, refused where there is none."""
 
 import json
+import shutil
 
 import polars as pl
 import pytest
@@ -73,18 +74,27 @@ def test_a_root_that_is_a_file_is_refused(tmp_path):
 
 
 def test_a_root_is_what_its_links_lead_to(append, tmp_path):
-    (tmp_path / "a[1]").mkdir()
+    (tmp_path / "a%20b").mkdir()
     (tmp_path / "é").mkdir()
-    for name, target in {"brackets": "a[1]", "accent": "é", "dangling": "nothing"}.items():
+    for name, target in {"percent": "a%20b", "accent": "é", "dangling": "nothing"}.items():
         (tmp_path / name).symlink_to(target)
 
     append(Tables.at(f"{tmp_path}/nothing/../accent//./"), 0, 2)
 
     assert len(Tables.at(str(tmp_path / "é")).parse("triplets@0").scan().collect()) == 2
-    with pytest.raises(UserError, match=r"a\[1\]': '\[' in it means something else to the Delta library"):
-        Tables.at(str(tmp_path / "brackets"))
+    with pytest.raises(UserError, match="a%20b' can be no root: '%20' in it means something else to the Delta library"):
+        Tables.at(str(tmp_path / "percent"))
     with pytest.raises(UserError, match="dangling is a link to nothing; expected a folder"):
         Tables.at(str(tmp_path / "dangling" / "tables"))
+
+
+def test_a_root_is_no_pattern_for_the_copies_beside_it(append, tmp_path):
+    version = append(Tables.at(str(tmp_path / "a*[1]?")), 0, 2)
+    for copy in ("aX1Y", "a1", "a*1?"):
+        shutil.copytree(tmp_path / "a*[1]?", tmp_path / copy)
+
+    assert len(version.scan().collect()) == 2
+    assert version.scan().select(pl.len()).collect(engine="streaming").item() == 2
 
 
 @pytest.mark.parametrize("prefix", ["100%25", "a%20b", "a//b", "./a", "a/..", "a\nb"])
