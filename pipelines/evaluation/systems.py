@@ -20,7 +20,7 @@ from pipelines.evaluation.rankings import NO_VECTORS, Ranking, Rankings, bm25_ra
 from pipelines.search.encoders import StoredVectors, StudentEncoder
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables, TableVersion
-from pipelines.storage.commits import ScoringResult
+from pipelines.storage.commits import ScoringResult, TrainingResult
 from pipelines.students.config import DistillConfig
 from pipelines.students.initialise import initialise_student
 from pipelines.teachers.bi_encoder import BiEncoderTeacher
@@ -55,8 +55,18 @@ def find_student(tables: Tables, model: str) -> Student:
     rows = rows_of_model(tables, model)
     folder = find(tables.path("models", rows["name"][0], MODEL))
     row = row_of_weights(rows, weights_sha256(folder))
-    loaded = SentenceTransformer(str(folder), local_files_only=True)
-    return Student(row, loaded, tables.parse(row["curated_version"]))
+    trained_on = _trained_on(tables, row)
+    return Student(row, SentenceTransformer(str(folder), local_files_only=True), trained_on)
+
+
+def _trained_on(tables: Tables, row: dict[str, Any]) -> TableVersion:
+    """The curated version of a row of the models table. Raises UserError when the table was made anew since."""
+    models = tables.latest("models")
+    for version, result in models.results(TrainingResult) if models else ():
+        for one in version.commit.inputs:
+            if (result.model, one.version) == (row["model_id"], row["curated_version"]):
+                return tables.recorded(one)
+    return tables.parse(row["curated_version"])
 
 
 def systems(
@@ -120,6 +130,6 @@ def _teacher(student: Student, bm25: dict[str, Ranking], rerank_depth: int) -> S
         raise UserError(f"the model there is now {teacher.name}, {student.trained_on} was made with {name}")
     if not isinstance(teacher, BiEncoderTeacher):
         return System("teacher", name, lambda one: {NO_VECTORS: reranked(teacher, one, bm25[one.name], rerank_depth)})
-    encoder = StoredVectors(teacher, student.trained_on.tables.latest("teacher_vectors"))
+    encoder = StoredVectors(teacher, student.trained_on.tables.newest("teacher_vectors"))
     dimensions = [teacher.dimension, *(d for d in _dimensions(student.model) if d < teacher.dimension)]
     return System("teacher", name, partial(dense_rankings, encoder, dimensions))
