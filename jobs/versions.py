@@ -38,25 +38,22 @@ def scores_to_read(
 ) -> "tuple[TableVersion, str | None]":
     """The scored version given, or the newest, and whose scores: the teacher given, or the recipe's if it has any.
 
-    Of the newest, those that are complete for a triplets version come first. Raises UserError as version_to_read.
+    Of the newest, one that says what is complete comes first, if it has the teacher's. Raises as version_to_read.
     """
     from pipelines.storage.commits import ScoringResult
 
-    scored = _given(tables, "scored_triplets", given) if given is not None else tables.latest("scored_triplets")
+    name = "scored_triplets"
+    scored = _given(tables, name, given) if given is not None else tables.latest(name)
     teacher = teacher or (_recipes_teacher(scored, recipe) if scored else None)
     if given is not None and scored:
         return scored, teacher
-
-    def is_scoring(one: "TableVersion", *, complete: bool) -> bool:
-        result = one.commit.reports(ScoringResult)
-        if result is None or teacher not in (None, result.teacher):
-            return False
-        return not complete or result.complete is not None
-
-    name = "scored_triplets"
-    if scored and any(is_scoring(one, complete=True) for one, _ in scored.results(ScoringResult)):
-        return _newest(tables, name, "newest complete one", lambda one: is_scoring(one, complete=True)), teacher
-    return _newest(tables, name, "newest", lambda one: is_scoring(one, complete=False)), teacher
+    results = list(scored.results(ScoringResult)) if scored else []
+    completed = [one.version for one, result in results if result.complete and teacher in (None, result.teacher)]
+    says_complete = {one for one, result in results if result.complete and one.version >= min(completed, default=0)}
+    if completed:
+        with suppress(UserError):  # none of them is left: later versions have their rows, too
+            return _newest(tables, name, "newest complete one", lambda one: one in says_complete), teacher
+    return _newest(tables, name, "newest", lambda one: one.commit.reports(ScoringResult) is not None), teacher
 
 
 def _given(tables: "Tables", name: str, given: str) -> "TableVersion":

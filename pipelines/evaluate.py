@@ -110,7 +110,9 @@ def _sets(curated: TableVersion, beir: Sequence[str], config: EvaluateConfig) ->
     sets = list({one.name: one for one in map(beir_set, beir)}.values())
     if why := why_not_held_out(curated):
         if not sets:
-            raise UserError(f"{why}: {curated} cannot be asked; give another one with --on, or --beir DIR")
+            raise UserError(
+                f"{why}: the test split of {curated} cannot be asked; name another with --on, or give --beir DIR"
+            )
         tell(f"{why}: evaluating on BEIR alone")
         return sets
     held_out = held_out_set(curated, config.max_test_queries, config.max_corpus_passages)
