@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from pipelines.curation.outcomes import dropped_by
+from pipelines.curation.outcomes import curation_of, dropped_by
 from pipelines.intake.beir import read_beir
 from pipelines.stage.errors import UserError
 from pipelines.stage.progress import tell
@@ -75,7 +75,10 @@ def why_not_held_out(curated: TableVersion) -> str | None:
     """What keeps a version's test split from being asked: one of the versions that say what is in it."""
     told = [curated]
     if curated.unusable is None:
-        told += [one for one in (input_of(curated, "triplets"), dropped_by(curated)) if one]
+        dropped = dropped_by(curated)
+        if dropped is None and curation_of(curated).curation:
+            return f"dropped_triplets has no version of the curation that made {curated}"
+        told += [one for one in (input_of(curated, "triplets"), dropped) if one]
     return next((f"{one} {one.unusable}" for one in told if one.unusable), None)
 
 

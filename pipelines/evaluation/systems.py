@@ -13,14 +13,14 @@ from sentence_transformers import SentenceTransformer
 
 from pipelines.checkpoints.find import find
 from pipelines.checkpoints.name import weights_sha256
-from pipelines.checkpoints.run_folder import MODEL, row_of_weights, rows_of_model
+from pipelines.checkpoints.run_folder import MODEL, row_of_weights, rows_of_model, trained_from
 from pipelines.curation.outcomes import curation_of
 from pipelines.evaluation.evaluation_sets import EvaluationSet, input_of
 from pipelines.evaluation.rankings import NO_VECTORS, Ranking, Rankings, bm25_ranking, dense_rankings, reranked
 from pipelines.search.encoders import StoredVectors, StudentEncoder
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables, TableVersion
-from pipelines.storage.commits import ScoringResult, TrainingResult
+from pipelines.storage.commits import ScoringResult
 from pipelines.students.config import DistillConfig
 from pipelines.students.initialise import initialise_student
 from pipelines.teachers.bi_encoder import BiEncoderTeacher
@@ -55,18 +55,8 @@ def find_student(tables: Tables, model: str) -> Student:
     rows = rows_of_model(tables, model)
     folder = find(tables.path("models", rows["name"][0], MODEL))
     row = row_of_weights(rows, weights_sha256(folder))
-    trained_on = _trained_on(tables, row)
+    trained_on = trained_from(tables, row)[0]
     return Student(row, SentenceTransformer(str(folder), local_files_only=True), trained_on)
-
-
-def _trained_on(tables: Tables, row: dict[str, Any]) -> TableVersion:
-    """The curated version of a row of the models table. Raises UserError when the table was made anew since."""
-    models = tables.latest("models")
-    for version, result in models.results(TrainingResult) if models else ():
-        for one in version.commit.inputs:
-            if (result.model, one.version) == (row["model_id"], row["curated_version"]):
-                return tables.recorded(one)
-    return tables.parse(row["curated_version"])
 
 
 def systems(

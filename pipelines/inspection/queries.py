@@ -78,10 +78,11 @@ def curation_counts(curated: TableVersion) -> pl.DataFrame:
     """
     outcomes = [curated.scan().select("source", *kept_outcome())]
     dropped = dropped_by(curated)
-    if dropped is not None and dropped.unusable is None:
+    is_there = dropped is not None and dropped.unusable is None
+    if dropped is not None and is_there:
         outcomes.append(dropped.scan().select("source", *dropped_outcome()))
     counts = pl.concat(outcomes).group_by(KEYS).agg(rows=pl.len().cast(pl.Int64)).collect(engine="streaming")
-    if dropped is not None and dropped.unusable is not None:
+    if not is_there:
         reported = [one.model_dump() for one in curation_of(curated).counts if one.outcome == "dropped"]
         counts = pl.concat([counts, pl.DataFrame(reported, schema=counts.schema)])
     return counts.sort(KEYS).with_columns(pl.col("reason").replace("", None))

@@ -13,7 +13,7 @@ from pipelines.checkpoints.run_folder import RUN, RunFolder
 from pipelines.stage.errors import UserError
 from pipelines.stage.progress import tell
 from pipelines.storage import Tables, TableVersion
-from pipelines.storage.commits import Code, Engine
+from pipelines.storage.commits import Code, Engine, Input
 from pipelines.storage.lineage import code, engine
 
 MANIFEST = "manifest.json"
@@ -34,17 +34,17 @@ class Recorded(NamedTuple):
         recorded = self.run[role]
         if recorded is None:
             return None
-        version = tables.parse(recorded["version"])
-        if version.identity() != recorded:
-            raise UserError(
-                f"{self.where} was trained on {recorded}, but {tables.uri} now has {version.identity()}: the table was "
-                f"made anew, or its log was changed. Give the root that the model was trained in with --tables"
-            )
+        version = tables.recorded(Input(**recorded))
         if version.unusable:
             raise UserError(
                 f"{self.where} was trained on {version}, which {version.unusable}: it cannot be made again here. Bring "
                 f"{tables.path(version.name)} back from a copy, or train on what can be read: python -m jobs distill "
                 "--name ANOTHER"
+            )
+        if version.identity() != recorded:
+            raise UserError(
+                f"{self.where} was trained on {recorded}, but {tables.uri} now has {version.identity()}: the table was "
+                f"made anew, or its log was changed. Give the root that the model was trained in with --tables"
             )
         return version
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import polars as pl
 
+from pipelines.checkpoints.run_folder import trained_from
 from pipelines.inspection.queries import curation_counts
 from pipelines.stage.errors import UserError
 from pipelines.stage.progress import tell
@@ -55,7 +56,7 @@ def inputs_of(tables: Tables, model: Row) -> list[TableVersion]:
     Raises:
         UserError: its rows cannot be read any more: nobody could answer for them, nor make the model again.
     """
-    inputs = [tables.parse(model[column]) for column in ("curated_version", "vectors_version") if model[column]]
+    inputs = trained_from(tables, model)
     for version in inputs:
         if version.unusable:
             raise UserError(

@@ -15,6 +15,9 @@ from pyarrow import fs
 from schemas import TABLES
 
 LOG_ENTRY, CHECKPOINT = re.compile(r"_delta_log/(\d{20})\.json"), re.compile(r"_delta_log/(\d{20})\.checkpoint")
+REPLACED = {"curated_triplets", "dropped_triplets", "evaluations"}
+"""Tables in which a commit takes rows out."""
+
 OUTSIDE = re.compile(r"/|\w+:")
 
 if TYPE_CHECKING:
@@ -28,7 +31,7 @@ WRITABLE |= {"deletionVectors"}
 def why_unreadable(version: "TableVersion") -> str | None:
     """What keeps the rows of exactly this version from being read."""
     there = _listing(version)
-    return _why_closed(version, there) or _why_incomplete(version, there) or _why_foreign(version)
+    return _why_closed(version, there) or _why_incomplete(version, there) or why_foreign(version)
 
 
 def why_unwritable(version: "TableVersion") -> str | None:
@@ -36,7 +39,10 @@ def why_unwritable(version: "TableVersion") -> str | None:
     if why := _why_closed(version, _listing(version)):
         return why
     unknown = sorted(set(version.delta.protocol().writer_features or ()) - WRITABLE)
-    return f"needs {', '.join(unknown)} of its writers, which delta-rs cannot keep up" if unknown else None
+    if unknown:
+        return f"asks its writers for {', '.join(unknown)}, which delta-rs does not write"
+    is_append_only = version.delta.metadata().configuration.get("delta.appendOnly") == "true"
+    return "may only be added to (delta.appendOnly)" if is_append_only and version.name in REPLACED else None
 
 
 def _why_closed(version: "TableVersion", there: dict[str, int]) -> str | None:
@@ -44,12 +50,12 @@ def _why_closed(version: "TableVersion", there: dict[str, int]) -> str | None:
     try:
         version.open().collect_schema()
     except DeltaError as error:
-        return f"cannot be opened ({str(error).splitlines()[0]})"
+        return f"cannot be opened ({first_line(error)})"
     entries = {int(match[1]): size for path, size in there.items() if (match := LOG_ENTRY.fullmatch(path))}
     checkpoints = [int(match[1]) for path in there if (match := CHECKPOINT.match(path))]
     first = max((number for number in checkpoints if number <= version.version), default=-1) + 1
     empty = [number for number in range(first, version.version + 1) if entries.get(number) == 0]
-    return f"has an empty log entry, {empty[0]:020}.json" if empty else None
+    return f"has an empty entry in its log, {empty[0]:020}.json, instead of what was committed" if empty else None
 
 
 def _why_incomplete(version: "TableVersion", there: dict[str, int]) -> str | None:
@@ -62,7 +68,7 @@ def _why_incomplete(version: "TableVersion", there: dict[str, int]) -> str | Non
     return f"has {len(torn):,} data files of another length than its log says ({torn[0]})" if torn else None
 
 
-def _why_foreign(version: "TableVersion") -> str | None:
+def why_foreign(version: "TableVersion") -> str | None:
     """Columns that another program took away or gave another type."""
     table = TABLES[version.name]
     wanted, found = table.polars_schema(), version.open().collect_schema()
@@ -79,3 +85,8 @@ def _listing(version: "TableVersion") -> dict[str, int]:
     folder = f"{root}/{version.name}"
     found = filesystem.get_file_info(fs.FileSelector(folder, recursive=True))
     return {info.path.removeprefix(f"{folder}/"): info.size for info in found if info.is_file}
+
+
+def first_line(error: DeltaError) -> str:
+    """What delta-rs says, without its backtrace."""
+    return str(error).splitlines()[0][:160]

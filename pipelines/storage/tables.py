@@ -24,13 +24,13 @@ from pyarrow import fs
 from pipelines.stage.errors import UserError
 from pipelines.stage.progress import tell
 from pipelines.storage.commits import LINEAGE, RESTORE, Commit, Input, Result
-from pipelines.storage.readability import why_unreadable, why_unwritable
+from pipelines.storage.readability import first_line, why_foreign, why_unreadable, why_unwritable
 from schemas import TABLES
 
 ADDED_TO = {"triplets", "scored_triplets", "teacher_vectors"}
 """Tables of which every row is answered for, and to which rows are added: not on top of another program's."""
 
-REPLACED = {"curated_triplets", "dropped_triplets"}
+WHOLE = {"curated_triplets", "dropped_triplets"}
 """Tables of which every version is whole: what the version before holds does not matter to the next."""
 
 
@@ -116,7 +116,12 @@ class Tables:
         except TableNotFoundError:
             return None
         except DeltaError as error:
-            found = str(error).splitlines()[0]
+            found = first_line(error)
+            if "Unsupported" in found:
+                raise UserError(
+                    f"another program upgraded {self.path(name)} beyond what delta-rs reads ({found}); take that back "
+                    "(ALTER TABLE ... DROP FEATURE in Spark), or use another root"
+                ) from error
             raise UserError(
                 f"the log of {self.path(name)} is damaged ({found}); expected a Delta table: restore its _delta_log "
                 "from a copy, or use another root"
@@ -138,13 +143,14 @@ class Tables:
 
     def recorded(self, read: Input) -> "TableVersion":
         """A version that was read, as a commit recorded it. Raises UserError when the table was made anew since."""
-        version = self.parse(read.version)
-        if read.table_id and (found := version.identity()["table_id"]) != read.table_id:
+        latest = self.latest(read.version.partition("@")[0])
+        found = str(latest.delta.metadata().id) if latest else read.table_id
+        if read.table_id and found != read.table_id:
             raise UserError(
-                f"{version} is of the Delta table {found}, expected {read.table_id}: the table was made anew. Use the "
-                "root in which it was read, or run the stages after it again"
+                f"{read.version} was of the Delta table {read.table_id}, found {found}: the table was made anew. "
+                "Use the root in which it was read, or run the stages after it again"
             )
-        return version
+        return self.parse(read.version)
 
     def newest(self, name: str, is_right: "Callable[[TableVersion], bool]" = lambda _: True) -> "TableVersion | None":
         """The newest version that stages may read and that is the right one; None when none was ever right.
@@ -176,8 +182,16 @@ class Tables:
         """Refuse tables that rows cannot be added to, before the work that makes the rows. Raises UserError."""
         for name in names:
             newest = self.latest(name)
-            why = newest.unwritable if newest else None
-            if newest and why:
+            if newest is None:
+                continue
+            if why := why_unwritable(newest):
+                raise UserError(
+                    f"nothing can be written to {self.path(name)}: {newest} {why}; take back what the other program "
+                    "did (a feature: ALTER TABLE ... DROP FEATURE in Spark), bring the log back from a copy, or use "
+                    "another root"
+                )
+            why = newest.unreadable if name not in WHOLE else why_foreign(newest)
+            if why := why or (newest.foreign if name in ADDED_TO else None):
                 raise UserError(f"nothing can be added to {self.path(name)}: {newest} {why}; {newest.way_out()}")
 
     def names(self) -> list[str]:
@@ -202,7 +216,7 @@ class TableVersion:
         try:
             return self.tables.delta(self.name, self.version)
         except DeltaError as error:
-            raise UserError(f"{self} cannot be read: {error}") from error
+            raise UserError(f"{self} cannot be opened ({first_line(error)}); {self.way_out()}") from error
 
     def open(self) -> pl.LazyFrame:
         """What lies there as this version, lazily and unchecked, for pipelines/storage only."""
@@ -273,20 +287,13 @@ class TableVersion:
     @property
     def unusable(self) -> str | None:
         """Why no stage may take this version's rows: another program changed them, or they cannot be read."""
-        return self.foreign or (None if self._rows_in else self.unreadable)
+        return (None if self._rows_in else self.unreadable) or self.foreign
 
     def usable(self) -> "TableVersion":
         """This version, if a stage may take its rows. Raises UserError with what is wrong and what may be taken."""
         if self.unusable:
             raise UserError(f"{self} {self.unusable}; {self.way_out()}")
         return self
-
-    @cached_property
-    def unwritable(self) -> str | None:
-        """Why the next version of the table cannot be made after this one."""
-        if self.name not in REPLACED and self.unreadable:
-            return self.unreadable
-        return why_unwritable(self) or (self.unusable if self.name in ADDED_TO else None)
 
     def way_out(self) -> str:
         """What can be done when this version is not usable: another version, and how to go back to it."""
@@ -316,6 +323,8 @@ class TableVersion:
             if isinstance(info, dict) and LINEAGE in info:
                 return Commit.of_log(info)
             actions = [action for line in lines if line.strip() for action in json.loads(line).items()]
+            if not actions:
+                return Commit(operation="an empty log entry", changes_data=True)
         except FileNotFoundError as error:
             raise UserError(
                 f"{self} has no commit in the table's log; was the log cleaned by another program?"

@@ -261,7 +261,10 @@ def replace_rows(
         handle = tables.delta(name)
         try:
             _widen(handle, Schema.from_arrow(table.arrow_schema()), record)
-            write_deltalake(handle, arrow, mode="overwrite", predicate=predicate, commit_properties=_properties(record))
+            properties = _properties(record)
+            write_deltalake(
+                handle, arrow, mode="overwrite", predicate=predicate, schema_mode="merge", commit_properties=properties
+            )
             return TableVersion(tables, name, handle.version())
         except CommitFailedError as error:  # when another commit is faster
             _check_moved(TableVersion(tables, name, handle.version()), error)
