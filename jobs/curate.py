@@ -13,17 +13,19 @@ def main(
     from_: Annotated[
         str | None, Parameter("--from", help="scored_triplets@version; the newest complete one if not given")
     ] = None,
-    teacher: Annotated[str | None, Parameter("--teacher", help="whose scores; else the completed teacher's")] = None,
+    teacher: Annotated[
+        str | None, Parameter("--teacher", help="whose scores; else those of the recipe's teacher")
+    ] = None,
     partial: Annotated[bool, Parameter("--partial", help="curate although not all triplets are scored")] = False,
     dry_run: Annotated[bool, Parameter("--dry-run", help="print the counts by source and reason, and stop")] = False,
     stage: StageOptions = StageOptions(),
     as_json: JsonOption = False,
 ) -> None:
-    from jobs.versions import version_to_read
+    from jobs.versions import scores_to_read
     from pipelines import curate
 
     recipe, tables = stage.load()
-    scored = version_to_read(tables, "scored_triplets", from_)
+    scored, teacher = scores_to_read(tables, from_, teacher, recipe)
     curated = curate.run(scored, recipe.curate, teacher=teacher, partial=partial, dry_run=dry_run)
     if curated.version is None:
         print_frame(curated.counts, as_json)

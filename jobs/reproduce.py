@@ -27,11 +27,8 @@ def main(
 
     tables = root.open()
     recorded = recorded_run(tables, model)
-    curated, vectors = recorded.version(tables, "curated"), recorded.version(tables, "vectors")
-    assert curated is not None, "every model has a curated version"
+    curated, vectors = recorded.data(tables)
     config = DistillConfig.model_validate(recorded.run["config"])
-    data = f"{curated}{f' and {vectors}' if vectors else ''}"
-    print(f"{model} was trained on {data}: both are as they were", file=sys.stderr)
     different = list(differences(recorded.run))
     for difference in different:
         print(f"could change the weights: {difference}", file=sys.stderr)

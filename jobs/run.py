@@ -38,11 +38,14 @@ def run_all(triplets: "TableVersion", name: str, recipe: "Recipe", beir: list[st
     from jobs.cluster import connect
     from jobs.versions import newest_vectors
     from pipelines import curate, distill, evaluate, score
+    from pipelines.storage.commits import ScoringResult
 
     needs_vectors = bool(recipe.distill.weights_on_teacher_vectors())
     scored = score.run(triplets, recipe.score, vectors=needs_vectors, connect=connect)
     print_versions(scored)
-    curated = curate.run(scored[0], recipe.curate).version
+    teacher = scored[0].commit.reports(ScoringResult)
+    assert teacher is not None, "score returns what a scoring committed"
+    curated = curate.run(scored[0], recipe.curate, teacher=teacher.teacher).version
     assert curated is not None, "only a dry run has no version"
     print_versions([curated])
     vectors = newest_vectors(triplets.tables, recipe)

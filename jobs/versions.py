@@ -1,9 +1,16 @@
-"""Which version a command reads when `--from` names none: the newest complete one, and it says which it took."""
+"""Which version a command reads when `--from` names none: the newest that is right and readable, and it says which.
+
+What is named, and what is newest, is checked before any work: every file there, every row written by this system.
+"""
 
 import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.stage.errors import UserError
+from pipelines.stage.progress import tell
 
 if TYPE_CHECKING:
     from jobs.recipe import Recipe
@@ -13,27 +20,85 @@ MADE_BY = {"triplets": "ingest` or `mine", "scored_triplets": "score", "curated_
 
 
 def version_to_read(tables: "Tables", name: str, given: str | None) -> "TableVersion":
-    """The version given, or the newest; of scored_triplets the newest that says which triplets version is complete."""
-    if given is not None:
-        versions = [tables.parse(printed) for printed in given.split("\n")]  # `score --vectors` prints two
-        of_table = [version for version in versions if version.name == name]
-        if not of_table:
-            raise UserError(
-                f"--from {given}: expected a version of {name}, for example {tables.latest(name) or f'{name}@0'}"
-            )
-        return of_table[0]
-    newest = tables.latest(name)
-    if newest is None:
-        raise UserError(f"there is no table {name} under {tables.uri}; run `python -m jobs {MADE_BY[name]}` first")
-    kind = "newest"
-    if name == "scored_triplets":
-        from pipelines.storage.commits import ScoringResult
+    """The version given, or the newest that a stage wrote and that can be read; newer ones passed over are said.
 
-        kind = "newest complete one"
-        complete = (version for version, result in newest.results(ScoringResult) if result.complete)
-        newest = next(complete, newest)
-    print(f"from {newest} (the {kind})", file=sys.stderr)
+    Raises:
+        UserError: the given one cannot be used, or there is none.
+    """
+    from pipelines.storage.commits import CurationResult, IntakeResult
+
+    if given is not None:
+        return _given(tables, name, given)
+    kind = CurationResult if name == "curated_triplets" else IntakeResult
+    return _newest(tables, name, "newest", lambda one: one.commit.reports(kind) is not None)
+
+
+def scores_to_read(
+    tables: "Tables", given: str | None, teacher: str | None, recipe: "Recipe"
+) -> "tuple[TableVersion, str | None]":
+    """The scored version given, or the newest, and whose scores: the teacher given, or the recipe's if it has any.
+
+    Of the newest, one that says what is complete comes first, if it has the teacher's. Raises as version_to_read.
+    """
+    from pipelines.storage.commits import ScoringResult
+
+    name = "scored_triplets"
+    scored = _given(tables, name, given) if given is not None else tables.latest(name)
+    teacher = teacher or (_recipes_teacher(scored, recipe) if scored else None)
+    if given is not None and scored:
+        return scored, teacher
+    results = list(scored.results(ScoringResult)) if scored else []
+    completed = [one.version for one, result in results if result.complete and teacher in (None, result.teacher)]
+    says_complete = {one for one, result in results if result.complete and one.version >= min(completed, default=0)}
+    if completed:
+        with suppress(UserError):  # none of them is left: later versions have their rows, too
+            return _newest(tables, name, "newest complete one", lambda one: one in says_complete), teacher
+    return _newest(tables, name, "newest", lambda one: one.commit.reports(ScoringResult) is not None), teacher
+
+
+def _given(tables: "Tables", name: str, given: str) -> "TableVersion":
+    """The version of that name among those given: `score --vectors` prints two."""
+    versions = [tables.parse(printed) for printed in given.split("\n")]
+    of_table = [version for version in versions if version.name == name]
+    if not of_table:
+        raise UserError(
+            f"--from {given}: expected a version of {name}, for example {tables.latest(name) or f'{name}@0'}"
+        )
+    return of_table[0].usable()
+
+
+def _newest(tables: "Tables", name: str, kind: str, is_right: "Callable[[TableVersion], bool]") -> "TableVersion":
+    """The newest usable version of that kind, told."""
+    newest, latest = tables.newest(name, is_right), tables.latest(name)
+    if newest is None or latest is None:
+        there = f"is no table {name}" if latest is None else f"is no version of {name} that this system made"
+        raise UserError(f"there {there} under {tables.uri}; run `python -m jobs {MADE_BY[name]}` first")
+    alike = f"; {latest} holds the same rows" if latest != newest and latest.origin() == newest else ""
+    print(f"from {newest} (the {kind}{alike})", file=sys.stderr)
     return newest
+
+
+def _recipes_teacher(scored: "TableVersion", recipe: "Recipe") -> str | None:
+    """Of those who scored, the recipe's teacher; None when it has not, or when that cannot be told.
+
+    Where there is a choice, files on this machine tell exactly. Else the config does that it scored with, or its name:
+    nothing is fetched.
+    """
+    from pipelines.checkpoints.name import name_of
+    from pipelines.storage.commits import ScoringResult
+    from pipelines.teachers.config import TeacherConfig, name_teacher
+
+    configs = {result.teacher: version.commit.config for version, result in scored.results(ScoringResult)}
+    wanted, place = TeacherConfig.part_of(recipe.score.model_dump()), Path(recipe.score.teacher).expanduser()
+    if len(configs) > 1 and (place.is_dir() or wanted.teacher.startswith("package:")):
+        with suppress(UserError):  # damaged since it scored: its name is left
+            name = name_teacher(wanted)
+            return name if name in configs else None
+    exact = [one for one, config in configs.items() if TeacherConfig.part_of(config).meaning() == wanted.meaning()]
+    found = exact or [one for one in configs if one.partition("@")[0] == name_of(place, "").removesuffix("@")]
+    if len(configs) == 1 and not found:
+        tell(f"{scored} has scores by {next(iter(configs))} alone, not by the recipe's teacher {wanted.teacher}")
+    return found[0] if len(found) == 1 else None
 
 
 def newest_vectors(tables: "Tables", recipe: "Recipe") -> "TableVersion | None":
@@ -43,7 +108,7 @@ def newest_vectors(tables: "Tables", recipe: "Recipe") -> "TableVersion | None":
         UserError: there are none.
     """
     weights = recipe.distill.weights_on_teacher_vectors()
-    vectors = tables.latest("teacher_vectors") if weights else None
+    vectors = tables.newest("teacher_vectors") if weights else None
     for term, weight in weights.items():
         if vectors is None:
             raise UserError(

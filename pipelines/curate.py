@@ -124,11 +124,12 @@ def run(
     """Commit dropped_triplets, then curated_triplets: no snapshot without its explanation. A dry run only counts.
 
     Args:
-        teacher: whose scores to go by; None is the teacher of the newest completed scoring.
+        teacher: whose scores to go by; None is the only one whose scoring is complete.
         partial: curate although not all of the triplets version is scored.
     Raises:
         UserError: nothing to curate, an incomplete scoring, or more dropped than `max_drop_share`; nothing is written.
     """
+    scored.tables.check_writable("curated_triplets", "dropped_triplets")
     source = ScoredRows.find(scored, teacher)
     source.check_complete(partial=partial)
     texts = EvaluationTexts.read(config.evaluation_sets)

@@ -46,6 +46,7 @@ def run(
     Raises:
         UserError: the name belongs to another run or is being trained now, or the data cannot serve the config.
     """
+    curated.usable().tables.check_writable("models")
     vectors = _needed_vectors(config, vectors)
     folder = RunFolder(curated.tables, name)
     identity = _identity(curated, config, vectors)
@@ -82,7 +83,7 @@ def train(
             goes on from; `output/work`, removed at the end, if not given.
     """
     vectors = _needed_vectors(config, vectors)
-    _check_trainable(curated)
+    _check_trainable(curated.usable())
     kept = Tables(work or str(output / "work"))
     beside = ThreadPoolExecutor(max_workers=1)  # Ray takes seconds to start, and so does the import of torch
     initialised = beside.submit(_initialise, config, kept)
@@ -145,7 +146,7 @@ def _needed_vectors(config: DistillConfig, vectors: TableVersion | None) -> Tabl
                 f"distill.{term} is {weight}, but there are no teacher vectors; run score --vectors first, or set "
                 f"distill.{term}=0"
             )
-    return vectors if weights else None
+    return vectors.usable() if vectors and weights else None
 
 
 def _check_trainable(curated: TableVersion) -> None:

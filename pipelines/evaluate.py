@@ -14,7 +14,7 @@ import polars as pl
 from pydantic import Field
 
 from pipelines.evaluation.comparison import render, summarise
-from pipelines.evaluation.evaluation_sets import EvaluationSet, beir_set, count_overlap, held_out_set
+from pipelines.evaluation.evaluation_sets import EvaluationSet, beir_set, count_overlap, held_out_set, why_not_held_out
 from pipelines.evaluation.metrics import DEPTH, per_query
 from pipelines.stage.config import Config
 from pipelines.stage.errors import UserError
@@ -86,13 +86,14 @@ def run(
     """
     from pipelines.evaluation.systems import find_student  # torch: too slow to import for a config alone
 
+    tables.check_writable("evaluations")
     student = find_student(tables, model)
     sets = _sets(on or student.trained_on, beir, config)
     for one in sets:
         if len(one.queries) < FEW_QUERIES:
             tell(f"{one.name} has {len(one.queries)} queries: too few to tell close systems apart; see its intervals")
     rows, roles, not_measured = _measure_systems(student, sets, config)
-    overlap = count_overlap(sets if config.count_overlap else [], student.trained_on)
+    overlap = count_overlap(sets if _can_count_overlap(student.trained_on, config) else [], student.trained_on)
     sizes = {one.name: {"queries": len(one.queries), "passages": len(one.corpus)} for one in sets}
     result = EvaluationResult(systems=roles, not_measured=not_measured, sizes=sizes, overlap=tuple(overlap.to_dicts()))
     models = tables.latest("models")
@@ -107,6 +108,13 @@ def run(
 def _sets(curated: TableVersion, beir: Sequence[str], config: EvaluateConfig) -> list[EvaluationSet]:
     """BEIR folders first: a folder that cannot be read is told before a large table is."""
     sets = list({one.name: one for one in map(beir_set, beir)}.values())
+    if why := why_not_held_out(curated):
+        if not sets:
+            raise UserError(
+                f"{why}: the test split of {curated} cannot be asked; name another with --on, or give --beir DIR"
+            )
+        tell(f"{why}: evaluating on BEIR alone")
+        return sets
     held_out = held_out_set(curated, config.max_test_queries, config.max_corpus_passages)
     if held_out is not None:
         return [held_out, *sets]
@@ -114,6 +122,13 @@ def _sets(curated: TableVersion, beir: Sequence[str], config: EvaluateConfig) ->
         raise UserError(f"{curated} has no query in its test split; raise curate.test_share, or give --beir DIR")
     tell(f"{curated} has no query in its test split; evaluating on BEIR alone")
     return sets
+
+
+def _can_count_overlap(trained_on: TableVersion, config: EvaluateConfig) -> bool:
+    """Whether the training text is wanted for it, and there."""
+    if config.count_overlap and trained_on.unusable:
+        tell(f"evaluate: the overlap with training is not counted: {trained_on} {trained_on.unusable}")
+    return config.count_overlap and trained_on.unusable is None
 
 
 def _measure_systems(

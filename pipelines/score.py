@@ -65,6 +65,7 @@ def validate(
         raise UserError(f"--vectors needs a bi-encoder teacher, found {config.teacher_kind} {config.teacher}")
     options = f"{f' --share {share}' if share < 1 else ''}{' --vectors' if vectors else ''}"
     command = f"python -m jobs score --from {triplets}{options} (with the same --tables, --recipe and --set)"
+    triplets.usable().tables.check_writable("scored_triplets", *(["teacher_vectors"] if vectors else []))
     scoring = PairStream(triplets, config, name_teacher(config), command, share)
     return scoring, TextStream(**vars(scoring)) if vectors else None
 
@@ -135,7 +136,7 @@ def complete(scoring: PairStream, num_rows: int, connect: Callable[[], None]) ->
         if base is None:
             raise UserError(f"a share of {scoring.share} of {triplets} has no rows; nothing to score")
         for version, result in base.results(ScoringResult):
-            if result.complete == complete:
+            if result.complete == complete and version.unusable is None:
                 tell(f"{version}: all {num_rows:,} rows were scored by {teacher} already")
                 return version
         connect()  # the commit names the engine

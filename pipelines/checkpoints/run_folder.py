@@ -27,7 +27,8 @@ from pydantic import BaseModel, PositiveInt, ValidationError
 
 from pipelines.stage.errors import UserError
 from pipelines.stage.progress import tell
-from pipelines.storage import Tables
+from pipelines.storage import Tables, TableVersion
+from pipelines.storage.commits import TrainingResult
 from pipelines.storage.fingerprint import fingerprint_of
 from schemas import Models
 
@@ -207,6 +208,20 @@ def row_of_weights(rows: pl.DataFrame, weights_sha256: str) -> dict[str, Any]:
             f"models table has: they were trained over or changed. Train it again, or name another model"
         )
     return described[-1]
+
+
+def trained_from(tables: Tables, row: dict[str, Any]) -> list[TableVersion]:
+    """The versions that a row of the models table was trained on: of curated_triplets and, if any, teacher_vectors.
+
+    Raises:
+        UserError: a table was made anew since.
+    """
+    named = [row[column] for column in ("curated_version", "vectors_version") if row[column]]
+    models = tables.latest("models")
+    for version, result in models.results(TrainingResult) if models else ():
+        if result.model == row["model_id"] and version.commit.inputs:
+            return [tables.recorded(one) for one in version.commit.inputs if one.version in named]
+    return [tables.parse(name) for name in named]
 
 
 def _process_start(pid: int) -> str | None:

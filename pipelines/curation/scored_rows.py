@@ -11,7 +11,7 @@ import polars as pl
 from pipelines.stage.errors import UserError
 from pipelines.stage.progress import tell
 from pipelines.storage import QueryRange, TableVersion
-from pipelines.storage.commits import ScoringResult
+from pipelines.storage.commits import Completion, Input, ScoringResult
 from pipelines.texts.splits import split_of
 
 
@@ -31,25 +31,48 @@ class ScoredRows(NamedTuple):
 
     @classmethod
     def find(cls, scored: TableVersion, teacher: str | None = None) -> "ScoredRows":
-        """The largest completed scoring of the newest triplets version, by this teacher or any; else one under way."""
-        runs = [(version.commit, result) for version, result in scored.results(ScoringResult)]
+        """The largest completed scoring of the newest triplets version that can be read; else one under way.
+
+        Args:
+            teacher: whose; None is the only one whose scoring is complete, or under way where none is.
+        Raises:
+            UserError: there is no such scoring, or a choice of several teachers, or the triplets cannot be read.
+        """
+        runs = [(version.commit, result) for version, result in scored.usable().results(ScoringResult)]
         if not runs:
             raise UserError(f"{scored} was not written by a scoring run; expected one: python -m jobs score")
-        teachers = sorted({result.teacher for _, result in runs})
-        of_teacher = [(run, result) for run, result in runs if teacher in (None, result.teacher)]
+        teacher = teacher or _only_teacher(scored, [result for _, result in runs])
+        of_teacher = [(run, result) for run, result in runs if result.teacher == teacher]
         if not of_teacher:
-            raise UserError(f"{scored} has no scores by {teacher!r}; it has scores by {', '.join(teachers)}")
-        completed = [(result.complete.share, run, result) for run, result in of_teacher if result.complete]
-        of_newest = [one for one in completed if one[1].inputs == completed[0][1].inputs]
-        _, run, result = max(of_newest, key=lambda one: one[0], default=(0, *of_teacher[0]))
-        complete = result.complete
-        triplets = scored.tables.parse(complete.triplets if complete else run.inputs[0].version)
-        kind = complete.teacher_kind if complete else run.config["teacher_kind"]
-        found = cls(scored, triplets, result.teacher, kind, complete.share if complete else None)
-        if teacher is None and len(teachers) > 1:
-            others = ", ".join(name for name in teachers if name != found.teacher)
-            tell(f"{scored}: taking the scores by {found.teacher}; --teacher chooses another: {others}")
-        return found
+            teachers = ", ".join(sorted({result.teacher for _, result in runs}))
+            raise UserError(f"{scored} has no scores by {teacher!r}; it has scores by {teachers}")
+        completions: dict[tuple[Input, ...], list[Completion]] = {}
+        for run, result in of_teacher:
+            if result.complete:
+                completions.setdefault(run.inputs, []).append(result.complete)
+        if not completions:
+            run = of_teacher[0][0]
+            triplets = scored.tables.recorded(run.inputs[0]).usable()
+            return cls(scored, triplets, teacher, run.config["teacher_kind"], None)
+        return cls._completed(scored, [max(same, key=lambda one: one.share) for same in completions.values()])
+
+    @classmethod
+    def _completed(cls, scored: TableVersion, completions: Sequence[Completion]) -> "ScoredRows":
+        """The first whose triplets can be read; of each triplets version, newest first, the largest completion."""
+        refused: dict[str, str | None] = {}
+        for one in completions:
+            triplets = scored.tables.recorded(Input(version=one.triplets, table_id=one.triplets_table_id))
+            if triplets.unusable is None:
+                for other, reason in refused.items():
+                    tell(f"{scored}: passing over the scores of {other}, which {reason}")
+                return cls(scored, triplets, one.teacher, one.teacher_kind, one.share)
+            refused[str(triplets)] = triplets.unusable
+        newest = scored.tables.newest("triplets")
+        told = "; ".join(f"{other}, which {reason}" for other, reason in refused.items())
+        raise UserError(
+            f"{scored} holds the complete scores of {told}; to complete them for what can be read: python -m jobs "
+            f"score --from {newest} (with the --recipe that scored the others)"
+        )
 
     def check_complete(self, *, partial: bool) -> None:
         """Refuse scores of a part of the triplets unless `partial`; say what else the scores do not cover."""
@@ -65,7 +88,7 @@ class ScoredRows(NamedTuple):
             tell(f"{self.scored}: {unscored} are not scored by {self.teacher}: curating the others")
         elif self.share < 1:
             tell(f"{self.scored}: curating the {self.share:.4g} of the queries of {self.triplets} that were scored")
-        newest = self.triplets.tables.latest("triplets")
+        newest = self.triplets.tables.newest("triplets")
         newer = newest.num_rows() - self.triplets.num_rows() if newest else 0
         if newer > 0:
             tell(
@@ -103,3 +126,14 @@ class ScoredRows(NamedTuple):
         ids = self.triplets.scan().select("triplet_id")
         rows = self._scan().select("triplet_id").join(ids, on="triplet_id", how="semi")
         return int(rows.select(pl.len()).collect(engine="streaming").item())
+
+
+def _only_teacher(scored: TableVersion, results: Sequence[ScoringResult]) -> str:
+    """The teacher whose scoring is complete, or is under way where none is. Raises UserError when that is a choice."""
+    teachers = sorted({result.teacher for result in results if result.complete} or {one.teacher for one in results})
+    if len(teachers) > 1:
+        raise UserError(
+            f"{scored} has scores by {len(teachers)} teachers; choose one with --teacher "
+            f"{' or --teacher '.join(teachers)}, or give the --recipe of one"
+        )
+    return teachers[0]

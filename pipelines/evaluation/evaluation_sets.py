@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from pipelines.curation.outcomes import dropped_by
+from pipelines.curation.outcomes import curation_of, dropped_by
 from pipelines.intake.beir import read_beir
 from pipelines.stage.errors import UserError
 from pipelines.stage.progress import tell
@@ -64,7 +64,7 @@ def held_out_set(curated: TableVersion, max_queries: int | None, max_passages: i
     set's. It takes the smallest ids, which are hashes: random, and the same each time. Relevant passages are always in.
     Memory: the sample, and one block of triplets.
     """
-    triplets = input_of(curated, "triplets")
+    triplets = input_of(curated.usable(), "triplets").usable()
     query_ids = _test_query_ids(curated)
     sampled_ids = query_ids.head(max_queries) if max_queries else query_ids
     columns = ["query_id", "query", "positive_id", "positive"]
@@ -86,6 +86,17 @@ def held_out_set(curated: TableVersion, max_queries: int | None, max_passages: i
             own.setdefault(query_id, set()).add(passage_id)
     name = f"{curated}/test" + (f":{','.join(sample)}" if sample else "")
     return _told(EvaluationSet(name, queries, corpus, qrels, own))
+
+
+def why_not_held_out(curated: TableVersion) -> str | None:
+    """What keeps a version's test split from being asked: one of the versions that say what is in it."""
+    told = [curated]
+    if curated.unusable is None:
+        dropped = dropped_by(curated)
+        if dropped is None and curation_of(curated).curation:
+            return f"dropped_triplets has no version of the curation that made {curated}"
+        told += [one for one in (input_of(curated, "triplets"), dropped) if one]
+    return next((f"{one} {one.unusable}" for one in told if one.unusable), None)
 
 
 def count_overlap(sets: Sequence[EvaluationSet], curated: TableVersion) -> pl.DataFrame:
@@ -119,10 +130,10 @@ def count_overlap(sets: Sequence[EvaluationSet], curated: TableVersion) -> pl.Da
 def input_of(version: TableVersion, table: str) -> TableVersion:
     """The version of a table that this version was made from, as its commit says."""
     inputs = version.written().commit.inputs
-    found = [one.version for one in inputs if one.version.startswith(f"{table}@")]
+    found = [one for one in inputs if one.version.startswith(f"{table}@")]
     if not found:
         raise UserError(f"{version} does not say which {table} it was made from; expected a version that curate wrote")
-    return version.tables.parse(found[0])
+    return version.tables.recorded(found[0])
 
 
 def _test_query_ids(curated: TableVersion) -> pl.Series:

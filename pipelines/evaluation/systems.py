@@ -13,7 +13,7 @@ from sentence_transformers import SentenceTransformer
 
 from pipelines.checkpoints.find import find
 from pipelines.checkpoints.name import weights_sha256
-from pipelines.checkpoints.run_folder import MODEL, row_of_weights, rows_of_model
+from pipelines.checkpoints.run_folder import MODEL, row_of_weights, rows_of_model, trained_from
 from pipelines.curation.outcomes import curation_of
 from pipelines.evaluation.evaluation_sets import EvaluationSet, input_of
 from pipelines.evaluation.rankings import NO_VECTORS, Ranking, Rankings, bm25_ranking, dense_rankings, reranked
@@ -57,8 +57,8 @@ def find_student(tables: Tables, model: str) -> Student:
     rows = rows_of_model(tables, model)
     folder = find(tables.path("models", rows["name"][0], MODEL))
     row = row_of_weights(rows, weights_sha256(folder))
-    loaded = SentenceTransformer(str(folder), local_files_only=True)
-    return Student(row, loaded, tables.parse(row["curated_version"]))
+    trained_on = trained_from(tables, row)[0]
+    return Student(row, SentenceTransformer(str(folder), local_files_only=True), trained_on)
 
 
 def systems(
@@ -132,6 +132,6 @@ def _teacher(student: Student, bm25: dict[str, Ranking], rerank_depth: int) -> S
         raise UserError(f"the model there is now {teacher.name}, {student.trained_on} was made with {name}")
     if not isinstance(teacher, BiEncoderTeacher):
         return System("teacher", name, lambda one: {NO_VECTORS: reranked(teacher, one, bm25[one.name], rerank_depth)})
-    encoder = StoredVectors(teacher, student.trained_on.tables.latest("teacher_vectors"))
+    encoder = StoredVectors(teacher, student.trained_on.tables.newest("teacher_vectors"))
     dimensions = [teacher.dimension, *(d for d in _dimensions(student.model) if d < teacher.dimension)]
     return System("teacher", name, partial(dense_rankings, encoder, dimensions))

@@ -46,10 +46,10 @@ def _with_dropped(curated: TableVersion) -> tuple[TableVersion, TableVersion]:
     """A curated version and the dropped_triplets version of the same curation."""
     if curated.name != "curated_triplets":
         raise UserError(f"{curated} cannot be compared; expected two versions of curated_triplets")
-    dropped = dropped_by(curated)
+    dropped = dropped_by(curated.usable())
     if dropped is None:
         raise UserError(f"{curated} has no dropped_triplets of the same curation: what it dropped is not known")
-    return curated, dropped
+    return curated, dropped.usable()
 
 
 def _outcomes(kept: TableVersion, dropped: TableVersion, query_range: QueryRange) -> pl.DataFrame:

@@ -3,7 +3,9 @@
 from collections.abc import Callable, Iterable, Iterator
 
 from pipelines.stage.errors import UserError
+from pipelines.stage.progress import tell
 from pipelines.storage import Tables, TableVersion
+from pipelines.storage.commits import Input
 
 Entry = tuple[int, TableVersion]
 """Depth in the graph, and the version; what its commit says is `version.commit`."""
@@ -20,8 +22,8 @@ def every_version(tables: Tables, name: str | None = None) -> Iterator[Entry]:
 
 
 def upstream_of(version: TableVersion) -> Iterator[Entry]:
-    """The version, then its inputs, and theirs."""
-    return _walk(version, lambda made: map(version.tables.parse, made_from(made)))
+    """The version, then its inputs, and theirs; one that is not there any more is said."""
+    return _walk(version, _parents)
 
 
 def downstream_of(version: TableVersion) -> Iterator[Entry]:
@@ -38,6 +40,19 @@ def _walk(version: TableVersion, neighbours: Callable[[TableVersion], Iterable[T
     yield 0, version
     for neighbour in neighbours(version):
         yield from ((depth + 1, found) for depth, found in _walk(neighbour, neighbours))
+
+
+def _parents(version: TableVersion) -> Iterator[TableVersion]:
+    """The versions that a version came from, as far as they can still be asked."""
+    recorded = {one.version: one for one in version.commit.inputs}
+    for name in made_from(version):
+        try:
+            parent = version.tables.recorded(recorded.get(name, Input(version=name)))
+            parent.commit  # noqa: B018  # raises where the log has lost it
+        except UserError as error:
+            tell(f"{version} was made from {name}: {error}")
+        else:
+            yield parent
 
 
 def made_from(version: TableVersion) -> list[str]:

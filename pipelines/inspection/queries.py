@@ -4,11 +4,11 @@ Each reads explicit or newest versions and gives a frame; nothing here writes or
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-from pipelines.curation.outcomes import KEYS, dropped_by, dropped_outcome, kept_outcome
+from pipelines.curation.outcomes import KEYS, curation_of, dropped_by, dropped_outcome, kept_outcome
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables, TableVersion
 
@@ -53,7 +53,7 @@ def ask(tables: Tables, sql: str, at: Sequence[str] = ()) -> pl.DataFrame:
         raise UserError(f"there is no table under {tables.uri}; is --tables (or TABLES) the right root?")
     if match := WRITES.match(sql):
         raise UserError(f"{match[1].upper()} would change a table, and query only reads; expected a SELECT")
-    frames = {name: version.scan() for name, version in versions.items()}
+    frames = _frames(versions, sql, at)
     try:
         return pl.SQLContext(frames).execute(sql).collect(engine="streaming")
     except (pl.exceptions.PolarsError, ValueError) as error:
@@ -61,11 +61,28 @@ def ask(tables: Tables, sql: str, at: Sequence[str] = ()) -> pl.DataFrame:
         raise UserError(f"the query failed: {str(error).splitlines()[0]}; the tables are {columns}") from error
 
 
+def _frames(versions: Mapping[str, TableVersion], sql: str, at: Sequence[str]) -> dict[str, pl.LazyFrame]:
+    """The rows of each version by its table's name; one that cannot be read is left out where nobody asks for it."""
+    frames: dict[str, pl.LazyFrame] = {}
+    for name, version in versions.items():
+        is_asked_for = str(version) in at or re.search(rf"\b{name}\b", sql, re.IGNORECASE)
+        if is_asked_for or version.unreadable is None:
+            frames[name] = version.scan()
+    return frames
+
+
 def curation_counts(curated: TableVersion) -> pl.DataFrame:
-    """Rows by source and outcome (kept, corrected, dropped) with the correction or reason; null for those kept."""
+    """Rows by source and outcome (kept, corrected, dropped) with the correction or reason; null for those kept.
+
+    Where what was dropped cannot be read any more, its counts are those that the curation reported.
+    """
     outcomes = [curated.scan().select("source", *kept_outcome())]
     dropped = dropped_by(curated)
-    if dropped is not None:
+    is_there = dropped is not None and dropped.unusable is None
+    if dropped is not None and is_there:
         outcomes.append(dropped.scan().select("source", *dropped_outcome()))
-    counts = pl.concat(outcomes).group_by(KEYS).agg(rows=pl.len()).sort(KEYS).collect(engine="streaming")
-    return counts.with_columns(pl.col("reason").replace("", None))
+    counts = pl.concat(outcomes).group_by(KEYS).agg(rows=pl.len().cast(pl.Int64)).collect(engine="streaming")
+    if not is_there:
+        reported = [one.model_dump() for one in curation_of(curated).counts if one.outcome == "dropped"]
+        counts = pl.concat([counts, pl.DataFrame(reported, schema=counts.schema)])
+    return counts.sort(KEYS).with_columns(pl.col("reason").replace("", None))

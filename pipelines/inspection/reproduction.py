@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 from pipelines.checkpoints.run_folder import RUN, RunFolder
 from pipelines.stage.errors import UserError
 from pipelines.stage.paths import path_of
+from pipelines.stage.progress import tell
 from pipelines.storage import Tables, TableVersion
-from pipelines.storage.commits import Code, Engine
+from pipelines.storage.commits import Code, Engine, Input
 from pipelines.storage.lineage import code, engine
 
 MANIFEST = "manifest.json"
@@ -29,18 +30,39 @@ class Recorded(NamedTuple):
         """The version the model was trained on, still the same table; None when the model had no such input.
 
         Raises:
-            UserError: it cannot be read, or the table was made anew.
+            UserError: its rows cannot be read any more, or the table was made anew.
         """
         recorded = self.run[role]
         if recorded is None:
             return None
-        version = tables.parse(recorded["version"])
+        version = tables.recorded(Input(**recorded))
+        if version.unusable:
+            raise UserError(
+                f"{self.where} was trained on {version}, which {version.unusable}: it cannot be made again here. Bring "
+                f"{tables.path(version.name)} back from a copy, or train on what can be read: python -m jobs distill "
+                "--name ANOTHER"
+            )
         if version.identity() != recorded:
             raise UserError(
                 f"{self.where} was trained on {recorded}, but {tables.uri} now has {version.identity()}: the table was "
-                f"made anew, or files were taken away. Give the root that the model was trained in with --tables"
+                f"made anew, or its log was changed. Give the root that the model was trained in with --tables"
             )
         return version
+
+    def data(self, tables: Tables) -> tuple[TableVersion, TableVersion | None]:
+        """The curated version and the vectors version, if any, as `version` finds them; said on stderr.
+
+        Where another program has put the rows into other files, the digest of the training data will prove them.
+        """
+        curated, vectors = self.version(tables, "curated"), self.version(tables, "vectors")
+        assert curated is not None, "every model has a curated version"
+        versions = [version for version in (curated, vectors) if version]
+        moved = [version for version in versions if version.rows_in() != version]
+        state = "both are as they were" if vectors else "it is as it was"
+        if moved:
+            state = "the same rows lie in other files now; that nothing else changed, the end will show"
+        tell(f"{self.where} was trained on {' and '.join(map(str, versions))}: {state}")
+        return curated, vectors
 
 
 def recorded_run(tables: Tables, model: str) -> Recorded:

@@ -114,7 +114,12 @@ def _forget_quarantined(tables: Tables, spill: Spill, files: list[FileCounts], l
 
 
 def record_missing_files(tables: Tables, config: Config) -> None:
-    """Complete ingested_files after a run that ended between its last two commits."""
+    """Complete ingested_files after a run that ended between its last two commits.
+
+    Raises:
+        UserError: nothing can be added to a table that `append_new` adds to.
+    """
+    tables.check_writable("triplets", "quarantined_rows", "ingested_files")
     triplets = tables.latest("triplets")
     for version, intake in triplets.results(IntakeResult) if triplets is not None else ():
         recorded = tables.latest("ingested_files")

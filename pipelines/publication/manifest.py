@@ -12,8 +12,10 @@ from typing import Any
 
 import polars as pl
 
+from pipelines.checkpoints.run_folder import trained_from
 from pipelines.inspection.queries import curation_counts
 from pipelines.stage.errors import UserError
+from pipelines.stage.progress import tell
 from pipelines.storage import Tables, TableVersion
 from pipelines.storage.commits import Input
 from schemas import IngestedFiles
@@ -27,11 +29,10 @@ Row = dict[str, Any]
 
 def manifest_of(tables: Tables, model: Row, run: Row | None) -> Row:
     """The manifest of one row of the models table; `run` is what the training left beside the model, if it did."""
-    curated = tables.parse(model["curated_version"])
-    inputs = [curated, *([tables.parse(model["vectors_version"])] if model["vectors_version"] else [])]
-    versions = lineage_of(inputs)
-    ingested = next((version["version"] for version in versions if version["version"].startswith("triplets@")), None)
-    files = files_by_source(tables.parse(ingested) if ingested else curated)
+    inputs = inputs_of(tables, model)
+    curated, versions = inputs[0], lineage_of(inputs)
+    ingested = [tables.parse(one["version"]) for one in versions if one["version"].startswith("triplets@")]
+    files = files_by_source(next((one for one in ingested[:1] if one.unusable is None), curated))
     return {
         "format": FORMAT,
         "model": {key: value for key, value in model.items() if key not in ("uri", "recipe", "code", "engine")},
@@ -47,6 +48,23 @@ def manifest_of(tables: Tables, model: Row, run: Row | None) -> Row:
         "ingested_files": files.drop("source").unique().sort("path", "sha256").to_dicts(),
         "lock_file": lock_file(),
     }
+
+
+def inputs_of(tables: Tables, model: Row) -> list[TableVersion]:
+    """What a row of the models table was trained on: the curated version, and the vectors version, if any.
+
+    Raises:
+        UserError: its rows cannot be read any more: nobody could answer for them, nor make the model again.
+    """
+    inputs = trained_from(tables, model)
+    for version in inputs:
+        if version.unusable:
+            raise UserError(
+                f"{model['model_id']} was trained on {version}, which {version.unusable}: nobody could answer for its "
+                f"rows any more. Bring {tables.path(version.name)} back from a copy, or train on what can be read: "
+                "python -m jobs distill --name ANOTHER"
+            )
+    return inputs
 
 
 def lineage_of(versions: list[TableVersion]) -> list[Row]:
@@ -68,10 +86,16 @@ def lineage_of(versions: list[TableVersion]) -> list[Row]:
             continue
         commit = version.commit
         found[str(version)] = {**identity.model_dump(), **commit.model_dump(mode="json", include=COMMIT_FIELDS)}
+        if version.unusable:
+            found[str(version)]["unreadable"] = version.unusable
+        elif version.rows_in() != version:
+            found[str(version)]["rows_in"] = str(version.rows_in())
         inputs = commit.inputs
         if version.version and commit.is_on_top:
             inputs = (Input(**TableVersion(version.tables, version.name, version.version - 1).identity()),)
         waiting += [(version.tables.parse(item.version), item, str(version)) for item in inputs]
+    if gone := [name for name, one in found.items() if "unreadable" in one]:
+        tell(f"publish: behind this model, these cannot be read any more, as its manifest says: {', '.join(gone)}")
     return list(found.values())
 
 

@@ -83,7 +83,7 @@ class PairStream(TeacherStream):
         if newest is not None:
             of_teacher = (pl.col("teacher") == pl.lit(self.maker)) & pl.col("scoring_error").is_null()
             known.append(pairs_of(newest.scan().filter(id_range.contains("query_id") & of_teacher).collect()))
-        vectors = self.source.tables.latest("teacher_vectors")
+        vectors = self.source.tables.newest("teacher_vectors")
         if vectors is not None:
             known.append(cosines(pairs_to_score(rows), vectors.scan().filter(pl.col("teacher") == pl.lit(self.maker))))
         return (each_once(known),)

@@ -13,12 +13,11 @@ from pydantic import BaseModel, ConfigDict, SerializeAsAny, ValidationInfo, fiel
 LINEAGE = "lineage"
 """The key of the commit's custom metadata under which the record stands as one JSON text."""
 
-KEEP_ROWS = {"OPTIMIZE", "REORG", "VACUUM START", "VACUUM END", "COMPUTE STATS", "CLUSTER BY", "UPGRADE PROTOCOL"}
-KEEP_ROWS |= {"SET TBLPROPERTIES", "UNSET TBLPROPERTIES", "ADD COLUMN", "ADD COLUMNS", "ADD FEATURE"}
-"""Delta operations after which a version holds the rows of the one before."""
+RESTORE = "RESTORE"
+"""Delta's operation after which a version holds the rows of an older one."""
 
 REARRANGING = {"add columns", "compact"}
-"""Stages of ours, beside the flow, after which it does so too."""
+"""Stages of ours, beside the flow, after which a version holds the rows of the one before."""
 
 
 class Record(BaseModel):
@@ -163,6 +162,7 @@ class Commit(Record):
 
     stage: str = ""  # "": not written by this system
     operation: str = ""  # Delta's own name for it, from the log
+    changes_data: bool = False  # whether another program's commit says that the files it adds or removes change rows
     inputs: tuple[Input, ...] = ()
     config: dict[str, Any] = {}
     config_fingerprint: str = ""
@@ -181,17 +181,19 @@ class Commit(Record):
         return kind.model_validate(value) if isinstance(value, dict) else value
 
     @classmethod
-    def of_log(cls, entry: Any) -> "Commit":
+    def of_log(cls, entry: Any, *, changes_data: bool = False) -> "Commit":
         """From the `commitInfo` of a log entry; what is not ours, whatever it is, is as good as none."""
         operation = str(entry.get("operation", "")) if isinstance(entry, dict) else ""
         try:
             return cls.model_validate({**json.loads(entry[LINEAGE]), "operation": operation})
         except (LookupError, ValueError, TypeError, RecursionError):
-            return cls(operation=operation)
+            return cls(operation=operation, changes_data=changes_data)
 
     def custom_metadata(self) -> dict[str, str]:
         """As it is written."""
-        return {LINEAGE: json.dumps(self.model_dump(mode="json", exclude={"operation"}), ensure_ascii=False)}
+        return {
+            LINEAGE: json.dumps(self.model_dump(mode="json", exclude={"operation", "changes_data"}), ensure_ascii=False)
+        }
 
     def reports(self, kind: type[Result]) -> Result | None:
         """The result if it is of this kind."""
@@ -208,5 +210,5 @@ class Commit(Record):
 
     @property
     def keeps_rows(self) -> bool:
-        """Whether the version holds the rows of the one before it, arranged otherwise."""
-        return self.stage in REARRANGING if self.is_ours else self.operation in KEEP_ROWS
+        """Whether the version holds the rows of the one before it, arranged otherwise (Delta's `dataChange: false`)."""
+        return self.stage in REARRANGING if self.is_ours else not self.changes_data

@@ -8,9 +8,10 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
@@ -23,8 +24,16 @@ from pyarrow import fs
 
 from pipelines.stage.errors import UserError
 from pipelines.stage.paths import path_of
-from pipelines.storage.commits import Commit, Result
+from pipelines.stage.progress import tell
+from pipelines.storage.commits import LINEAGE, RESTORE, Commit, Input, Result
+from pipelines.storage.readability import first_line, why_foreign, why_unreadable, why_unwritable
 from schemas import TABLES
+
+ADDED_TO = {"triplets", "scored_triplets", "teacher_vectors"}
+"""Tables of which every row is answered for, and to which rows are added: not on top of another program's."""
+
+WHOLE = {"curated_triplets", "dropped_triplets"}
+"""Tables of which every version is whole: what the version before holds does not matter to the next."""
 
 
 class QueryRange(NamedTuple):
@@ -144,7 +153,12 @@ class Tables:
         except TableNotFoundError:
             return None
         except DeltaError as error:
-            found = str(error).splitlines()[0]
+            found = first_line(error)
+            if "Unsupported" in found:
+                raise UserError(
+                    f"another program upgraded {self.path(name)} beyond what delta-rs reads ({found}); take that back "
+                    "(ALTER TABLE ... DROP FEATURE in Spark), or use another root"
+                ) from error
             raise UserError(
                 f"the log of {self.path(name)} is damaged ({found}); expected a Delta table: restore its _delta_log "
                 "from a copy, or use another root"
@@ -163,6 +177,59 @@ class Tables:
         if parsed.version > newest.version:
             raise UserError(f"{parsed} does not exist; {parsed.name} has the versions 0 to {newest.version}")
         return parsed
+
+    def recorded(self, read: Input) -> "TableVersion":
+        """A version that was read, as a commit recorded it. Raises UserError when the table was made anew since."""
+        latest = self.latest(read.version.partition("@")[0])
+        found = str(latest.delta.metadata().id) if latest else read.table_id
+        if read.table_id and found != read.table_id:
+            raise UserError(
+                f"{read.version} was of the Delta table {read.table_id}, found {found}: the table was made anew. "
+                "Use the root in which it was read, or run the stages after it again"
+            )
+        return self.parse(read.version)
+
+    def newest(self, name: str, is_right: "Callable[[TableVersion], bool]" = lambda _: True) -> "TableVersion | None":
+        """The newest version that stages may read and that is the right one; None when none was ever right.
+
+        It is the version that this system wrote: what another program only rearranged is looked through. Newer ones
+        that cannot be read, or whose rows another program changed, are passed over and said.
+
+        Raises:
+            UserError: there are right ones, and none of them may be read.
+        """
+        latest, passed = self.latest(name), dict[str, str]()
+        for version in latest.history() if latest else ():
+            if version.foreign is None and not is_right(version.origin()):
+                continue
+            if version.unusable is None:
+                for other, reason in passed.items():
+                    tell(f"passing over {other}, which {reason}")
+                return version.origin()
+            passed[str(version)] = version.unusable
+        if passed:
+            told = "; ".join(f"{other} {reason}" for other, reason in list(passed.items())[:3])
+            raise UserError(
+                f"no version of {name} can be used: {told}; bring {self.path(name)} back from a copy, or use another "
+                "root"
+            )
+        return None
+
+    def check_writable(self, *names: str) -> None:
+        """Refuse tables that rows cannot be added to, before the work that makes the rows. Raises UserError."""
+        for name in names:
+            newest = self.latest(name)
+            if newest is None:
+                continue
+            if why := why_unwritable(newest):
+                raise UserError(
+                    f"nothing can be written to {self.path(name)}: {newest} {why}; take back what the other program "
+                    "did (a feature: ALTER TABLE ... DROP FEATURE in Spark), bring the log back from a copy, or use "
+                    "another root"
+                )
+            why = newest.unreadable if name not in WHOLE else why_foreign(newest)
+            if why := why or (newest.foreign if name in ADDED_TO else None):
+                raise UserError(f"nothing can be added to {self.path(name)}: {newest} {why}; {newest.way_out()}")
 
     def names(self) -> list[str]:
         """The tables that exist under the root, in the order of the flow."""
@@ -186,19 +253,21 @@ class TableVersion:
         try:
             return self.tables.delta(self.name, self.version)
         except DeltaError as error:
-            raise UserError(f"{self} cannot be read: {error}") from error
+            raise UserError(f"{self} cannot be opened ({first_line(error)}); {self.way_out()}") from error
+
+    def open(self) -> pl.LazyFrame:
+        """What lies there as this version, lazily and unchecked, for pipelines/storage only."""
+        delta = self.tables.delta(self.name, self.version)
+        return pl.scan_delta(delta, storage_options=self.tables.storage_options or None)
 
     def scan(self) -> pl.LazyFrame:
         """The rows of exactly this version, lazily, with the columns of today's schema first: null where it is older.
 
         Raises:
-            UserError: the version lacks a column that is never null.
+            UserError: they cannot be read any more: see `rows_in`.
         """
-        table = TABLES[self.name]
-        rows = pl.scan_delta(self.delta, storage_options=self.tables.storage_options or None)
-        schema, found = table.polars_schema(), rows.collect_schema().names()
-        if lacking := schema.keys() - found - table.nullable_columns():
-            raise UserError(f"{self} has no column {', '.join(sorted(lacking))}; expected {', '.join(schema)}")
+        rows = self.rows_in().open()
+        schema, found = TABLES[self.name].polars_schema(), rows.collect_schema().names()
         nulls = [pl.lit(None, dtype).alias(name) for name, dtype in schema.items() if name not in found]
         return rows.with_columns(nulls).select(*schema, *(name for name in found if name not in schema))
 
@@ -215,6 +284,67 @@ class TableVersion:
             yield self.scan().filter(query_range.contains("query_id")).collect()
 
     @cached_property
+    def unreadable(self) -> str | None:
+        """What keeps this version's own files from being read; None when nothing does."""
+        return why_unreadable(self)
+
+    @cached_property
+    def _rows_in(self) -> "TableVersion | None":
+        if self.unreadable is None:
+            return self
+        try:
+            alike = (other for other in self._all() if other != self and other.origin() == self.origin())
+            return next((other for other in alike if other.unreadable is None), None)
+        except UserError:  # a log that does not say which versions hold the same rows
+            return None
+
+    def rows_in(self) -> "TableVersion":
+        """This version; where its files are gone, one that holds the same rows in other files, which is said.
+
+        Raises:
+            UserError: there is none; with what can be read.
+        """
+        other = self._rows_in
+        if other is None:
+            raise UserError(f"{self} {self.unreadable}; {self.way_out()}")
+        if other != self:
+            _say_once(self.tables.uri, f"{self} {self.unreadable}: reading the same rows from the files of {other}")
+        return other
+
+    @cached_property
+    def foreign(self) -> str | None:
+        """Why this version's rows are not those that a stage wrote; None when they are."""
+        try:
+            origin = self.origin()
+        except UserError as error:
+            return f"does not say who made it ({error})"
+        made_by = origin.commit.operation or "unknown operation"
+        return None if origin.commit.is_ours else f"was made by another program ({made_by}), which changed rows"
+
+    @property
+    def unusable(self) -> str | None:
+        """Why no stage may take this version's rows: another program changed them, or they cannot be read."""
+        return (None if self._rows_in else self.unreadable) or self.foreign
+
+    def usable(self) -> "TableVersion":
+        """This version, if a stage may take its rows. Raises UserError with what is wrong and what may be taken."""
+        if self.unusable:
+            raise UserError(f"{self} {self.unusable}; {self.way_out()}")
+        return self
+
+    def way_out(self) -> str:
+        """What can be done when this version is not usable: another version, and how to go back to it."""
+        path = self.tables.path(self.name)
+        others = (one for one in islice(self._all(), 50) if one != self)
+        usable = next((one for one in others if one.unusable is None), None)
+        if usable is None:
+            return f"no other version of it can be taken: bring {path} back from a copy, or use another root"
+        return (
+            f"{usable} is the newest other one that can be taken; to make it the table's newest again: "
+            f'DeltaTable("{path}").restore({usable.version}), from the package deltalake'
+        )
+
+    @cached_property
     def commit(self) -> Commit:
         """What the commit that made this version says, from its own log entry.
 
@@ -222,14 +352,24 @@ class TableVersion:
         other versions (deltalake 1.6.6).
         """
         filesystem, root = self.tables.filesystem()
+        entry = f"{self.version:020}.json"
         try:
-            with filesystem.open_input_file(f"{root}/{self.name}/_delta_log/{self.version:020}.json") as entry:
-                actions = [json.loads(line) for line in entry.read().splitlines() if b'"commitInfo"' in line]
+            with filesystem.open_input_file(f"{root}/{self.name}/_delta_log/{entry}") as file:
+                lines = file.read().splitlines()
+            info = next((json.loads(line).get("commitInfo") for line in lines if b'"commitInfo"' in line), None)
+            if isinstance(info, dict) and LINEAGE in info:
+                return Commit.of_log(info)
+            actions = [action for line in lines if line.strip() for action in json.loads(line).items()]
+            if not actions:
+                return Commit(operation="an empty log entry", changes_data=True)
         except FileNotFoundError as error:
             raise UserError(
                 f"{self} has no commit in the table's log; was the log cleaned by another program?"
             ) from error
-        return Commit.of_log(next((action["commitInfo"] for action in actions if "commitInfo" in action), None))
+        except (ValueError, AttributeError) as error:
+            raise UserError(f"{self}: its entry in the table's log is damaged ({entry})") from error
+        changing = (action for kind, action in actions if kind in ("add", "remove"))
+        return Commit.of_log(info, changes_data=any(action.get("dataChange", True) for action in changing))
 
     def history(self) -> "Iterator[TableVersion]":
         """This version and its predecessors, newest first, as far as the log still has their entries."""
@@ -240,18 +380,43 @@ class TableVersion:
             if number <= self.version:
                 yield TableVersion(self.tables, self.name, number)
 
+    def _all(self) -> "Iterator[TableVersion]":
+        """Every version of the table, newest first."""
+        newest = self.tables.latest(self.name)
+        return newest.history() if newest else iter(())
+
     def results(self, kind: type[Result]) -> "Iterator[tuple[TableVersion, Result]]":
-        """Of this version and its predecessors, newest first, those whose stage reports this kind of result."""
+        """Of this version and those it was made of, newest first, those whose stage reports this kind of result.
+
+        What another program's RESTORE took back is left out.
+        """
+        newest = self.version
         for version in self.history():
-            if (result := version.commit.reports(kind)) is not None:
-                yield version, result
+            if version.version <= newest:
+                if (result := version.commit.reports(kind)) is not None:
+                    yield version, result
+                newest = restored.version if (restored := version._restored()) else newest
 
     def origin(self) -> "TableVersion":
-        """This version, or the one whose rows it holds in other files: a compaction is looked through."""
+        """This version, or the one whose rows it holds: a compaction and a RESTORE are looked through."""
         version = self
-        while version.version and version.commit.keeps_rows:
-            version = TableVersion(self.tables, self.name, version.version - 1)
+        while before := version._restored() or version._rearranged():
+            version = before
         return version
+
+    def _rearranged(self) -> "TableVersion | None":
+        """The version before, if this one holds its rows."""
+        return (
+            TableVersion(self.tables, self.name, self.version - 1) if self.version and self.commit.keeps_rows else None
+        )
+
+    def _restored(self) -> "TableVersion | None":
+        """The version that another program went back to by this one, told by its files."""
+        if self.commit.operation != RESTORE:
+            return None
+        digest = self.identity()["digest"]
+        older = (version for version in self.history() if version != self)
+        return next((version for version in older if version.identity()["digest"] == digest), None)
 
     def written(self) -> "TableVersion":
         """`origin`, written by this system. Raises UserError where another program changed rows."""
@@ -266,6 +431,7 @@ class TableVersion:
     def identity(self) -> dict[str, str]:
         """Version, Delta table id and a digest of the version's files: a root made anew is not the same data."""
         files = sorted(f"{row['path']}:{row['size_bytes']}" for row in self.files())
+        files += sorted(f"{path}:{hashlib.sha256(bytes(kept)).hexdigest()}" for path, kept in self._rows_kept())
         digest = hashlib.sha256("\n".join(files).encode()).hexdigest()[:12]
         return {"version": str(self), "table_id": str(self.delta.metadata().id), "digest": digest}
 
@@ -275,8 +441,25 @@ class TableVersion:
         return rows
 
     def num_rows(self) -> int:
-        """Rows of this version, from the files' statistics."""
-        return sum(row["num_records"] for row in self.files())
+        """Rows of this version, from the files' statistics where these tell."""
+        counts = [row["num_records"] for row in self.files()]
+        if None in counts or self._rows_kept():
+            return int(self.scan().select(pl.len()).collect(engine="streaming").item())
+        return sum(counts)
+
+    def _rows_kept(self) -> list[tuple[str, list[bool]]]:
+        """Of each file with a deletion vector, by another program: its path and which rows are left."""
+        delta = self.delta
+        if "deletionVectors" not in (delta.protocol().reader_features or ()):
+            return []
+        vectors = pa.table(delta.deletion_vectors()).to_pylist()
+        return [(row["filepath"].rpartition("/")[2], row["selection_vector"]) for row in vectors]
+
+
+@cache
+def _say_once(root: str, line: str) -> None:
+    """However often a version is opened."""
+    tell(line)
 
 
 def _refuse_what_is_not_held(path: str, not_held: re.Pattern[str]) -> None:

@@ -25,6 +25,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction, create_table_with_add_actions
 from pyarrow import fs
 
+from pipelines.stage.errors import UserError
 from pipelines.storage.commits import ColumnsAdded, Commit, Record
 from pipelines.storage.lineage import Lineage
 from pipelines.storage.tables import Tables, TableVersion
@@ -121,8 +122,19 @@ def commit(
         base = handle.version()
         handle.create_write_transaction([*added], mode, schema, commit_properties=_properties(record))
     except CommitFailedError as error:
+        _check_moved(expected, error)
         raise VersionMoved(f"{expected} is not the newest version any more") from error
     return TableVersion(tables, expected.name, base + 1)
+
+
+def _check_moved(expected: TableVersion, error: CommitFailedError) -> None:
+    """Raise UserError when a commit failed for another reason than another's commit: trying again would not help."""
+    if expected.tables.latest(expected.name) == expected:
+        why = str(error).splitlines()[0]
+        raise UserError(
+            f"nothing can be added to {expected} ({why}): another program changed the table's properties or protocol; "
+            f"take that back at {expected.tables.path(expected.name)}, or use another root"
+        ) from error
 
 
 def _properties(record: Commit) -> CommitProperties:
@@ -244,13 +256,20 @@ def replace_rows(
     predicate = _equal_to(rows, on)
     arrow, record = _to_arrow(table, rows), lineage.commit(tables.invocation)
     while True:
-        with suppress(CommitFailedError, VersionMoved):  # when another commit is faster
+        handle = tables.delta(name)
+        try:
             if not tables.takes_predicates:
                 return _rewrite(tables, table, rows, on, [rows], lineage)
-            handle = tables.delta(name)
             _widen(handle, Schema.from_arrow(table.arrow_schema()), record)
-            write_deltalake(handle, arrow, mode="overwrite", predicate=predicate, commit_properties=_properties(record))
+            properties = _properties(record)
+            write_deltalake(
+                handle, arrow, mode="overwrite", predicate=predicate, schema_mode="merge", commit_properties=properties
+            )
             return TableVersion(tables, name, handle.version())
+        except VersionMoved:
+            continue
+        except CommitFailedError as error:  # when another commit is faster
+            _check_moved(TableVersion(tables, name, handle.version()), error)
 
 
 def delete_rows(version: TableVersion, table: type[Table], keys: pl.DataFrame, lineage: Lineage) -> TableVersion:
@@ -258,12 +277,16 @@ def delete_rows(version: TableVersion, table: type[Table], keys: pl.DataFrame, l
     tables = version.tables
     predicate, record = _equal_to(keys, keys.columns), lineage.commit(tables.invocation)
     while True:
-        with suppress(CommitFailedError, VersionMoved):  # when another commit is faster
+        handle = tables.delta(version.name)
+        try:
             if not tables.takes_predicates:
                 return _rewrite(tables, table, keys, keys.columns, [], lineage)
-            handle = tables.delta(table.table_name())
             handle.delete(predicate, commit_properties=_properties(record))
             return TableVersion(tables, version.name, handle.version())
+        except VersionMoved:
+            continue
+        except CommitFailedError as error:  # when another commit is faster
+            _check_moved(TableVersion(tables, version.name, handle.version()), error)
 
 
 def _equal_to(rows: pl.DataFrame, on: Sequence[str]) -> str:

@@ -5,6 +5,7 @@ overtaken chunk is dropped, and the next plan finds what is still missing of it.
 """
 
 import time
+from typing import Any
 
 import polars as pl
 
@@ -70,9 +71,14 @@ def _is_overtaken(stream: Stream, chunk: Chunk, newest: TableVersion) -> bool:
         return False
     known = {file["path"] for file in chunk.base.files()} if chunk.base else set()
     return any(
-        file[f"min.{stream.maker_column}"] <= stream.maker <= file[f"max.{stream.maker_column}"]
-        and file[f"min.{stream.id_column}"] < chunk.id_range.upper
-        and file[f"max.{stream.id_column}"] >= chunk.id_range.lower
+        _may_hold(file, stream.maker_column, stream.maker, stream.maker)
+        and _may_hold(file, stream.id_column, *chunk.id_range)
         for file in newest.files()
         if file["path"] not in known
     )
+
+
+def _may_hold(file: dict[str, Any], column: str, lower: str, upper: str) -> bool:
+    """Whether a file's values may lie between two; another program's may come without statistics."""
+    least, most = file.get(f"min.{column}"), file.get(f"max.{column}")
+    return least is None or most is None or (least <= upper and most >= lower)

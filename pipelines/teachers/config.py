@@ -79,6 +79,10 @@ class TeacherConfig(Config):
         """The teacher's part of a stored score config."""
         return cls.model_validate({name: stored[name] for name in (*cls.model_fields, "dtype") if name in stored})
 
+    def meaning(self) -> dict[str, Any]:
+        """What of it a score depends on, beside the teacher's files: equal for equal teachers."""
+        return self.model_dump(exclude={"teacher_sha256", "batch_tokens", "trust_remote_code"})
+
 
 def name_teacher(config: TeacherConfig) -> str:
     """The teacher's `name@12hex`, from its files. Raises UserError when no teacher can be loaded from them."""

@@ -413,15 +413,16 @@ def test_a_damaged_log_is_told(run, refuse, tmp_path):
     assert re.search(r"the log of .*/triplets is damaged .*restore its _delta_log", refuse("score"))
 
 
-def test_a_data_file_that_is_gone_is_told(run, tmp_path):
+def test_a_data_file_that_is_gone_is_told_by_its_version(run, refuse, tmp_path):
     ingested(run, tmp_path)
     (data,) = (tmp_path / "tables" / "triplets").glob("*.parquet")
     data.unlink()
 
-    code, out, err = run("query", "SELECT * FROM triplets")
-
-    assert (code, out) == (1, "")
-    assert re.fullmatch(rf"error: .*No such file.*{data.name}.*\n", err)
+    for command in (["query", "SELECT * FROM triplets"], ["score"], ["ingest", "--input", tmp_path / "rows.jsonl"]):
+        told = refuse(*command)
+        assert re.search(r"triplets@0 lacks 1 of its 1 data files .*bring .*/triplets back from a copy", told)
+        assert data.name not in told
+    assert run("query", "SELECT COUNT(*) AS files FROM ingested_files", "--json")[:2] == (0, '[{"files":1}]\n')
 
 
 def test_a_store_that_does_not_answer_is_told_on_one_line(run, monkeypatch):

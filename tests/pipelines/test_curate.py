@@ -190,19 +190,26 @@ class TestWhichScores:
         assert done.counts.rows() == [("docs", "kept", "", 1)]
         assert "1 of 2 rows of triplets@0 are not scored" in capsys.readouterr().err
 
-    def test_of_several_teachers_the_newest_completed_is_taken_and_named_or_the_given_one(self, tables, capsys):
+    def test_of_several_complete_teachers_one_must_be_given(self, tables):
         rows = [("q", "a", 5.0, "b", -5.0)]
         triplets = write_triplets(tables, rows_of(rows))
         write_scored(triplets, rows_of(rows))
         scored = write_scored(triplets, rows_of(rows, teacher="other@0123456789ab"))
 
-        newest = curate.run(scored, CurateConfig()).version.scan().collect()
-        chosen = capsys.readouterr().err
+        with pytest.raises(UserError, match=rf"2 teachers; choose one with --teacher {JUDGE} or --teacher other@"):
+            curate.run(scored, CurateConfig())
+        assert tables.latest("curated_triplets") is None
         given = curate.run(scored, CurateConfig(), teacher=JUDGE).version.scan().collect()
-
-        assert newest["teacher"].to_list() == ["other@0123456789ab"]
-        assert f"--teacher chooses another: {JUDGE}" in chosen
         assert given["teacher"].to_list() == [JUDGE]
+
+    def test_a_teacher_that_only_began_leaves_the_complete_one(self, tables):
+        rows = rows_of([("q", "a", 5.0, "b", -5.0), ("q2", "a", 5.0, "b", -5.0)])
+        triplets = write_triplets(tables, rows)
+        write_scored(triplets, rows)
+        begun = rows.head(1).with_columns(teacher=pl.lit("other@0123456789ab"))
+        scored = write_scored(triplets, begun, is_complete=False)
+
+        assert curate.run(scored, CurateConfig()).version.scan().collect()["teacher"].unique().to_list() == [JUDGE]
 
     def test_a_teacher_without_scores_is_refused_with_those_that_have(self, tables):
         scored = write(tables, made_up(1))

@@ -17,6 +17,7 @@ from pipelines import distill
 from pipelines.checkpoints.name import weights_sha256
 from pipelines.checkpoints.run_folder import IDENTITY, LOCK, RunFolder
 from pipelines.distill import DistillConfig
+from pipelines.inspection.reproduction import recorded_run
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables
 from pipelines.students.training.on_ray import _cache_name
@@ -198,6 +199,36 @@ def test_training_again_elsewhere_gives_the_same_bytes(setting, trained, tmp_pat
     assert again["weights_sha256"] == read_run(tables)["weights_sha256"]
     assert again["training_data"] == read_run(tables)["training_data"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.jsonl", "model", "run.json"]
+
+
+def test_rows_that_another_program_put_into_other_files_train_the_same_weights(setting, trained, tmp_path, capsys):
+    _, curated, vectors, config = setting
+    tables, _, _ = copied(setting, tmp_path)
+    for name, column in (("curated_triplets", "query_id"), ("teacher_vectors", "text_id")):
+        tables.delta(name).optimize.z_order([column])
+        tables.delta(name).vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
+    recorded = recorded_run(tables, "small")
+
+    now_curated, now_vectors = recorded.data(tables)
+    again = distill.train(now_curated, config, tmp_path / "again", vectors=now_vectors, connect=connected)
+
+    assert (str(now_curated), str(now_vectors)) == (str(curated), str(vectors))
+    assert "the same rows lie in other files now" in capsys.readouterr().err
+    assert again["weights_sha256"] == recorded.run["weights_sha256"]
+
+
+def test_data_that_is_gone_is_named_before_anything_starts(setting, trained, tmp_path):
+    _, curated, _, config = setting
+    tables, _, _ = copied(setting, tmp_path)
+    for file in Path(tables.path("curated_triplets")).glob("*.parquet"):
+        file.unlink()
+
+    with pytest.raises(UserError, match=r"curated_triplets@0 lacks 1 of its 1 data files"):
+        distill.run(tables.parse(str(curated)), config, name="other", connect=no_cluster)
+    with pytest.raises(
+        UserError, match=r"small was trained on curated_triplets@0, which lacks 1 of its 1 .*made again"
+    ):
+        recorded_run(tables, "small").data(tables)
 
 
 def test_name_of_another_run_is_refused_with_what_differs(setting, trained):

@@ -239,3 +239,27 @@ def test_what_cannot_be_evaluated_is_refused(cross, tmp_path):
     weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
     with pytest.raises(UserError, match="trained over or changed"):
         evaluate.run(moved, "small", QUICK)
+
+
+@pytest.mark.parametrize(
+    ("lost", "told"),
+    [
+        ("curated_triplets", "curated_triplets@0 lacks 2 of its 2 data files"),
+        ("triplets", "triplets@0 lacks 1 of its 1 data files"),
+        ("dropped_triplets", "dropped_triplets has no version of the curation that made curated_triplets@0"),
+    ],
+)
+def test_a_test_split_that_cannot_be_told_any_more_is_refused_and_beir_is_left(
+    cross, pets, tmp_path, capsys, lost, told
+):
+    tables = Tables.at(str(shutil.copytree(cross.uri, tmp_path / "tables")))
+    if lost == "dropped_triplets":
+        shutil.rmtree(tables.path(lost))
+    for file in Path(tables.path(lost)).glob("*.parquet"):
+        file.unlink()
+
+    with pytest.raises(UserError, match=f"{told}.*: the test split of curated_triplets@0 cannot be asked"):
+        evaluate.run(tables, "small", QUICK)
+    alone = QUICK.model_copy(update={"compare_with": ()})
+    assert evaluate.run(tables, "small", alone, beir=[str(pets)]).summary["data_set"].n_unique() == 1
+    assert "evaluating on BEIR alone" in capsys.readouterr().err

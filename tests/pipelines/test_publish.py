@@ -301,6 +301,36 @@ def test_a_table_made_anew_under_the_same_name_and_version_is_not_taken_for_the_
         publish.run(copied, "small", str(tmp_path / "out"))
 
 
+def without_files(trained, tmp_path, *names):
+    """A copy of the root that has lost the data files of some tables."""
+    tables = Tables.at(str(shutil.copytree(trained.uri, tmp_path / "tables")))
+    for name in names:
+        for file in Path(tables.path(name)).glob("*.parquet"):
+            file.unlink()
+    return tables
+
+
+def test_a_model_whose_data_is_gone_is_not_published(trained, tmp_path):
+    tables = without_files(trained, tmp_path, "curated_triplets")
+
+    with pytest.raises(
+        UserError, match=r"small@\w+ was trained on curated_triplets@0, which lacks 1 of its 1 .*distill"
+    ):
+        publish.run(tables, "small", str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_gone_behind_the_data_is_said_and_stands_in_the_manifest(trained, tmp_path, capsys):
+    tables = without_files(trained, tmp_path, "scored_triplets", "triplets", "dropped_triplets")
+
+    manifest = manifest_in(Path(publish.run(tables, "small", str(tmp_path / "out"))))
+
+    gone = {one["version"] for one in manifest["versions"] if "lacks 1 of its 1" in one.get("unreadable", "")}
+    assert gone == {"scored_triplets@0", "triplets@0"}
+    assert "cannot be read any more, as its manifest says: scored_triplets@0, triplets@0" in capsys.readouterr().err
+    assert [source["source"] for source in manifest["sources"]] == ["faq", "wiki"]
+
+
 def test_manifest_carries_the_lock_file_as_it_is(tmp_path):
     path = tmp_path / "requirements.lock"
     path.write_bytes(b"polars==2.1.0\n")
