@@ -6,6 +6,8 @@
 
 import json
 import os
+import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
@@ -14,6 +16,7 @@ from cyclopts import Parameter
 
 from jobs.cluster import IS_RAY_JOB
 from pipelines.stage.errors import UserError
+from pipelines.stage.terminal import can_print, width_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from jobs.recipe import Recipe
     from pipelines.storage import Invocation, Tables, TableVersion
 
+DEFAULT_RECIPE = "modernbert_small_v2"
 JsonOption = Annotated[bool, Parameter("--json", help="print the result as JSON")]
 BeirOption = Annotated[list[str] | None, Parameter("--beir", consume_multiple=1, help="BEIR folders to evaluate on")]
 
@@ -55,9 +59,7 @@ class RootOptions:
 class StageOptions(RootOptions):
     """What a stage is told: where the tables lie, the recipe, and why it runs."""
 
-    recipe: Annotated[str, Parameter("--recipe", help="name in jobs/recipes, or path of a TOML file")] = (
-        "modernbert_small_v2"
-    )
+    recipe: Annotated[str, Parameter("--recipe", help="name in jobs/recipes, or path of a TOML file")] = DEFAULT_RECIPE
     set_: Annotated[
         list[str] | None, Parameter("--set", help="override one value, e.g. distill.epochs=1; may be repeated")
     ] = None
@@ -113,5 +115,11 @@ def print_frame(frame: "pl.DataFrame", as_json: bool = False, file: TextIO | Non
     """All rows of a frame as a plain table, one value a line where it has many columns, or as JSON rows."""
     from pipelines.stage.render import frame_lines
 
-    for line in [frame.write_json()] if as_json else frame_lines(frame):
-        print(line, file=file)
+    stream = file or sys.stdout
+    for line in [_for(stream, frame.write_json())] if as_json else frame_lines(frame, width_of(stream)):
+        print(line, file=stream)
+
+
+def _for(stream: TextIO, text: str) -> str:
+    """JSON that the stream's encoding can hold: what it lacks, which is within strings, as JSON escapes it."""
+    return text if can_print(stream, text) else re.sub(r"[^\x00-\x7f]+", lambda found: json.dumps(found[0])[1:-1], text)

@@ -1,13 +1,19 @@
 """Ask the tables in SQL, with Polars."""
 
-from collections.abc import Callable
+import json
+import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from jobs.options import JsonOption, RootOptions, print_frame
 from pipelines.stage.errors import UserError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+ENDINGS = (".parquet", ".csv", ".jsonl")
 
 
 def main(
@@ -15,23 +21,59 @@ def main(
     /,
     *,
     at: Annotated[list[str] | None, Parameter("--at", help="TABLE@VERSION to read; may be repeated")] = None,
-    output: Annotated[str | None, Parameter("--output", help="write .parquet, .csv, .jsonl instead")] = None,
+    output: Annotated[
+        str | None, Parameter("--output", help="write a new .parquet, .csv (lists as JSON) or .jsonl file instead")
+    ] = None,
     root: RootOptions = RootOptions(),
     as_json: JsonOption = False,
 ) -> None:
     from pipelines.inspection.queries import ask
 
+    path = _new_file(output) if output is not None else None
     frame = ask(root.open(), sql, at or ())
-    if output is None:
+    with_bytes = [name for name, dtype in frame.schema.items() if "Binary" in str(dtype)]
+    if with_bytes and (as_json or (path and path.suffix != ".parquet")):
+        raise UserError(
+            f"{', '.join(with_bytes)}: bytes, which neither JSON nor CSV can hold; expected text, or .parquet"
+        )
+    if path is None:
         print_frame(frame, as_json)
     else:
-        writers: dict[str, Callable[[str], object]] = {
-            ".parquet": frame.write_parquet,
-            ".csv": frame.write_csv,
-            ".jsonl": frame.write_ndjson,
-        }
-        write = writers.get(Path(output).suffix)
-        if write is None:
-            raise UserError(f"--output {output}: expected a file ending in .parquet, .csv or .jsonl")
-        write(output)
+        _write(frame, path)
         print(output)
+
+
+def _new_file(output: str) -> Path:
+    """Where the answer goes, known before it is asked for."""
+    path = Path(output).expanduser()
+    if path.suffix not in ENDINGS:
+        raise UserError(f"--output {output}: expected a file ending in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}")
+    if path.exists() or path.is_symlink():
+        found = "a folder" if path.is_dir() else "there already"
+        raise UserError(f"--output {output} is {found}; expected the name of a new file: remove it, or give another")
+    if not path.parent.is_dir():
+        raise UserError(f"--output {output}: {path.parent} is no folder; make it first, or give another name")
+    return path
+
+
+def _write(frame: "pl.DataFrame", path: Path) -> None:
+    """The whole file or none."""
+    with tempfile.TemporaryDirectory(prefix=".query-", dir=path.parent) as folder:
+        whole = Path(folder, "answer")
+        if path.suffix == ".csv":
+            _flat(frame).write_csv(whole)
+        elif path.suffix == ".jsonl":
+            frame.write_ndjson(whole)
+        else:
+            frame.write_parquet(whole)
+        whole.rename(path)
+
+
+def _flat(frame: "pl.DataFrame") -> "pl.DataFrame":
+    """Lists and structs as JSON text: CSV has no other form for them."""
+    import polars as pl
+
+    for column in (column for column in frame if column.dtype.is_nested()):
+        texts = [None if v is None else json.dumps(v, ensure_ascii=False, default=str) for v in column.to_list()]
+        frame = frame.with_columns(pl.Series(column.name, texts, dtype=pl.String))
+    return frame

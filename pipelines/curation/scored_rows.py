@@ -34,7 +34,7 @@ class ScoredRows(NamedTuple):
         """The largest completed scoring of the newest triplets version, by this teacher or any; else one under way."""
         runs = [(version.commit, result) for version, result in scored.results(ScoringResult)]
         if not runs:
-            raise UserError(f"{scored} was not written by a scoring run; expected one: python -m jobs score")
+            raise UserError(f"{scored} was not written by a scoring run; expected one: `python -m jobs score`")
         teachers = sorted({result.teacher for _, result in runs})
         of_teacher = [(run, result) for run, result in runs if teacher in (None, result.teacher)]
         if not of_teacher:
@@ -59,7 +59,7 @@ class ScoredRows(NamedTuple):
             if not partial:
                 raise UserError(
                     f"{self.scored}: {unscored} are not scored by {self.teacher}; to complete it: "
-                    f"python -m jobs score --from {self.triplets} (with the --recipe that scored the others); "
+                    f"`python -m jobs score --from {self.triplets}` (with the --recipe that scored the others); "
                     "to curate what is there: --partial"
                 )
             tell(f"{self.scored}: {unscored} are not scored by {self.teacher}: curating the others")

@@ -12,6 +12,8 @@ Entry = tuple[int, TableVersion]
 def every_version(tables: Tables, name: str | None = None) -> Iterator[Entry]:
     """All versions of one table or of all, newest first."""
     there = tables.names()
+    if not there:
+        raise UserError(f"there is no table under {tables.uri}; is --tables (or TABLES) the right root?")
     for table in there if name is None else [name]:
         newest = tables.latest(table)
         if newest is None:

@@ -6,17 +6,27 @@ from typing import Any
 
 import polars as pl
 
+from pipelines.stage.terminal import cut
 
-def frame_lines(frame: pl.DataFrame) -> Iterator[str]:
-    """All rows, as a Markdown-like table, or one value a line where there are many columns."""
-    if frame.width <= 10:
-        yield _laid_out(frame, "ASCII_MARKDOWN", tbl_width_chars=200, fmt_str_lengths=80, thousands_separator=",")
+WIDEST_TABLE = 200
+NARROWEST_COLUMN = 12  # on average; where there is less room, one value a line reads better
+
+
+def frame_lines(frame: pl.DataFrame, width: int | None = None) -> Iterator[str]:
+    """All rows, as a Markdown-like table, or one value a line where there are many columns, or too many for the width.
+
+    Args:
+        width: of the terminal; long texts are wrapped or cut to it. None is a log: nothing has to fit.
+    """
+    if frame.width <= 10 and (width is None or width >= frame.width * NARROWEST_COLUMN):
+        fitting = min(width or WIDEST_TABLE, WIDEST_TABLE)
+        yield _laid_out(frame, "ASCII_MARKDOWN", tbl_width_chars=fitting, fmt_str_lengths=80, thousands_separator=",")
         return
     for number, row in enumerate(frame.iter_rows(named=True), 1):
         yield f"-- row {number}"
         for name, value in row.items():
-            text = _on_one_line(value)
-            yield f"{name:<24} {text if len(text) <= 120 else text[:119] + '…'}"
+            line = f"{name:<24} {cut(_on_one_line(value), 120)}"
+            yield cut(line, width) if width else line
 
 
 def aligned_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
