@@ -1,11 +1,11 @@
 """Keep, correct or drop each scored triplet, with its reason."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from jobs.options import JsonOption, StageOptions, print_frame, print_versions
+from jobs.options import JsonOption, StageOptions, print_curation, print_versions
 
 
 def main(
@@ -15,7 +15,10 @@ def main(
     ] = None,
     teacher: Annotated[str | None, Parameter("--teacher", help="whose scores; else the completed teacher's")] = None,
     partial: Annotated[bool, Parameter("--partial", help="curate although not all triplets are scored")] = False,
-    dry_run: Annotated[bool, Parameter("--dry-run", help="print the counts by source and reason, and stop")] = False,
+    dry_run: Annotated[bool, Parameter("--dry-run", help="print the counts, and stop")] = False,
+    by: Annotated[
+        Literal["source", "reason"] | None, Parameter("--by", help="count all sources: a line each, or one a reason")
+    ] = None,
     stage: StageOptions = StageOptions(),
     as_json: JsonOption = False,
 ) -> None:
@@ -26,7 +29,7 @@ def main(
     scored = version_to_read(tables, "scored_triplets", from_)
     curated = curate.run(scored, recipe.curate, teacher=teacher, partial=partial, dry_run=dry_run)
     if curated.version is None:
-        print_frame(curated.counts, as_json)
+        print_curation(curated.counts, by, as_json)
     else:
-        print_frame(curated.counts, file=sys.stderr)
+        print_curation(curated.counts, by, file=sys.stderr)
         print_versions([curated.version], as_json)

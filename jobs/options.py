@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pipelines.storage import Invocation, Tables, TableVersion
 
 DEFAULT_RECIPE = "modernbert_small_v2"
+WORST_SOURCES = 20
 JsonOption = Annotated[bool, Parameter("--json", help="print the result as JSON")]
 BeirOption = Annotated[list[str] | None, Parameter("--beir", consume_multiple=1, help="BEIR folders to evaluate on")]
 
@@ -118,6 +119,28 @@ def print_frame(frame: "pl.DataFrame", as_json: bool = False, file: TextIO | Non
     stream = file or sys.stdout
     for line in [_for(stream, frame.write_json())] if as_json else frame_lines(frame, width_of(stream)):
         print(line, file=stream)
+
+
+def print_curation(
+    counts: "pl.DataFrame", by: str | None = None, as_json: bool = False, file: TextIO | None = None
+) -> None:
+    """What a curation did: a line a source, worst first, or one a reason; as JSON always the counts by reason.
+
+    On a terminal the lines fit, with bars where there is room, and are WORST_SOURCES unless `by` is given.
+    """
+    from pipelines.curation.outcomes import by_source
+    from pipelines.stage.render import BAR, curation_lines
+
+    if as_json or by == "reason":
+        return print_frame(counts, as_json, file)
+    stream, sources = file or sys.stdout, by_source(counts)
+    width = width_of(stream)
+    shown = sources if by or width is None else sources.head(WORST_SOURCES)
+    for line in curation_lines(shown, width, with_bars=can_print(stream, BAR)):
+        print(line, file=stream)
+    if left := len(sources) - len(shown):
+        least = shown["kept"][-1] / shown["rows"][-1]
+        print(f"and {left:,} more sources with at least {least:.1%} kept; --by source counts all", file=stream)
 
 
 def _for(stream: TextIO, text: str) -> str:

@@ -1,10 +1,11 @@
 """Do all of it: ingest (or mine) to evaluate."""
 
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from jobs.options import BeirOption, IntakeOptions, StageOptions, print_versions
+from jobs.options import BeirOption, IntakeOptions, StageOptions, print_curation, print_versions
 
 if TYPE_CHECKING:
     from jobs.recipe import Recipe
@@ -42,7 +43,8 @@ def run_all(triplets: "TableVersion", name: str, recipe: "Recipe", beir: list[st
     needs_vectors = bool(recipe.distill.weights_on_teacher_vectors())
     scored = score.run(triplets, recipe.score, vectors=needs_vectors, connect=connect)
     print_versions(scored)
-    curated = curate.run(scored[0], recipe.curate).version
+    curated, counts = curate.run(scored[0], recipe.curate)
+    print_curation(counts, file=sys.stderr)
     assert curated is not None, "only a dry run has no version"
     print_versions([curated])
     vectors = newest_vectors(triplets.tables, recipe)

@@ -67,7 +67,9 @@ class Progress:
         else:
             self._rated += units if rated is None else rated
         now, is_last = time.monotonic(), self.done >= self.total
-        if is_last or now - self._told_at >= (SHOWN_EVERY_S if _terminal() else TOLD_EVERY_S):
+        if (is_last and (units or not self._told_at)) or now - self._told_at >= (
+            SHOWN_EVERY_S if _terminal() else TOLD_EVERY_S
+        ):
             self._told_at = now
             line = self.told() + suffix + self._rate(now, *(self._started or (self.done, now)))
             self._tell(line if is_last else Passing(line))

@@ -1,13 +1,17 @@
 """Tables as text: a frame as `query` prints it, aligned columns of ready text, Markdown with every cell escaped."""
 
 import html
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import polars as pl
+from rich.cells import cell_len
 
 from pipelines.stage.terminal import cut
 
+BAR = "█▒░"
+LEGEND = "█kept ▒corrected ░dropped"
 WIDEST_TABLE = 200
 NARROWEST_COLUMN = 12  # on average; where there is less room, one value a line reads better
 
@@ -34,6 +38,28 @@ def aligned_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     frame = pl.DataFrame(list(rows), schema=dict.fromkeys(header, pl.String), orient="row")
     text = _laid_out(frame, "NOTHING", tbl_width_chars=10_000, fmt_str_lengths=10_000)
     return "\n".join(f" {line.rstrip()}" for line in text.splitlines())  # Polars pads each cell by a space
+
+
+def curation_lines(sources: pl.DataFrame, width: int | None, *, with_bars: bool) -> list[str]:
+    """A line for each of `outcomes.by_source`, cut to a terminal's width; with a bar there, if it has the room."""
+    header = ["source", "rows", "kept", "corrected", "dropped", "mostly"]
+    rows = [
+        [cut(_on_one_line(source), 40), f"{n:,}", f"{kept / n:.1%}", f"{corrected:,}", f"{dropped:,}", reason or ""]
+        for source, n, kept, corrected, dropped, reason in sources.iter_rows()
+    ]
+    bars = [_bar(*counts) for counts in sources.select("kept", "corrected", "dropped").iter_rows()]
+    barred = [[*row[:-1], bar, row[-1]] for row, bar in zip(rows, bars, strict=True)]
+    wide = aligned_table([*header[:-1], LEGEND, header[-1]], barred).split("\n")
+    if width and with_bars and max(map(cell_len, wide)) <= width:
+        return wide
+    return [cut(line, width) if width else line for line in aligned_table(header, rows).split("\n")]
+
+
+def _bar(*counts: int) -> str:
+    """The shares that the counts have of their sum; a count above 0 is seen."""
+    ends = [math.ceil(len(LEGEND) * sum(counts[position:]) / sum(counts)) for position in range(len(counts))]
+    widths = (end - after for end, after in zip(ends, [*ends[1:], 0], strict=True))
+    return "".join(glyph * columns for glyph, columns in zip(BAR, widths, strict=True))
 
 
 def markdown_table(header: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
