@@ -4,6 +4,7 @@ Exit codes: 0 done; 1 failed, running again may help; 2 wrong usage or refused, 
 the same command goes on from the last commit or checkpoint; 4 `reproduce` differs; 141 nobody reads stdout any more.
 """
 
+import errno
 import io
 import os
 import re
@@ -34,6 +35,7 @@ COMMANDS = (
 
 
 NO_TEXT = re.compile("[\0\ud800-\udfff]")  # what of a word of the command line was not UTF-8 became surrogates
+NO_PATH = (errno.ENAMETOOLONG, errno.ELOOP)
 NOBODY_READS = 141  # as shells say it of a program that SIGPIPE ended
 
 
@@ -135,6 +137,9 @@ def _told(error: BaseException) -> int:
     if isinstance(error, BrokenPipeError) and not _is_read(sys.stdout):
         sys.stdout = _writable(None)
         return NOBODY_READS
+    if isinstance(error, OSError) and error.errno in NO_PATH:
+        say(f"{_one_line(error)}; expected a path that can be: check its options")
+        return 2
     if isinstance(error, OSError):
         told = "what was committed stays; once this is mended, the same command may be run again"
         say(f"{_one_line(error)}; {told}", jobs_command(sys.argv[1:]))
@@ -152,8 +157,9 @@ def _is_read(stream: TextIO) -> bool:
 
 
 def _one_line(error: object) -> str:
-    """A message on one line without colours, whatever library it comes from."""
-    return re.sub(r"\s*[\r\n]\s*", " ", re.sub(r"\x1b\[\d+m", "", str(error)).strip())
+    """A message on one line without colours, whatever library it comes from, and no word without end."""
+    text = re.sub(r"\s*[\r\n]\s*", " ", re.sub(r"\x1b\[\d+m", "", str(error)).strip())
+    return re.sub(r"(\S{400})\S{100,}", r"\1…", text)
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:

@@ -24,7 +24,7 @@ def main(
     from pipelines import evaluate
 
     recipe, tables = stage.load()
-    curated = tables.parse(on) if on else None
+    curated = tables.parse(on) if on is not None else None
     evaluation = evaluate.run(tables, model, recipe.evaluate, on=curated, beir=beir or ())
     if as_json:
         print_frame(evaluation.summary, as_json=True)

@@ -8,11 +8,12 @@ import json
 import os
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
-from cyclopts import Parameter
+from cyclopts import Parameter, Token
 
 from jobs.cluster import IS_RAY_JOB
 from pipelines.stage.errors import UserError
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 DEFAULT_RECIPE = "modernbert_small_v2"
 WORST_SOURCES = 20
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?", re.IGNORECASE)
 JsonOption = Annotated[bool, Parameter("--json", help="print the result as JSON")]
 BeirOption = Annotated[list[str] | None, Parameter("--beir", consume_multiple=1, help="BEIR folders to evaluate on")]
 
@@ -93,13 +95,25 @@ class IntakeOptions:
 
     def described(self) -> dict[str, Any]:
         """What is known about the rows, as the stages `ingest` and `mine` take it."""
+        for option, given in (("--source", self.source), ("--licence", self.licence)):
+            if given is not None and not given.strip():
+                raise UserError(f"{option} {given!r} says nothing; expected a name, or leave it out")
         return {"columns": _parse_columns(self.columns), "source": self.source, "licence": self.licence}
+
+
+def plain_number(_: Any, tokens: Sequence[Token]) -> float:
+    """A converter of options. Python's own also takes nan, 1_0 and the digits of every script."""
+    if not NUMBER.fullmatch(tokens[0].value):
+        raise ValueError("not a number")
+    return float(tokens[0].value)
 
 
 def _parse_columns(text: str | None) -> dict[str, str]:
     """`query=q,positive=doc` as a dict. Raises UserError on anything else."""
     pairs = [part.partition("=") for part in (text or "").split(",") if part.strip()]
-    if any(not equals or not name.strip() or not column.strip() for name, equals, column in pairs):
+    if (text is not None and not pairs) or any(
+        not equals or not name.strip() or not column.strip() for name, equals, column in pairs
+    ):
         raise UserError(f"--columns {text!r}: expected name=column pairs like query=q,positive=doc,negative=bad")
     return {name.strip(): column.strip() for name, _, column in pairs}
 

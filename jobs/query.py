@@ -29,6 +29,8 @@ def main(
 ) -> None:
     from pipelines.inspection.queries import ask
 
+    if output is not None and as_json:
+        raise UserError("--json prints the answer and --output writes it; expected one of the two")
     path = _new_file(output) if output is not None else None
     frame = ask(root.open(), sql, at or ())
     with_bytes = [name for name, dtype in frame.schema.items() if "Binary" in str(dtype)]

@@ -86,7 +86,8 @@ def _of_value(error: CycloptsError, argument: Argument) -> str:
     """A value that is missing or of another kind."""
     keyword, meant = getattr(error, "keyword", None), argument.parameter.help
     if isinstance(error, CoercionError) and error.token:
-        return f"{argument.name} is {error.token.value!r}; expected {_kind(error.target_type)} ({meant})"
+        wanted = argument.hint if error.target_type is None else error.target_type
+        return f"{argument.name} is {error.token.value!r}; expected {_kind(wanted)} ({meant})"
     if keyword is None and isinstance(error, MissingArgumentError):
         return f"{argument.name} is missing; expected {argument.name.lstrip('-').upper()}: {meant}"
     after = (error.unused_tokens or [""])[-1:]

@@ -1,7 +1,6 @@
 """Tables as text: a frame as `query` prints it, aligned columns of ready text, Markdown with every cell escaped."""
 
 import html
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -57,9 +56,9 @@ def curation_lines(sources: pl.DataFrame, width: int | None, *, with_bars: bool)
 
 def _bar(*counts: int) -> str:
     """The shares that the counts have of their sum; a count above 0 is seen."""
-    ends = [math.ceil(len(LEGEND) * sum(counts[position:]) / sum(counts)) for position in range(len(counts))]
-    widths = (end - after for end, after in zip(ends, [*ends[1:], 0], strict=True))
-    return "".join(glyph * columns for glyph, columns in zip(BAR, widths, strict=True))
+    columns = [max(int(count > 0), round(len(LEGEND) * count / sum(counts))) for count in counts]
+    columns[counts.index(max(counts))] += len(LEGEND) - sum(columns)
+    return "".join(glyph * number for glyph, number in zip(BAR, columns, strict=True))
 
 
 def markdown_table(header: Sequence[object], rows: Iterable[Sequence[object]]) -> str:

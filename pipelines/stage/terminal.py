@@ -3,6 +3,7 @@
 NO_COLOR, FORCE_COLOR, TERM=dumb and COLUMNS are honoured; characters of double width (CJK) count as two.
 """
 
+import os
 from typing import Any, TextIO, cast
 
 from rich.cells import cell_len, chop_cells
@@ -18,7 +19,10 @@ def console(stream: TextIO) -> Console:
 
 def width_of(stream: TextIO) -> int | None:
     """Columns of a terminal; None for a log, a pipe or a file, where nothing has to fit."""
-    return console(stream).width if stream.isatty() else None
+    if not stream.isatty():
+        return None
+    given = os.environ.get("COLUMNS", "")
+    return int(given) if given.isdecimal() and int(given) else os.get_terminal_size(stream.fileno()).columns or 80
 
 
 def can_print(stream: TextIO, characters: str) -> bool:
@@ -53,7 +57,7 @@ class Terminal:
     def show(self, line: str) -> None:
         """Put the line in place of the last one; "" takes it away."""
         if line or self._shown:
-            self._shown = cut(line, console(self._stream).width - 1)
+            self._shown = cut(line, (width_of(self._stream) or 80) - 1)
             self._stream.write(f"{ERASE}{self._shown}\r" if line else ERASE)  # what comes past us begins at the left
             self._stream.flush()
 
