@@ -43,7 +43,8 @@ class Terminal:
     """A terminal's stream whose last line can be rewritten: what is printed meanwhile, by whomever, stands above it."""
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream, self._shown = stream, ""
+        self._stream = stream
+        self._shown = self._below = ""  # the line that stands there, or that waits for the end of another
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -56,14 +57,18 @@ class Terminal:
 
     def show(self, line: str) -> None:
         """Put the line in place of the last one; "" takes it away."""
+        self._below = ""
         if line or self._shown:
             self._shown = cut(line, (width_of(self._stream) or 80) - 1)
             self._stream.write(f"{ERASE}{self._shown}\r" if line else ERASE)  # what comes past us begins at the left
             self._stream.flush()
 
     def write(self, text: str) -> int:
-        shown = self._shown
+        line = self._shown or self._below
         self.show("")
         self._stream.write(text)
-        self.show(shown if text.endswith("\n") else "")
+        if text.endswith("\n"):
+            self.show(line)
+        else:  # print() writes its newline by itself
+            self._below = line
         return len(text)

@@ -24,6 +24,7 @@ from pipelines import curate
 from pipelines.curate import CurateConfig
 from pipelines.storage import Invocation, Tables
 from tests.scored_versions import scored_rows, write_scored, write_triplets
+from tests.terminals import written_to
 from tests.tiny import tiny_cross_encoder
 
 ROOT = Path(__file__).parents[2]
@@ -65,15 +66,13 @@ def refuse(run):
 
 @pytest.fixture
 def terminal(monkeypatch):
-    """stderr as a terminal; gives what stands on it so far."""
+    """A terminal: the stream that leads to it, and what reads what was written there since."""
     master, slave = os.openpty()
-    os.set_blocking(master, False)  # a test that expects more fails
     stream = open(slave, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - a descriptor
-    monkeypatch.setattr(sys, "stderr", stream)
     monkeypatch.setenv("TERM", "xterm")
     for name in ("NO_COLOR", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
-    yield lambda: os.read(master, 100_000).decode().replace("\r\n", "\n")
+    yield stream, lambda: written_to(master)
     stream.close()
     os.close(master)
 
@@ -469,28 +468,30 @@ def test_curate_prints_a_line_a_source_and_the_reasons_when_asked(run, tmp_path)
 
     assert [line.split() for line in run(*dry_run)[1].splitlines()] == [
         ["source", "rows", "kept", "corrected", "dropped", "mostly"],
-        ["rotten", "4", "0.0%", "0", "4", "margin_too_small"],
+        ["rotten", "4", "0.0%", "0", "4", "no_negative_left"],
         ["fine", "4", "100.0%", "0", "0"],
     ]
     reasons = run(*dry_run, "--by", "reason")[1]
     assert [[cell.strip() for cell in line.split("|")[1:-1]] for line in reasons.splitlines()[2:]] == [
         ["fine", "kept", "", "4"],
-        ["rotten", "dropped", "margin_too_small", "4"],
+        ["rotten", "dropped", "no_negative_left", "3"],
+        ["rotten", "dropped", "positive_in_training", "1"],
     ]
-    assert json.loads(run(*dry_run, "--by", "source", "--json")[1]) == [
-        {"source": "fine", "outcome": "kept", "reason": "", "rows": 4},
-        {"source": "rotten", "outcome": "dropped", "reason": "margin_too_small", "rows": 4},
-    ]
+    as_json = json.loads(run(*dry_run, "--by", "source", "--json")[1])
+    assert as_json[0] == {"source": "fine", "outcome": "kept", "reason": "", "rows": 4}
+    assert [row["rows"] for row in as_json] == [4, 3, 1]
     assert "  rotten  4     0.0%" in run("curate", "--set", "curate.test_share=0")[2]
 
 
-def test_of_many_sources_a_terminal_shows_the_worst_and_says_how_to_see_all(terminal):
+def test_of_many_sources_a_terminal_shows_the_worst_and_says_how_to_see_all(terminal, monkeypatch):
+    stream, written = terminal
+    monkeypatch.setenv("COLUMNS", "120")
     counts = [(f"source {n:04}", outcome, "", n) for n in range(1, 1001) for outcome in ("kept", "dropped")]
     counts[0] = ("source 0001", "kept", "", 9)
     frame = pl.DataFrame(counts, schema=["source", "outcome", "reason", "rows"], orient="row")
 
-    print_curation(frame, file=sys.stderr)
-    shown = terminal().splitlines()
+    print_curation(frame, file=stream)
+    shown = written().splitlines()
     assert len(shown) == 22
     assert shown[-1] == "and 980 more sources with at least 50.0% kept; --by source counts all"
     assert "█" in shown[1]
@@ -575,7 +576,7 @@ def test_lists_are_json_within_csv_and_an_answers_file_is_whole_or_not_there(run
     assert "bytes, which neither JSON nor CSV can hold" in refuse(
         "query", "SELECT CAST(query AS BLOB) AS b FROM triplets", "--output", tmp_path / "other.jsonl"
     )
-    assert [path.name for path in files_below(tmp_path) if path.parent == tmp_path] == ["rows.jsonl", "answer.csv"]
+    assert {path.name for path in tmp_path.iterdir()} == {"tables", "rows.jsonl", "answer.csv"}
 
 
 def test_what_an_encoding_lacks_is_escaped_on_stdout_and_stderr(run, tmp_path, monkeypatch):
@@ -588,10 +589,12 @@ def test_what_an_encoding_lacks_is_escaped_on_stdout_and_stderr(run, tmp_path, m
     assert run("query", "SELECT '文é😀' AS x")[0] == 0
     assert run("score", "--from", "文@0")[0] == 2
 
+    out.flush()
+    err.flush()
     as_json, table = out.buffer.getvalue().decode("ascii").split("\n", 1)
     assert json.loads(as_json) == [{"x": "文é😀"}]
     assert r"\u6587\xe9\U0001f600" in table
-    assert err.buffer.getvalue().startswith(rb"error: '\u6587@0' is no table version")
+    assert rb"error: '\u6587@0' is no table version" in err.buffer.getvalue()
 
 
 def test_a_reader_of_stdout_that_went_away_is_no_error(run, tmp_path, monkeypatch, capsys):
@@ -601,6 +604,7 @@ def test_a_reader_of_stdout_that_went_away_is_no_error(run, tmp_path, monkeypatc
     with open(writing, "w", encoding="utf-8") as nobody:  # noqa: PTH123 - a descriptor
         monkeypatch.setattr(sys, "stdout", nobody)
         code, _, err = run("history")
+        sys.stdout.close()  # by now it leads nowhere
         monkeypatch.undo()
         with suppress(BrokenPipeError):
             nobody.close()
@@ -609,10 +613,11 @@ def test_a_reader_of_stdout_that_went_away_is_no_error(run, tmp_path, monkeypatc
 
 
 def test_an_error_on_a_terminal_ends_with_the_command_that_helps(run, terminal, tmp_path, monkeypatch):
-    root = tmp_path / "my tables"
+    root, (stream, written) = tmp_path / "my tables", terminal
+    monkeypatch.setattr(sys, "stderr", stream)
 
     assert run("curate", "--tables", root, "--recipe", "quickstart", "--set", "curate.test_share=0.1")[0] == 2
-    *_, message, empty, command = terminal().rstrip("\n").split("\n")
+    *_, message, empty, command = written().rstrip("\n").split("\n")
 
     helping = f"python -m jobs score --tables '{root}' --recipe quickstart --set curate.test_share=0.1"
     assert (empty, command) == ("", f"\x1b[36m  {helping}\x1b[0m")
@@ -621,7 +626,7 @@ def test_an_error_on_a_terminal_ends_with_the_command_that_helps(run, terminal, 
 
     monkeypatch.setenv("NO_COLOR", "1")
     run("score", "--shar", "1")
-    assert terminal().endswith("see `python -m jobs score --help`\n\n  python -m jobs score --help\n")
+    assert written().endswith("see `python -m jobs score --help`\n\n  python -m jobs score --help\n")
 
 
 def test_a_query_cannot_change_a_table(run, refuse, tmp_path):
