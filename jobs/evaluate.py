@@ -23,7 +23,7 @@ def main(
 ) -> None:
     from pipelines import evaluate
 
-    recipe, tables = stage.load()
+    recipe, tables = stage.load("evaluate")
     curated = tables.parse(on) if on is not None else None
     evaluation = evaluate.run(tables, model, recipe.evaluate, on=curated, beir=beir or ())
     if as_json:

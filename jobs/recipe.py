@@ -3,8 +3,6 @@
 A recipe is a file in jobs/recipes or the user's own path; `--set stage.field=value` overrides one field.
 """
 
-import re
-import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -35,7 +33,7 @@ class Recipe(Config):
 
 
 def load_recipe(name_or_path: str, overrides: list[str] | None) -> Recipe:
-    """The recipe of that name with the overrides applied; says its name on stderr.
+    """The recipe of that name with the overrides applied.
 
     Raises:
         UserError: no such recipe, no TOML, or a wrong key or value; with what is allowed.
@@ -51,7 +49,6 @@ def load_recipe(name_or_path: str, overrides: list[str] | None) -> Recipe:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
         raise UserError(f"recipe {name_or_path}: {'; '.join(map(_told, error.errors()))}") from error
-    print(f"recipe {name_or_path}", file=sys.stderr)
     return recipe
 
 
@@ -93,5 +90,4 @@ def _told(error: Any) -> str:
         for part in error["loc"][:-1]:
             model = model.model_fields[part].annotation
         return f"{place} is no key; expected one of {', '.join(model.model_fields)}"
-    meant = re.sub(r"^\w+ should ", "expected to ", error["msg"].removeprefix("Value error, "))
-    return f"{place} = {error['input']!r}: {meant}"
+    return f"{place} = {error['input']!r}: {error['msg'].removeprefix('Value error, ')}"
