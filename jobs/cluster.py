@@ -94,12 +94,12 @@ def _leave_rays_log_to_ray() -> None:
     reading, writing = os.pipe()
     os.dup2(writing, 2)
     os.close(writing)
-    threading.Thread(target=_pass_on, args=(reading,), daemon=True).start()
+    threading.Thread(target=_pass_on, args=(reading, sys.stderr), daemon=True).start()
 
 
-def _pass_on(reading: int) -> None:
+def _pass_on(reading: int, stream: TextIO) -> None:
     with os.fdopen(reading, errors="backslashreplace") as lines:
         for line in lines:
             if not RAYS_LINE.match(line):
-                sys.stderr.write(line)
-                sys.stderr.flush()
+                stream.write(line)
+                stream.flush()

@@ -25,7 +25,7 @@ def main(
     from jobs.versions import version_to_read
     from pipelines import curate
 
-    recipe, tables = stage.load("curate")
+    recipe, tables = stage.load()
     scored = version_to_read(tables, "scored_triplets", from_)
     curated = curate.run(scored, recipe.curate, teacher=teacher, partial=partial, dry_run=dry_run)
     if curated.version is None:

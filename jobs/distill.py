@@ -21,7 +21,7 @@ def main(
     from jobs.versions import newest_vectors, version_to_read
     from pipelines import distill
 
-    recipe, tables = stage.load("distill")
+    recipe, tables = stage.load()
     curated = version_to_read(tables, "curated_triplets", from_)
     vectors = newest_vectors(tables, recipe)
     version = distill.run(curated, recipe.distill, name=name, vectors=vectors, connect=connect)

@@ -23,7 +23,8 @@ def main(
 ) -> None:
     from pipelines import evaluate
 
-    recipe, tables = stage.load("evaluate")
+    recipe, tables = stage.load()
+    print("of the recipe [evaluate] alone is taken: all else is the model's own", file=sys.stderr)
     curated = tables.parse(on) if on is not None else None
     evaluation = evaluate.run(tables, model, recipe.evaluate, on=curated, beir=beir or ())
     if as_json:

@@ -9,6 +9,6 @@ from jobs.options import IntakeOptions, JsonOption, StageOptions, print_versions
 def main(*, intake: IntakeOptions, stage: StageOptions = StageOptions(), as_json: JsonOption = False) -> None:
     from pipelines import ingest
 
-    recipe, tables = stage.load("ingest")
+    recipe, tables = stage.load()
     version = ingest.run(tables, intake.input_, recipe.ingest, **intake.described())
     print_versions([version], as_json)

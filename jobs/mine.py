@@ -16,6 +16,6 @@ def main(
 ) -> None:
     from pipelines import mine
 
-    recipe, tables = stage.load("mine")
+    recipe, tables = stage.load()
     version = mine.run(tables, intake.input_, recipe.mine, passages=passages, **intake.described())
     print_versions([version], as_json)

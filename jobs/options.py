@@ -70,13 +70,12 @@ class StageOptions(RootOptions):
         str, Parameter("--note", allow_leading_hyphen=True, help="kept in the commit of every version this writes")
     ] = ""
 
-    def load(self, part: str = "") -> "tuple[Recipe, Tables]":
-        """The recipe with its overrides, and the root whose commits record it and the note; it is told."""
+    def load(self) -> "tuple[Recipe, Tables]":
+        """The recipe with its overrides, and the root whose commits record it and the note."""
         from jobs.recipe import load_recipe
         from pipelines.storage import Invocation
 
         recipe = load_recipe(self.recipe, self.set_)
-        print(f"recipe {self.recipe}{f': its [{part}]' if part else ''}", file=sys.stderr)
         return recipe, self.open(Invocation(recipe.model_dump(mode="json"), self.note))
 
 

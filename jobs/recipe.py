@@ -3,6 +3,7 @@
 A recipe is a file in jobs/recipes or the user's own path; `--set stage.field=value` overrides one field.
 """
 
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ class Recipe(Config):
 
 
 def load_recipe(name_or_path: str, overrides: list[str] | None) -> Recipe:
-    """The recipe of that name with the overrides applied.
+    """The recipe of that name with the overrides applied; says its name on stderr.
 
     Raises:
         UserError: no such recipe, no TOML, or a wrong key or value; with what is allowed.
@@ -49,6 +50,7 @@ def load_recipe(name_or_path: str, overrides: list[str] | None) -> Recipe:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
         raise UserError(f"recipe {name_or_path}: {'; '.join(map(_told, error.errors()))}") from error
+    print(f"recipe {name_or_path}", file=sys.stderr)
     return recipe
 
 

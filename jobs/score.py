@@ -25,7 +25,7 @@ def main(
     from jobs.versions import version_to_read
     from pipelines import score
 
-    recipe, tables = stage.load("score")
+    recipe, tables = stage.load()
     triplets = version_to_read(tables, "triplets", from_)
     versions = score.run(triplets, recipe.score, share=share, vectors=vectors, dry_run=dry_run, connect=connect)
     print_versions(versions, as_json)
