@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,43 +32,49 @@ def main(
 
     if output is not None and as_json:
         raise UserError("--json prints the answer and --output writes it; expected one of the two")
-    path = _new_file(output) if output is not None else None
+    if output is not None:
+        _check_is_new(output)
     frame = ask(root.open(), sql, at or ())
     with_bytes = [name for name, dtype in frame.schema.items() if "Binary" in str(dtype)]
-    if with_bytes and (as_json or (path and path.suffix != ".parquet")):
+    if with_bytes and (as_json or (output and not output.endswith(".parquet"))):
         raise UserError(
             f"{', '.join(with_bytes)}: bytes, which neither JSON nor CSV can hold; expected text, or .parquet"
         )
-    if path is None:
+    if output is None:
         print_frame(frame, as_json)
     else:
-        _write(frame, path)
+        _write(frame, output)
         print(output)
 
 
-def _new_file(output: str) -> Path:
-    """Where the answer goes, known before it is asked for."""
+def _check_is_new(output: str) -> None:
+    """Where the answer goes is known before it is asked for."""
     path = Path(output).expanduser()
     if path.suffix not in ENDINGS:
         raise UserError(f"--output {output}: expected a file ending in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}")
+    if output.startswith("s3://"):
+        return
     if path.exists() or path.is_symlink():
         found = "a folder" if path.is_dir() else "there already"
         raise UserError(f"--output {output} is {found}; expected the name of a new file: remove it, or give another")
     if not path.parent.is_dir():
         raise UserError(f"--output {output}: {path.parent} is no folder; make it first, or give another name")
-    return path
 
 
-def _write(frame: "pl.DataFrame", path: Path) -> None:
+def _write(frame: "pl.DataFrame", output: str) -> None:
     """The whole file or none."""
+    path = Path(output).expanduser()
+    write: dict[str, Callable[[str], object]] = {
+        ".parquet": frame.write_parquet,
+        ".csv": lambda file: _flat(frame).write_csv(file),
+        ".jsonl": frame.write_ndjson,
+    }
+    if output.startswith("s3://"):
+        write[path.suffix](output)
+        return
     with tempfile.TemporaryDirectory(prefix=".query-", dir=path.parent) as folder:
-        whole = Path(folder, "answer")
-        if path.suffix == ".csv":
-            _flat(frame).write_csv(whole)
-        elif path.suffix == ".jsonl":
-            frame.write_ndjson(whole)
-        else:
-            frame.write_parquet(whole)
+        whole = Path(folder, "answer").absolute()
+        write[path.suffix](str(whole))
         whole.rename(path)
 
 
