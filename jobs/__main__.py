@@ -108,7 +108,7 @@ def _writable(stream: TextIO | None) -> TextIO:
 
 
 def _run(words: list[str]) -> int:
-    for word in words:
+    for word in (*words, os.environ.get("TABLES", "")):
         if NO_TEXT.search(word):
             raise UserError(f"{word!r} is no text: it holds a NUL or bytes that are not UTF-8; expected UTF-8")
     if words:

@@ -49,7 +49,7 @@ def main(
 
 def _check_is_new(output: str) -> None:
     """Where the answer goes is known before it is asked for."""
-    path = Path(output).expanduser()
+    path = Path(output)
     if path.suffix not in ENDINGS:
         raise UserError(f"--output {output}: expected a file ending in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}")
     if output.startswith("s3://"):
@@ -63,7 +63,7 @@ def _check_is_new(output: str) -> None:
 
 def _write(frame: "pl.DataFrame", output: str) -> None:
     """The whole file or none."""
-    path = Path(output).expanduser()
+    path = Path(output)
     write: dict[str, Callable[[str], object]] = {
         ".parquet": frame.write_parquet,
         ".csv": lambda file: _flat(frame).write_csv(file),

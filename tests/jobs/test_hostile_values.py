@@ -54,11 +54,11 @@ def places(tmp_path_factory):
 @pytest.fixture
 def refused(monkeypatch, capsys, places):
     """Call a command; gives what it said, once it has said it as a refusal and changed nothing."""
-    monkeypatch.setenv("TABLES", str(places["root"]))
     monkeypatch.chdir(places["folder"])
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
 
-    def call(*words):
+    def call(*words, root=places["root"]):
+        monkeypatch.setenv("TABLES", str(root))
         before = contents(places["tmp"])
         handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         monkeypatch.setattr(sys, "argv", ["jobs", *words])
@@ -118,6 +118,10 @@ def test_an_option_without_its_value_is_named_with_what_it_means(refused, comman
 @pytest.mark.parametrize("value", ["\0", "a\0b", "\udcff"], ids=["NUL", "NUL within", "not UTF-8"])
 def test_a_word_that_is_no_text_is_refused(refused, command, value):
     assert "NUL or bytes that are not UTF-8" in refused(command, value)
+
+
+def test_a_root_in_the_environment_that_is_no_text_is_refused(refused):
+    assert "NUL or bytes that are not UTF-8" in refused("history", root="\udcff")
 
 
 CALLS = r"""
