@@ -132,7 +132,8 @@ def _told(error: BaseException) -> int:
         say(f"{_one_line(explained(error, app))}; see `{helping}`", helping, prefix="Error:")
         return 2
     if isinstance(error, UserError):
-        say(*completed(_one_line(error), app))
+        message, command = completed(_one_line(error), app)
+        say(message, command or jobs_command([*sys.argv[1:2], "--help"]))
         return 2
     if isinstance(error, BrokenPipeError) and not _is_read(sys.stdout):
         sys.stdout = _writable(None)

@@ -1,6 +1,6 @@
 """What is said of a command that failed: the parser's errors in our words, and the command that helps.
 
-A message holds that command in backticks, `python -m jobs score`; here the user's own root and recipe are added to it.
+A message holds that command, best in backticks: `python -m jobs score`. The user's own root and recipe are added to it.
 On a terminal it stands below the message as well, ready to be copied.
 """
 
@@ -17,7 +17,7 @@ from cyclopts.exceptions import CoercionError, MissingArgumentError, UnusedCliTo
 from jobs.options import DEFAULT_RECIPE
 from pipelines.stage.terminal import console
 
-HELPING = re.compile(r"`python -m jobs ([^`]+)`")
+HELPING = re.compile(r"`python -m jobs ([^`]+)`|\bpython -m jobs ([^`;,(]*[^`;,(\s])")
 KINDS = {float: "a number", int: "a whole number", bool: "true or false, or nothing after it"}
 
 
@@ -34,7 +34,7 @@ def completed(message: str, app: App) -> tuple[str, str]:
     commands = [""]
 
     def complete(found: re.Match[str]) -> str:
-        commands.append(with_own_options(shlex.split(found[1]), app))
+        commands.append(with_own_options(shlex.split(found[1] or found[2]), app))
         return f"`{commands[-1]}`"
 
     return HELPING.sub(complete, message), commands[-1]

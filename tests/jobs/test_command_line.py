@@ -20,6 +20,7 @@ import pytest
 from jobs.__main__ import COMMANDS, app, main
 from jobs.cluster import ResultsAlone
 from jobs.options import RootOptions, StageOptions, print_curation
+from jobs.usage import completed
 from pipelines import curate
 from pipelines.curate import CurateConfig
 from pipelines.storage import Invocation, Tables
@@ -625,8 +626,26 @@ def test_an_error_on_a_terminal_ends_with_the_command_that_helps(run, terminal, 
     assert f"run `{helping}` first" in message
 
     monkeypatch.setenv("NO_COLOR", "1")
+    run("ingest", "--input", "nowhere")
+    assert written().endswith(": check the path\n\n  python -m jobs ingest --help\n")
     run("score", "--shar", "1")
     assert written().endswith("see `python -m jobs score --help`\n\n  python -m jobs score --help\n")
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        ("run `python -m jobs score` first", "run `python -m jobs score --tables 'a b' --set 'x.y=\"z\"'` first"),
+        ("run: python -m jobs models (or so)", "run: `python -m jobs models --tables 'a b'` (or so)"),
+        ("to do: python -m jobs history x@1", "to do: `python -m jobs history x@1 --tables 'a b'`"),
+        ("`python -m jobs score --tables c --set d=1`", "`python -m jobs score --tables c --set d=1`"),
+        ("nothing", "nothing"),
+    ],
+)
+def test_a_command_in_a_message_gets_the_users_own_options(monkeypatch, message, told):
+    monkeypatch.setattr(sys, "argv", ["jobs", "distill", "--name", "n", "--tables", "a b", "--set", 'x.y="z"'])
+
+    assert completed(message, app)[0] == told
 
 
 def test_a_query_cannot_change_a_table(run, refuse, tmp_path):
