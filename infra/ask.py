@@ -13,7 +13,14 @@ def main() -> None:
     parser.add_argument("--passages", type=Path, required=True, help="Parquet file with a column `positive`")
     parser.add_argument("questions", nargs="+")
     arguments = parser.parse_args()
-    passages = pl.read_parquet(arguments.passages).unique("positive", keep="first", maintain_order=True)
+    if not Path(arguments.model, "modules.json").is_file():
+        parser.error(f"--model {arguments.model}: no modules.json in there; expected the folder that `publish` made")
+    try:
+        passages = pl.read_parquet(arguments.passages, columns=["external_id", "positive"])
+    except (pl.exceptions.PolarsError, OSError) as error:
+        told = str(error).partition("\n")[0]
+        parser.error(f"--passages {arguments.passages}: {told}; expected Parquet with external_id and positive")
+    passages = passages.unique("positive", keep="first", maintain_order=True)
     model = SentenceTransformer(arguments.model)
     vectors = model.encode_document(passages["positive"].to_list(), convert_to_tensor=True)
     questions = model.encode_query(arguments.questions, convert_to_tensor=True)

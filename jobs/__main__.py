@@ -1,22 +1,28 @@
 """`python -m jobs COMMAND`: parse, call one stage, print its version on stdout; everything else goes to stderr.
 
 Exit codes: 0 done; 1 failed, running again may help; 2 wrong usage or refused, running again won't; 3 interrupted,
-the same command goes on from the last commit or checkpoint; 4 `reproduce` differs.
+the same command goes on from the last commit or checkpoint; 4 `reproduce` differs; 141 nobody reads stdout any more.
 """
 
+import errno
+import io
 import os
 import re
+import select
 import signal
 import sys
 import traceback
+from contextlib import suppress
 from importlib import import_module
 from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.help import PlainFormatter
 
+from jobs.usage import completed, explained, jobs_command, say
 from pipelines.stage.errors import UserError
+from pipelines.stage.terminal import Terminal
 
 if TYPE_CHECKING:
     from cyclopts.help import HelpEntry, HelpPanel
@@ -26,6 +32,11 @@ COMMANDS = (
     "ingest", "mine", "score", "curate", "distill", "evaluate", "publish",
     "run", "reproduce", "history", "diff", "query", "models", "submit",
 )  # fmt: skip
+
+
+NO_TEXT = re.compile("[\0\ud800-\udfff]")  # what of a word of the command line was not UTF-8 became surrogates
+NO_PATH = (errno.ENAMETOOLONG, errno.ELOOP)
+NOBODY_READS = 141  # as shells say it of a program that SIGPIPE ended
 
 
 class Interrupted(BaseException):
@@ -76,42 +87,80 @@ def main() -> int:
     """Run the command of sys.argv; returns the exit code."""
     os.environ.setdefault("TQDM_DISABLE", "1")  # the stages tell their own progress
     Interrupted.received = False
+    sys.stdout, sys.stderr = _writable(sys.stdout), Terminal.of(_writable(sys.stderr))
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:
-        if sys.argv[1:]:
-            return app(sys.argv[1:]) or 0
-        app.help_print([], console=app.error_console)
-        return 2
+        code = _run(sys.argv[1:])
+        sys.stdout.flush()
+        return code
     except BaseException as error:
         return _told(error)
 
 
+def _writable(stream: TextIO | None) -> TextIO:
+    """The stream, or one that leads nowhere where it was closed; what its encoding lacks is written as \\uXXXX."""
+    if stream is None:
+        return open(os.devnull, "w")  # noqa: PTH123 - as long as the process lives
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
+    return stream
+
+
+def _run(words: list[str]) -> int:
+    for word in (*words, os.environ.get("TABLES", "")):
+        if NO_TEXT.search(word):
+            raise UserError(f"{word!r} is no text: it holds a NUL or bytes that are not UTF-8; expected UTF-8")
+    if words:
+        return app(words) or 0
+    app.help_print([], console=app.error_console)
+    return 2
+
+
 def _told(error: BaseException) -> int:
-    """Say on stderr why the command stopped; returns its exit code."""
+    """Say on stderr why the command stopped, and what helps; returns its exit code."""
+    if isinstance(sys.stderr, Terminal):
+        sys.stderr.show("")
     if Interrupted.received:
-        print("interrupted; the same command goes on from the last commit or checkpoint", file=sys.stderr)
+        same = "the same command goes on from the last commit or checkpoint"
+        say(same, jobs_command(sys.argv[1:]), prefix="interrupted;")
         return 3
     if isinstance(error, CycloptsError):
-        command = " ".join([*app.name, *(error.command_chain or ())])
-        print(f"Usage: {command} {'[OPTIONS]' if error.command_chain else 'COMMAND'}", file=sys.stderr)
-        print(f"Try '{command} --help' for help.\n\nError: {error}", file=sys.stderr)
+        chain = tuple(error.command_chain or ())
+        helping = jobs_command([*chain, "--help"])
+        print(f"Usage: {' '.join([*app.name, *chain])} {'[OPTIONS]' if chain else 'COMMAND'}", file=sys.stderr)
+        say(f"{_one_line(explained(error, app))}; see `{helping}`", helping, prefix="Error:")
         return 2
     if isinstance(error, UserError):
-        print(f"error: {_one_line(error)}", file=sys.stderr)
+        message, command = completed(_one_line(error), app)
+        say(message, command or jobs_command([*sys.argv[1:2], "--help"]))
+        return 2
+    if isinstance(error, BrokenPipeError) and not _is_read(sys.stdout):
+        sys.stdout = _writable(None)
+        return NOBODY_READS
+    if isinstance(error, OSError) and error.errno in NO_PATH:
+        say(f"{_one_line(error)}; expected a path that can be: check its options")
         return 2
     if isinstance(error, OSError):
         told = "what was committed stays; once this is mended, the same command may be run again"
-        print(f"error: {_one_line(error)}; {told}", file=sys.stderr)
+        say(f"{_one_line(error)}; {told}", jobs_command(sys.argv[1:]))
         return 1
     traceback.print_exception(error)
-    print("error: this is not your input's fault; the same command may be run again", file=sys.stderr)
+    say("this is not your input's fault; the same command may be run again", jobs_command(sys.argv[1:]))
     return 1
 
 
-def _one_line(error: Exception) -> str:
-    """A message on one line without colours, whatever library it comes from."""
-    return " ".join(re.sub(r"\x1b\[\d+m", "", str(error)).split())
+def _is_read(stream: TextIO) -> bool:
+    """Whether the pipe that a stream leads to has a reader yet."""
+    pipe = select.poll()
+    pipe.register(stream, 0)
+    return not any(event & select.POLLERR for _, event in pipe.poll(0))
+
+
+def _one_line(error: object) -> str:
+    """A message on one line without colours, whatever library it comes from, and no word without end."""
+    text = re.sub(r"\s*[\r\n]\s*", " ", re.sub(r"\x1b\[\d+m", "", str(error)).strip())
+    return re.sub(r"(\S{400})\S{100,}", r"\1…", text)
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
@@ -126,8 +175,9 @@ def _leave(code: int) -> NoReturn:
     """
     if "ray" in sys.modules and not Interrupted.received:
         sys.modules["ray"].shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):  # told already, or nobody is left to tell
+            stream.flush()
     os._exit(code)
 
 

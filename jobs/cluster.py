@@ -2,17 +2,21 @@
 
 import logging
 import os
+import re
 import signal
 import sys
 import threading
 from pathlib import Path
 from typing import Any, TextIO, cast
 
+from pipelines.stage.terminal import Terminal
+
 REPOSITORY = Path(__file__).parents[1]
 NOT_UPLOADED = [  # beside what .gitignore names
     *(".git", ".venv", "quickstart", "shared", "/tables", "/data", "/models"),
     *("__pycache__", ".*_cache", "_delta_log", "*.parquet", "*.safetensors"),
 ]
+RAYS_LINE = re.compile(r"\[[-0-9]+ [:,0-9]+ [DIWE] \d+ \d+\] ")  # of its C++ code, unless it is fatal
 IS_RAY_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # what Ray sets in the environment of a job's command
 
 
@@ -64,6 +68,7 @@ def connect() -> None:
 def _start_or_join(address: str | None) -> None:
     import ray
 
+    _leave_rays_log_to_ray()
     if address:
         upload = None if os.environ.get(IS_RAY_JOB) else uploaded_sources()
         ray.init(address=address, runtime_env=upload, logging_level=logging.WARNING, log_to_driver=True)
@@ -75,3 +80,26 @@ def _start_or_join(address: str | None) -> None:
         # Inherited by the workers; as a runtime environment it would make Ray's prestarted ones useless.
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
         ray.init(address="local", include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+
+
+def _leave_rays_log_to_ray() -> None:
+    """What Ray's C++ code tells on descriptor 2 stands in Ray's own log; all other lines there go on to stderr.
+
+    Each pool of actors would begin with an error: Ray Data gives them arguments in the object store (Ray issue 57733).
+    These are held until the pool ends, so that its actors do restart.
+    """
+    sys.stderr.flush()
+    stream = os.fdopen(os.dup(2), "w", buffering=1, encoding=sys.stderr.encoding, errors=sys.stderr.errors)
+    sys.stderr = Terminal.of(stream)
+    reading, writing = os.pipe()
+    os.dup2(writing, 2)
+    os.close(writing)
+    threading.Thread(target=_pass_on, args=(reading, sys.stderr), daemon=True).start()
+
+
+def _pass_on(reading: int, stream: TextIO) -> None:
+    with os.fdopen(reading, errors="backslashreplace") as lines:
+        for line in lines:
+            if not RAYS_LINE.match(line):
+                stream.write(line)
+                stream.flush()

@@ -1,11 +1,11 @@
 """Keep, correct or drop each scored triplet, with its reason."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from jobs.options import JsonOption, StageOptions, print_frame, print_versions
+from jobs.options import JsonOption, StageOptions, print_curation, print_versions
 
 
 def main(
@@ -17,7 +17,10 @@ def main(
         str | None, Parameter("--teacher", help="whose scores; else those of the recipe's teacher")
     ] = None,
     partial: Annotated[bool, Parameter("--partial", help="curate although not all triplets are scored")] = False,
-    dry_run: Annotated[bool, Parameter("--dry-run", help="print the counts by source and reason, and stop")] = False,
+    dry_run: Annotated[bool, Parameter("--dry-run", help="print the counts, and stop")] = False,
+    by: Annotated[
+        Literal["source", "reason"] | None, Parameter("--by", help="count all sources: a line each, or one a reason")
+    ] = None,
     stage: StageOptions = StageOptions(),
     as_json: JsonOption = False,
 ) -> None:
@@ -28,7 +31,7 @@ def main(
     scored, teacher = scores_to_read(tables, from_, teacher, recipe)
     curated = curate.run(scored, recipe.curate, teacher=teacher, partial=partial, dry_run=dry_run)
     if curated.version is None:
-        print_frame(curated.counts, as_json)
+        print_curation(curated.counts, by, as_json)
     else:
-        print_frame(curated.counts, file=sys.stderr)
+        print_curation(curated.counts, by, file=sys.stderr)
         print_versions([curated.version], as_json)

@@ -24,7 +24,8 @@ def main(
     from pipelines import evaluate
 
     recipe, tables = stage.load()
-    curated = tables.parse(on).usable() if on else None
+    print("of the recipe [evaluate] alone is taken: all else is the model's own", file=sys.stderr)
+    curated = tables.parse(on).usable() if on is not None else None
     evaluation = evaluate.run(tables, model, recipe.evaluate, on=curated, beir=beir or ())
     if as_json:
         print_frame(evaluation.summary, as_json=True)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from jobs.options import JsonOption, RootOptions
+from pipelines.stage.errors import UserError
 
 if TYPE_CHECKING:
     from pipelines.storage.commits import Commit
@@ -23,15 +24,20 @@ def main(
     from pipelines.inspection.graph import downstream_of, every_version, upstream_of
 
     tables = root.open()
+    if downstream and "@" not in (version or ""):
+        raise UserError(f"--downstream of {version or 'all tables'}: expected one version, for example triplets@0")
     if version is None or "@" not in version:
         entries = every_version(tables, version)
     elif downstream:
         entries = downstream_of(tables.parse(version))
     else:
         entries = upstream_of(tables.parse(version))
+    told = set[str]()
     for depth, made in entries:
         entry = {"depth": depth, "version": str(made), **made.commit.model_dump(mode="json")}
-        print(json.dumps(entry) if as_json else f"{'  ' * depth}{made!s:<24} {_said(made.commit)}")
+        said = "see above" if str(made) in told else _said(made.commit)
+        print(json.dumps(entry) if as_json else f"{'  ' * depth}{made!s:<24} {said}")
+        told.add(str(made))
 
 
 def _said(commit: "Commit") -> str:

@@ -6,14 +6,18 @@
 
 import json
 import os
+import re
+import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
-from cyclopts import Parameter
+from cyclopts import Parameter, Token
 
 from jobs.cluster import IS_RAY_JOB
 from pipelines.stage.errors import UserError
+from pipelines.stage.terminal import can_print, width_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -21,6 +25,9 @@ if TYPE_CHECKING:
     from jobs.recipe import Recipe
     from pipelines.storage import Invocation, Tables, TableVersion
 
+DEFAULT_RECIPE = "modernbert_small_v2"
+WORST_SOURCES = 20
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?", re.IGNORECASE)
 JsonOption = Annotated[bool, Parameter("--json", help="print the result as JSON")]
 BeirOption = Annotated[list[str] | None, Parameter("--beir", consume_multiple=1, help="BEIR folders to evaluate on")]
 
@@ -55,9 +62,7 @@ class RootOptions:
 class StageOptions(RootOptions):
     """What a stage is told: where the tables lie, the recipe, and why it runs."""
 
-    recipe: Annotated[str, Parameter("--recipe", help="name in jobs/recipes, or path of a TOML file")] = (
-        "modernbert_small_v2"
-    )
+    recipe: Annotated[str, Parameter("--recipe", help="name in jobs/recipes, or path of a TOML file")] = DEFAULT_RECIPE
     set_: Annotated[
         list[str] | None, Parameter("--set", help="override one value, e.g. distill.epochs=1; may be repeated")
     ] = None
@@ -101,17 +106,31 @@ class IntakeOptions:
 
     def described(self) -> dict[str, Any]:
         """What is known about the rows, as the stages `ingest` and `mine` take it."""
-        columns = _parse_columns(self.columns or "")
+        for option, given in (("--source", self.source), ("--licence", self.licence)):
+            if given is not None and not given.strip():
+                raise UserError(f"{option} {given!r} says nothing; expected a name, or leave it out")
+        columns = _parse_columns(self.columns)
         return {"columns": columns, "quoting": self.quoting, "source": self.source, "licence": self.licence}
 
 
-def _parse_columns(text: str) -> dict[str, str]:
+def plain_number(_: Any, tokens: Sequence[Token]) -> float:
+    """A converter of options. Python's own also takes nan, 1_0 and the digits of every script."""
+    if not NUMBER.fullmatch(tokens[0].value):
+        raise ValueError("not a number")
+    return float(tokens[0].value)
+
+
+def _parse_columns(text: str | None) -> dict[str, str]:
     """`query=q,positive=doc` or a JSON object as a dict. Raises UserError on anything else."""
+    if text is None:
+        return {}
     pairs: list[Any] = [tuple(map(str.strip, part.split("=", 1))) for part in text.split(",") if part.strip()]
     if text.lstrip().startswith("{"):
-        with suppress(ValueError):
+        with suppress(ValueError, RecursionError):
             pairs = json.loads(text, object_pairs_hook=list)
-    if not all(len(pair) == 2 and all(isinstance(name, str) and name.strip() for name in pair) for pair in pairs):
+    if not pairs or not all(
+        len(pair) == 2 and all(isinstance(name, str) and name.strip() for name in pair) for pair in pairs
+    ):
         raise UserError(
             f"--columns {text!r}: expected name=column pairs like query=q,positive=doc,negative=bad, or JSON where a "
             'column\'s name holds a comma or spaces: \'{"query": "a, b"}\''
@@ -134,5 +153,33 @@ def print_frame(frame: "pl.DataFrame", as_json: bool = False, file: TextIO | Non
     """All rows of a frame as a plain table, one value a line where it has many columns, or as JSON rows."""
     from pipelines.stage.render import frame_lines
 
-    for line in [frame.write_json()] if as_json else frame_lines(frame):
-        print(line, file=file)
+    stream = file or sys.stdout
+    for line in [_for(stream, frame.write_json())] if as_json else frame_lines(frame, width_of(stream)):
+        print(line, file=stream)
+
+
+def print_curation(
+    counts: "pl.DataFrame", by: str | None = None, as_json: bool = False, file: TextIO | None = None
+) -> None:
+    """What a curation did: a line a source, worst first, or one a reason; as JSON always the counts by reason.
+
+    On a terminal the lines fit, with bars where there is room, and are WORST_SOURCES unless `by` is given.
+    """
+    from pipelines.curation.outcomes import by_source
+    from pipelines.stage.render import BAR, curation_lines
+
+    if as_json or by == "reason":
+        return print_frame(counts, as_json, file)
+    stream, sources = file or sys.stdout, by_source(counts)
+    width = width_of(stream)
+    shown = sources if by or width is None else sources.head(WORST_SOURCES)
+    for line in curation_lines(shown, width, with_bars=can_print(stream, BAR)):
+        print(line, file=stream)
+    if left := len(sources) - len(shown):
+        least = shown["kept"][-1] / shown["rows"][-1]
+        print(f"and {left:,} more sources with at least {least:.1%} kept; --by source counts all", file=stream)
+
+
+def _for(stream: TextIO, text: str) -> str:
+    """JSON that the stream's encoding can hold: what it lacks, which is within strings, as JSON escapes it."""
+    return text if can_print(stream, text) else re.sub(r"[^\x00-\x7f]+", lambda found: json.dumps(found[0])[1:-1], text)

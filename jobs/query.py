@@ -1,7 +1,10 @@
 """Ask the tables in SQL, with Polars."""
 
+import json
+import tempfile
 from collections.abc import Callable
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -9,30 +12,78 @@ from jobs.options import JsonOption, RootOptions, print_frame
 from pipelines.stage.errors import UserError
 from pipelines.stage.paths import path_of
 
+if TYPE_CHECKING:
+    import polars as pl
+
+ENDINGS = (".parquet", ".csv", ".jsonl")
+
 
 def main(
     sql: Annotated[str, Parameter(help='e.g. "SELECT source, COUNT(*) AS rows FROM triplets GROUP BY source"')],
     /,
     *,
     at: Annotated[list[str] | None, Parameter("--at", help="TABLE@VERSION to read; may be repeated")] = None,
-    output: Annotated[str | None, Parameter("--output", help="write .parquet, .csv, .jsonl instead")] = None,
+    output: Annotated[
+        str | None, Parameter("--output", help="write a new .parquet, .csv (lists as JSON) or .jsonl file instead")
+    ] = None,
     root: RootOptions = RootOptions(),
     as_json: JsonOption = False,
 ) -> None:
     from pipelines.inspection.queries import ask
 
+    if output is not None and as_json:
+        raise UserError("--json prints the answer and --output writes it; expected one of the two")
+    if output is not None:
+        _check_is_new(output)
     frame = ask(root.open(), sql, at or ())
+    with_bytes = [name for name, dtype in frame.schema.items() if "Binary" in str(dtype)]
+    if with_bytes and (as_json or (output and not output.endswith(".parquet"))):
+        raise UserError(
+            f"{', '.join(with_bytes)}: bytes, which neither JSON nor CSV can hold; expected text, or .parquet"
+        )
     if output is None:
         print_frame(frame, as_json)
     else:
-        writers: dict[str, Callable[[str], object]] = {
-            ".parquet": frame.write_parquet,
-            ".csv": frame.write_csv,
-            ".jsonl": frame.write_ndjson,
-        }
-        path = path_of(output, "--output")
-        write = writers.get(path.suffix)
-        if write is None:
-            raise UserError(f"--output {output}: expected a file ending in .parquet, .csv or .jsonl")
-        write(output if output.startswith("s3://") else str(path.absolute()))
+        _write(frame, output)
         print(output)
+
+
+def _check_is_new(output: str) -> None:
+    """Where the answer goes is known before it is asked for."""
+    path = path_of(output, "--output")
+    if path.suffix not in ENDINGS:
+        raise UserError(f"--output {output}: expected a file ending in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}")
+    if output.startswith("s3://"):
+        return
+    if path.exists() or path.is_symlink():
+        found = "a folder" if path.is_dir() else "there already"
+        raise UserError(f"--output {output} is {found}; expected the name of a new file: remove it, or give another")
+    if not path.parent.is_dir():
+        raise UserError(f"--output {output}: {path.parent} is no folder; make it first, or give another name")
+
+
+def _write(frame: "pl.DataFrame", output: str) -> None:
+    """The whole file or none."""
+    path = path_of(output, "--output")
+    write: dict[str, Callable[[str], object]] = {
+        ".parquet": frame.write_parquet,
+        ".csv": lambda file: _flat(frame).write_csv(file),
+        ".jsonl": frame.write_ndjson,
+    }
+    if output.startswith("s3://"):
+        write[path.suffix](output)
+        return
+    with tempfile.TemporaryDirectory(prefix=".query-", dir=path.parent) as folder:
+        whole = Path(folder, "answer").absolute()
+        write[path.suffix](str(whole))
+        whole.rename(path)
+
+
+def _flat(frame: "pl.DataFrame") -> "pl.DataFrame":
+    """Lists and structs as JSON text: CSV has no other form for them."""
+    import polars as pl
+
+    for column in (column for column in frame if column.dtype.is_nested()):
+        texts = [None if v is None else json.dumps(v, ensure_ascii=False, default=str) for v in column.to_list()]
+        frame = frame.with_columns(pl.Series(column.name, texts, dtype=pl.String))
+    return frame

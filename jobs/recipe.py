@@ -43,8 +43,8 @@ def load_recipe(name_or_path: str, overrides: list[str] | None) -> Recipe:
     path = _find(name_or_path)
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"recipe {path} is no TOML: {error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UserError(f"recipe {path} is no TOML: {error}; expected tables as in {RECIPES.name}/") from error
     for override in overrides or ():
         _override(values, override)
     try:
@@ -81,7 +81,7 @@ def _value(text: str) -> Any:
         return None
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         return text
 
 
@@ -93,4 +93,4 @@ def _told(error: Any) -> str:
         for part in error["loc"][:-1]:
             model = model.model_fields[part].annotation
         return f"{place} is no key; expected one of {', '.join(model.model_fields)}"
-    return f"{place} = {error['input']!r}: {error['msg']}"
+    return f"{place} = {error['input']!r}: {error['msg'].removeprefix('Value error, ')}"

@@ -1,10 +1,11 @@
 """Do all of it: ingest (or mine) to evaluate."""
 
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from jobs.options import BeirOption, IntakeOptions, StageOptions, print_versions
+from jobs.options import BeirOption, IntakeOptions, StageOptions, print_curation, print_versions
 
 if TYPE_CHECKING:
     from jobs.recipe import Recipe
@@ -45,7 +46,8 @@ def run_all(triplets: "TableVersion", name: str, recipe: "Recipe", beir: list[st
     print_versions(scored)
     teacher = scored[0].commit.reports(ScoringResult)
     assert teacher is not None, "score returns what a scoring committed"
-    curated = curate.run(scored[0], recipe.curate, teacher=teacher.teacher).version
+    curated, counts = curate.run(scored[0], recipe.curate, teacher=teacher.teacher)
+    print_curation(counts, file=sys.stderr)
     assert curated is not None, "only a dry run has no version"
     print_versions([curated])
     vectors = newest_vectors(triplets.tables, recipe)

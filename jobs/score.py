@@ -7,13 +7,15 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from jobs.options import JsonOption, StageOptions, print_versions
+from jobs.options import JsonOption, StageOptions, plain_number, print_versions
 
 
 def main(
     *,
     from_: Annotated[str | None, Parameter("--from", help="triplets@version; the newest if not given")] = None,
-    share: Annotated[float, Parameter("--share", help="part of the queries to score, e.g. 0.01")] = 1.0,
+    share: Annotated[
+        float, Parameter("--share", converter=plain_number, help="part of the queries to score, e.g. 0.01")
+    ] = 1.0,
     dry_run: Annotated[bool, Parameter("--dry-run", help="say what would be scored, and stop")] = False,
     vectors: Annotated[bool, Parameter("--vectors", help="also store a bi-encoder's vector of each text")] = False,
     stage: StageOptions = StageOptions(),

@@ -6,10 +6,10 @@ What is named, and what is newest, is checked before any work: every file there,
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.stage.errors import UserError
+from pipelines.stage.paths import path_of
 from pipelines.stage.progress import tell
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def _recipes_teacher(scored: "TableVersion", recipe: "Recipe") -> str | None:
     from pipelines.teachers.config import TeacherConfig, name_teacher
 
     configs = {result.teacher: version.commit.config for version, result in scored.results(ScoringResult)}
-    wanted, place = TeacherConfig.part_of(recipe.score.model_dump()), Path(recipe.score.teacher).expanduser()
+    wanted, place = TeacherConfig.part_of(recipe.score.model_dump()), path_of(recipe.score.teacher, "score.teacher")
     if len(configs) > 1 and (place.is_dir() or wanted.teacher.startswith("package:")):
         with suppress(UserError):  # damaged since it scored: its name is left
             name = name_teacher(wanted)

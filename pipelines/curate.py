@@ -182,7 +182,7 @@ def _checked(blocks: Iterable[pl.DataFrame], config: CurateConfig, *, refuse: bo
     """The counts of all blocks; a loss beyond `max_drop_share` is refused, or else only remarked on."""
     counts = outcomes.total(blocks)
     if not len(counts):
-        raise UserError("there is no scored row to curate; score some triplets first: python -m jobs score")
+        raise UserError("there is no scored row to curate; score some triplets first: `python -m jobs score`")
     complaint = outcomes.too_many_dropped(counts, config.max_drop_share)
     if complaint and refuse:
         raise UserError(f"{complaint}; nothing was written. See which source is rotten, or raise curate.max_drop_share")

@@ -42,6 +42,7 @@ WITHOUT_A_MODULE = {  # test file -> what it tests instead of the module of its 
     "tests/pipelines/students/test_modernbert_full_size.py": "the guide's model in its real size",
     "tests/pipelines/students/training/test_ranks.py": "training/ in several processes, against a single one",
     "tests/jobs/test_command_line.py": "every command, as a user types it",
+    "tests/jobs/test_hostile_values.py": "every command, as nobody means it",
     "tests/jobs/test_ray_job.py": "cluster and submit on a cluster of its own",
 }
 ONLY_IN = {  # library -> the only files and folders that may import it

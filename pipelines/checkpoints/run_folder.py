@@ -195,7 +195,9 @@ def rows_of_model(tables: Tables, model: str) -> pl.DataFrame:
     rows = known.filter((pl.col("name") == model) | (pl.col("model_id") == model))
     if rows.is_empty():
         names = ", ".join(known["name"].unique().sort()) or "none"
-        raise UserError(f"there is no model {model!r} under {tables.uri}; found: {names}. `distill` makes one")
+        raise UserError(
+            f"there is no model {model!r} under {tables.uri}; found: {names}; `python -m jobs distill` makes one"
+        )
     return rows
 
 

@@ -12,6 +12,7 @@ from pipelines.storage import TableVersion
 from pipelines.storage.commits import CurationResult
 
 KEYS = ["source", "outcome", "reason"]
+OUTCOMES = ["kept", "corrected", "dropped"]
 
 
 def curation_of(curated: TableVersion) -> CurationResult:
@@ -56,8 +57,20 @@ def total(counts: Iterable[pl.DataFrame]) -> pl.DataFrame:
     """The counts of all blocks in one frame: sources by name, each from kept to dropped."""
     empty = pl.DataFrame(schema={**dict.fromkeys(KEYS, pl.String), "rows": pl.Int64})
     summed = pl.concat([empty, *counts]).group_by(KEYS).agg(pl.col("rows").sum())
-    order = pl.col("outcome").replace_strict(["kept", "corrected", "dropped"], [0, 1, 2], return_dtype=pl.Int8)
+    order = pl.col("outcome").replace_strict(OUTCOMES, [0, 1, 2], return_dtype=pl.Int8)
     return summed.sort("source", order, "reason")
+
+
+def by_source(counts: pl.DataFrame) -> pl.DataFrame:
+    """source, rows, kept, corrected, dropped, main_reason (why most rows were changed): one row a source, worst first.
+
+    The worst is the source of whose rows the least stayed as they were.
+    """
+    of = {name: pl.col("rows").filter(pl.col("outcome") == name).sum() for name in OUTCOMES}
+    is_changed = pl.col("outcome") != "kept"
+    by_rows = pl.col("reason").filter(is_changed).sort_by(-pl.col("rows").filter(is_changed), maintain_order=True)
+    sources = counts.group_by("source").agg(pl.col("rows").sum(), **of, main_reason=by_rows.first())
+    return sources.sort(pl.col("kept") / pl.col("rows"), -pl.col("rows"), "source")
 
 
 def too_many_dropped(counts: pl.DataFrame, max_drop_share: float) -> str | None:

@@ -40,7 +40,7 @@ class ScoredRows(NamedTuple):
         """
         runs = [(version.commit, result) for version, result in scored.usable().results(ScoringResult)]
         if not runs:
-            raise UserError(f"{scored} was not written by a scoring run; expected one: python -m jobs score")
+            raise UserError(f"{scored} was not written by a scoring run; expected one: `python -m jobs score`")
         teacher = teacher or _only_teacher(scored, [result for _, result in runs])
         of_teacher = [(run, result) for run, result in runs if result.teacher == teacher]
         if not of_teacher:
@@ -82,7 +82,7 @@ class ScoredRows(NamedTuple):
             if not partial:
                 raise UserError(
                     f"{self.scored}: {unscored} are not scored by {self.teacher}; to complete it: "
-                    f"python -m jobs score --from {self.triplets} (with the --recipe that scored the others); "
+                    f"`python -m jobs score --from {self.triplets}` (with the --recipe that scored the others); "
                     "to curate what is there: --partial"
                 )
             tell(f"{self.scored}: {unscored} are not scored by {self.teacher}: curating the others")

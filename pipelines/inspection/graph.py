@@ -14,6 +14,8 @@ Entry = tuple[int, TableVersion]
 def every_version(tables: Tables, name: str | None = None) -> Iterator[Entry]:
     """All versions of one table or of all, newest first."""
     there = tables.names()
+    if name is None and not there:
+        raise UserError(f"there is no table under {tables.uri}; is --tables (or TABLES) the right root?")
     for table in there if name is None else [name]:
         newest = tables.latest(table)
         if newest is None:
@@ -27,7 +29,7 @@ def upstream_of(version: TableVersion) -> Iterator[Entry]:
 
 
 def downstream_of(version: TableVersion) -> Iterator[Entry]:
-    """The version, then what was made from it, and from that; a version made from two of these stands twice."""
+    """The version, then what was made from it, and from that; made from two of these it stands below both."""
     children: dict[str, list[TableVersion]] = {}
     for _, made in every_version(version.tables):
         for parent in made_from(made):
@@ -36,10 +38,14 @@ def downstream_of(version: TableVersion) -> Iterator[Entry]:
 
 
 def _walk(version: TableVersion, neighbours: Callable[[TableVersion], Iterable[TableVersion]]) -> Iterator[Entry]:
-    """Depth first."""
-    yield 0, version
-    for neighbour in neighbours(version):
-        yield from ((depth + 1, found) for depth, found in _walk(neighbour, neighbours))
+    """Depth first; what is below a version that stands in two places is walked at the first alone."""
+    left, walked = [(0, version)], set[str]()
+    while left:
+        depth, found = left.pop()
+        yield depth, found
+        if str(found) not in walked:
+            walked.add(str(found))
+            left += reversed([(depth + 1, neighbour) for neighbour in neighbours(found)])
 
 
 def _parents(version: TableVersion) -> Iterator[TableVersion]:

@@ -3,6 +3,7 @@
 Each reads explicit or newest versions and gives a frame; nothing here writes or prints.
 """
 
+import difflib
 import re
 from collections.abc import Mapping, Sequence
 
@@ -12,7 +13,9 @@ from pipelines.curation.outcomes import KEYS, curation_of, dropped_by, dropped_o
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables, TableVersion
 
-WRITES = re.compile(r"\s*(delete|drop|truncate|update|insert|create|alter|merge)\b", re.IGNORECASE)
+FIRST_WORD = re.compile(r"(?:\s|\(|--[^\n]*(?:\n|$)|/\*.*?\*/)*(\w*)", re.DOTALL)
+READS = {"SELECT", "WITH", "SHOW", "EXPLAIN", "DESCRIBE", "VALUES", "FROM"}
+UNKNOWN = re.compile(r"""unable to find column "(.*?)"|no column named '(.*?)'|relation '(.*?)' was not found""")
 
 
 def leaderboard(tables: Tables) -> pl.DataFrame:
@@ -45,20 +48,37 @@ def ask(tables: Tables, sql: str, at: Sequence[str] = ()) -> pl.DataFrame:
     """The answer to a SELECT over all tables: those named in `at` at that version, the others at their newest.
 
     Raises:
-        UserError: there is no table, the statement would write, or it fails; with the tables and their columns.
+        UserError: there is no table, the statement is no question, or it fails; with what is near an unknown name.
     """
     versions = {name: version for name in tables.names() if (version := tables.latest(name)) is not None}
     versions |= {version.name: version for version in map(tables.parse, at)}
     if not versions:
         raise UserError(f"there is no table under {tables.uri}; is --tables (or TABLES) the right root?")
-    if match := WRITES.match(sql):
-        raise UserError(f"{match[1].upper()} would change a table, and query only reads; expected a SELECT")
+    first = FIRST_WORD.match(sql)
+    if "\0" in sql or not first or first[1].upper() not in READS:
+        found = f"{first[1].upper()} would change a table or is no question" if first and first[1] else "found no SQL"
+        raise UserError(f"{found}, and query only reads; expected one SELECT")
     frames = _frames(versions, sql, at)
     try:
         return pl.SQLContext(frames).execute(sql).collect(engine="streaming")
-    except (pl.exceptions.PolarsError, ValueError) as error:
-        columns = "; ".join(f"{name}({', '.join(frame.collect_schema())})" for name, frame in frames.items())
-        raise UserError(f"the query failed: {str(error).splitlines()[0]}; the tables are {columns}") from error
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, ValueError) as error:
+        raise _failed(str(error).partition("\n")[0].partition("; valid columns")[0], sql, frames) from error
+
+
+def _failed(told: str, sql: str, frames: Mapping[str, pl.LazyFrame]) -> UserError:
+    """A query's error; of an unknown name what is near it, and only if nothing is, what there is."""
+    unknown = UNKNOWN.search(told)
+    if not unknown:
+        return UserError(f"the query failed: {told}; expected SQL over {', '.join(frames)}")
+    name, is_table = next(filter(None, unknown.groups()), ""), unknown[3] is not None
+    asked = [table for table in frames if re.search(rf"\b{table}\b", sql)]
+    columns = {table: frames[table].collect_schema().names() for table in asked}
+    known = list(frames) if is_table else [column for names in columns.values() for column in names]
+    near = difflib.get_close_matches(name, dict.fromkeys(known), n=3)
+    there = "; ".join(f"{table} has {', '.join(names)}" for table, names in columns.items())
+    expected = " or ".join(near) if near else f"one of {', '.join(frames)}" if is_table or not there else there
+    look = "SHOW TABLES" if is_table or not asked else f"SELECT * FROM {asked[0]} LIMIT 1"
+    return UserError(f"the query failed: {told}; expected {expected}; to see it: `python -m jobs query '{look}'`")
 
 
 def _frames(versions: Mapping[str, TableVersion], sql: str, at: Sequence[str]) -> dict[str, pl.LazyFrame]:

@@ -1,9 +1,21 @@
 """Base of every stage's config: frozen plain values, unknown keys refused, one description per field."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, field_validator
+
+LARGEST = 2**63 - 1
 
 
 class Config(BaseModel):
     """Hashed whole by `pipelines.storage.fingerprint`: a new field cannot be forgotten."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def fits_in_64_bits(cls, value: Any) -> Any:
+        """Whatever uses it holds it in so many."""
+        if isinstance(value, int) and abs(value) > LARGEST:
+            raise ValueError(f"expected at most {LARGEST}")
+        return value

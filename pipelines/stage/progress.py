@@ -1,15 +1,35 @@
-"""Progress, on stderr if nowhere else: how much is done, how fast, and an honest time to go."""
+"""Progress, on stderr if nowhere else: how much is done, how fast, and an honest time to go.
+
+In a log it is a line every few seconds; on a terminal one line that is rewritten, below whatever else is printed.
+"""
 
 import sys
 import time
 from collections.abc import Callable
 
+from pipelines.stage.terminal import Terminal
+
 TOLD_EVERY_S = 5.0
+SHOWN_EVERY_S = 0.2
+
+
+class Passing(str):
+    """A line that the next one of its kind replaces, where lines can be replaced."""
 
 
 def tell(line: str) -> None:
     """For what a user should read at once."""
-    print(line, file=sys.stderr, flush=True)
+    terminal = _terminal()
+    if terminal and isinstance(line, Passing):
+        terminal.show(line)
+    else:
+        if terminal:
+            terminal.show("")
+        print(line, file=sys.stderr, flush=True)
+
+
+def _terminal() -> Terminal | None:
+    return sys.stderr if isinstance(sys.stderr, Terminal) else None
 
 
 class Progress:
@@ -46,10 +66,13 @@ class Progress:
             self.start()
         else:
             self._rated += units if rated is None else rated
-        now = time.monotonic()
-        if now - self._told_at >= TOLD_EVERY_S or self.done >= self.total:
+        now, is_last = time.monotonic(), self.done >= self.total
+        if (is_last and (units or not self._told_at)) or now - self._told_at >= (
+            SHOWN_EVERY_S if _terminal() else TOLD_EVERY_S
+        ):
             self._told_at = now
-            self._tell(self.told() + suffix + self._rate(now, *(self._started or (self.done, now))))
+            line = self.told() + suffix + self._rate(now, *(self._started or (self.done, now)))
+            self._tell(line if is_last else Passing(line))
 
     def told(self) -> str:
         """`score: 38,112,004 of 40,000,000 rows`."""

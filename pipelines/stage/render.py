@@ -5,18 +5,31 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import polars as pl
+from rich.cells import cell_len
+
+from pipelines.stage.terminal import cut
+
+BAR = "█▒░"
+LEGEND = "█kept ▒corrected ░dropped"
+WIDEST_TABLE = 200
+NARROWEST_COLUMN = 12  # on average; where there is less room, one value a line reads better
 
 
-def frame_lines(frame: pl.DataFrame) -> Iterator[str]:
-    """All rows, as a Markdown-like table, or one value a line where there are many columns."""
-    if frame.width <= 10:
-        yield _laid_out(frame, "ASCII_MARKDOWN", tbl_width_chars=200, fmt_str_lengths=80, thousands_separator=",")
+def frame_lines(frame: pl.DataFrame, width: int | None = None) -> Iterator[str]:
+    """All rows, as a Markdown-like table, or one value a line where there are many columns, or too many for the width.
+
+    Args:
+        width: of the terminal; long texts are wrapped or cut to it. None is a log: nothing has to fit.
+    """
+    if frame.width <= 10 and (width is None or width >= frame.width * NARROWEST_COLUMN):
+        fitting = min(width or WIDEST_TABLE, WIDEST_TABLE)
+        yield _laid_out(frame, "ASCII_MARKDOWN", tbl_width_chars=fitting, fmt_str_lengths=80, thousands_separator=",")
         return
     for number, row in enumerate(frame.iter_rows(named=True), 1):
         yield f"-- row {number}"
         for name, value in row.items():
-            text = _on_one_line(value)
-            yield f"{name:<24} {text if len(text) <= 120 else text[:119] + '…'}"
+            line = f"{name:<24} {cut(_on_one_line(value), 120)}"
+            yield cut(line, width) if width else line
 
 
 def aligned_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -24,6 +37,28 @@ def aligned_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     frame = pl.DataFrame(list(rows), schema=dict.fromkeys(header, pl.String), orient="row")
     text = _laid_out(frame, "NOTHING", tbl_width_chars=10_000, fmt_str_lengths=10_000)
     return "\n".join(f" {line.rstrip()}" for line in text.splitlines())  # Polars pads each cell by a space
+
+
+def curation_lines(sources: pl.DataFrame, width: int | None, *, with_bars: bool) -> list[str]:
+    """A line for each of `outcomes.by_source`, cut to a terminal's width; with a bar there, if it has the room."""
+    header = ["source", "rows", "kept", "corrected", "dropped", "mostly"]
+    rows = [
+        [cut(_on_one_line(source), 40), f"{n:,}", f"{kept / n:.1%}", f"{corrected:,}", f"{dropped:,}", reason or ""]
+        for source, n, kept, corrected, dropped, reason in sources.iter_rows()
+    ]
+    bars = [_bar(*counts) for counts in sources.select("kept", "corrected", "dropped").iter_rows()]
+    barred = [[*row[:-1], bar, row[-1]] for row, bar in zip(rows, bars, strict=True)]
+    wide = aligned_table([*header[:-1], LEGEND, header[-1]], barred).split("\n")
+    if width and with_bars and max(map(cell_len, wide)) <= width:
+        return wide
+    return [cut(line, width) if width else line for line in aligned_table(header, rows).split("\n")]
+
+
+def _bar(*counts: int) -> str:
+    """The shares that the counts have of their sum; a count above 0 is seen."""
+    columns = [max(int(count > 0), round(len(LEGEND) * count / sum(counts))) for count in counts]
+    columns[counts.index(max(counts))] += len(LEGEND) - sum(columns)
+    return "".join(glyph * number for glyph, number in zip(BAR, columns, strict=True))
 
 
 def markdown_table(header: Sequence[object], rows: Iterable[Sequence[object]]) -> str:

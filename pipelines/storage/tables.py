@@ -166,7 +166,7 @@ class Tables:
 
     def parse(self, text: str) -> "TableVersion":
         """A version from its printed form, `curated_triplets@7`. Raises UserError when there is no such version."""
-        if not (match := re.fullmatch(r"([a-z_]+)@(\d+)", text)):
+        if not (match := re.fullmatch(r"([a-z_]+)@([0-9]+)", text)):
             raise UserError(f"{text!r} is no table version; expected TABLE@VERSION, for example curated_triplets@7")
         parsed = TableVersion(self, match[1], int(match[2]))
         newest = self.latest(parsed.name)

@@ -19,7 +19,7 @@ class ObjectiveConfig(Config):
     A term is a weight of its name here, with the fields it needs; a module of objective/; a line in its registry.py.
     """
 
-    dimensions: tuple[int, ...] = (768, 512, 256, 128, 64)
+    dimensions: tuple[Annotated[int, Field(ge=1)], ...] = Field((768, 512, 256, 128, 64), min_length=1)
     """Matryoshka dimensions: the student is trained to rank well when its vectors are cut to any of them."""
     margin_mse: Annotated[float, WEIGHT] = Field(1.0, ge=0)
     """Weight of MarginMSE, the mean over the step's triplets; 0 is off."""

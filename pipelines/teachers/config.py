@@ -71,6 +71,8 @@ class TeacherConfig(Config):
     @classmethod
     def _last_name_counts(cls, values: Any) -> Any:
         """`--set` with one name of the precision overrides a recipe that has the other."""
+        if not isinstance(values, dict):
+            return values  # what is expected is told by its fields
         names = [name for name in values if name in ("precision", "dtype")]
         return {name: value for name, value in values.items() if name not in names[:-1]}
 

@@ -4,12 +4,14 @@ import gzip
 import importlib
 import io
 import json
+import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import polars as pl
@@ -17,9 +19,13 @@ import pytest
 
 from jobs.__main__ import COMMANDS, app, main
 from jobs.cluster import ResultsAlone
-from jobs.options import RootOptions, StageOptions
+from jobs.options import RootOptions, StageOptions, print_curation
+from jobs.usage import completed
+from pipelines import curate
+from pipelines.curate import CurateConfig
 from pipelines.storage import Invocation, Tables
 from tests.scored_versions import scored_rows, write_scored, write_triplets
+from tests.terminals import written_to
 from tests.tiny import tiny_cross_encoder
 
 ROOT = Path(__file__).parents[2]
@@ -57,6 +63,19 @@ def refuse(run):
         return message
 
     return call
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """A terminal: the stream that leads to it, and what reads what was written there since."""
+    master, slave = os.openpty()
+    stream = open(slave, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - a descriptor
+    monkeypatch.setenv("TERM", "xterm")
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    yield stream, lambda: written_to(master)
+    stream.close()
+    os.close(master)
 
 
 @pytest.fixture(scope="module")
@@ -229,7 +248,10 @@ REFUSED = {  # command -> what the message must say
     ),
     "a version that is no version": ("score --from triplets", "'triplets' is no table version; expected TABLE@VERSION"),
     "a version of no table": ("score --from triples@1", "'triples' is no table; expected one of ingested_files"),
-    "nothing to score": ("score", "no table triplets under .*run `python -m jobs ingest` or `mine` first"),
+    "nothing to score": (
+        "score",
+        "no table triplets under .*run `python -m jobs ingest --input INPUT` or `mine` first",
+    ),
     "nothing to curate": ("curate", "no table scored_triplets under .*run `python -m jobs score` first"),
     "nothing to distill": ("distill --name a", "no table curated_triplets under .*run `python -m jobs curate` first"),
     "nothing to evaluate": ("evaluate --model a", "no model.*"),
@@ -237,7 +259,7 @@ REFUSED = {  # command -> what the message must say
     "nothing to reproduce": ("reproduce --model a", "neither a trained model under .*nor a published folder"),
     "nothing to compare": ("diff curated_triplets@0 curated_triplets@1", "no table curated_triplets under"),
     "nothing to ask": ("query 'SELECT 1'", "there is no table under .*right root"),
-    "no model to list": ("models", "there is no model under .*run `python -m jobs distill` first"),
+    "no model to list": ("models", "there is no model under .*run `python -m jobs distill --name NAME` first"),
     "history of no table": ("history triples", "'triples' is no table; expected one of"),
     "a job's secret": (
         "submit --address http://127.0.0.1:1 --env HF_TOKEN=hf_1 -- score",
@@ -381,8 +403,17 @@ def test_a_teacher_with_several_outputs_is_refused(run, refuse, tmp_path):
         ),
         (["history", "triplets@7"], r"triplets@7 does not exist"),
         (["query", "SELECT * FROM triplets", "--at", "triplets@7"], r"triplets@7 does not exist"),
-        (["query", "SELECT nothing FROM triplets"], r"the query failed: .*the tables are .*triplets\(triplet_id, "),
-        (["query", "SELECT 1 FROM nowhere"], r"the query failed: .*nowhere"),
+        (
+            ["query", "SELECT nothing FROM triplets"],
+            r'failed: .*"nothing"; expected triplets has triplet_id, .*, rank; ',
+        ),
+        (
+            ["query", "SELECT sorce FROM triplets"],
+            r'"sorce"; expected source or source_row or source_file; to see it: ',
+        ),
+        (["query", "SELECT t.sorce FROM triplets t"], r"'sorce' found in table 't'; expected source or source_row or"),
+        (["query", "SELECT 1 FROM triplet"], r"'triplet' was not found; expected triplets; .*query 'SHOW TABLES'`$"),
+        (["query", "SELECT 1 FROM nowhere"], r"'nowhere' was not found; expected one of ingested_files, triplets; "),
         (["query", "SELECT * FROM triplets", "--output", "rows.xml"], r"expected a file ending in .parquet, .csv or"),
         (["score", "--share", "0"], r"share is 0.*expected"),
         (["score", "--set", "score.teacher=/none"], r"model /none: there is no such folder; expected"),
@@ -451,6 +482,46 @@ def test_what_stdout_prints_from_accepts(run, tmp_path):
     assert run("history", out.strip())[1].splitlines()[0].startswith("curated_triplets@0 ")
 
 
+def test_curate_prints_a_line_a_source_and_the_reasons_when_asked(run, tmp_path):
+    tables = Tables.at(str(tmp_path / "tables"))
+    rows = pl.concat(
+        scored_rows([(f"{source} {n}", f"p{n}", 3.0, f"n{n}", 3.0 - margin) for n in range(4)], source=source)
+        for source, margin in (("fine", 9.0), ("rotten", 0.1))
+    )
+    write_scored(write_triplets(tables, rows), rows)
+    dry_run = ["curate", "--dry-run", "--set", "curate.test_share=0"]
+
+    assert [line.split() for line in run(*dry_run)[1].splitlines()] == [
+        ["source", "rows", "kept", "corrected", "dropped", "mostly"],
+        ["rotten", "4", "0.0%", "0", "4", "no_negative_left"],
+        ["fine", "4", "100.0%", "0", "0"],
+    ]
+    reasons = run(*dry_run, "--by", "reason")[1]
+    assert [[cell.strip() for cell in line.split("|")[1:-1]] for line in reasons.splitlines()[2:]] == [
+        ["fine", "kept", "", "4"],
+        ["rotten", "dropped", "no_negative_left", "3"],
+        ["rotten", "dropped", "positive_in_training", "1"],
+    ]
+    as_json = json.loads(run(*dry_run, "--by", "source", "--json")[1])
+    assert as_json[0] == {"source": "fine", "outcome": "kept", "reason": "", "rows": 4}
+    assert [row["rows"] for row in as_json] == [4, 3, 1]
+    assert "  rotten  4     0.0%" in run("curate", "--set", "curate.test_share=0")[2]
+
+
+def test_of_many_sources_a_terminal_shows_the_worst_and_says_how_to_see_all(terminal, monkeypatch):
+    stream, written = terminal
+    monkeypatch.setenv("COLUMNS", "120")
+    counts = [(f"source {n:04}", outcome, "", n) for n in range(1, 1001) for outcome in ("kept", "dropped")]
+    counts[0] = ("source 0001", "kept", "", 9)
+    frame = pl.DataFrame(counts, schema=["source", "outcome", "reason", "rows"], orient="row")
+
+    print_curation(frame, file=stream)
+    shown = written().splitlines()
+    assert len(shown) == 22
+    assert shown[-1] == "and 980 more sources with at least 50.0% kept; --by source counts all"
+    assert "█" in shown[1]
+
+
 def test_ingest_prints_one_version_and_the_same_again(run, tmp_path):
     assert ingested(run, tmp_path) == ingested(run, tmp_path) == "triplets@0"
     code, out, _ = run("ingest", "--input", tmp_path / "rows.jsonl", "--json")
@@ -479,6 +550,7 @@ def test_sigterm_while_ray_runs_is_told_with_code_3(run, tmp_path, teacher):
     assert scoring.returncode == 3, err
     assert err.endswith("interrupted; the same command goes on from the last commit or checkpoint\n")
     assert "SIGTERM received" not in err
+    assert "core_worker" not in err
 
 
 def test_a_root_an_input_and_a_recipe_may_be_called_anything(run, tmp_path, monkeypatch):
@@ -563,6 +635,87 @@ def test_query_answers_as_table_json_and_file(run, tmp_path):
         assert read(file).rows() == [("rows", 12)]
 
 
+def test_lists_are_json_within_csv_and_an_answers_file_is_whole_or_not_there(run, refuse, tmp_path):
+    ingested(run, tmp_path)
+    sql, file = "SELECT ARRAY[1, 2] AS numbers, ARRAY['a', '文'] AS texts", tmp_path / "answer.csv"
+
+    assert run("query", sql, "--output", file)[0] == 0
+    assert file.read_text(encoding="utf-8").splitlines() == ["numbers,texts", '"[1, 2]","[""a"", ""文""]"']
+    assert "is there already; expected the name of a new file" in refuse("query", sql, "--output", file)
+    assert "bytes, which neither JSON nor CSV can hold" in refuse(
+        "query", "SELECT CAST(query AS BLOB) AS b FROM triplets", "--output", tmp_path / "other.jsonl"
+    )
+    assert {path.name for path in tmp_path.iterdir()} == {"tables", "rows.jsonl", "answer.csv"}
+
+
+def test_what_an_encoding_lacks_is_escaped_on_stdout_and_stderr(run, tmp_path, monkeypatch):
+    ingested(run, tmp_path)
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="ascii") for _ in range(2))
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+
+    assert run("query", "SELECT '文é😀' AS x", "--json")[0] == 0
+    assert run("query", "SELECT '文é😀' AS x")[0] == 0
+    assert run("score", "--from", "文@0")[0] == 2
+
+    out.flush()
+    err.flush()
+    as_json, table = out.buffer.getvalue().decode("ascii").split("\n", 1)
+    assert json.loads(as_json) == [{"x": "文é😀"}]
+    assert r"\u6587\xe9\U0001f600" in table
+    assert rb"error: '\u6587@0' is no table version" in err.buffer.getvalue()
+
+
+def test_a_reader_of_stdout_that_went_away_is_no_error(run, tmp_path, monkeypatch, capsys):
+    ingested(run, tmp_path)
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w", encoding="utf-8") as nobody:  # noqa: PTH123 - a descriptor
+        monkeypatch.setattr(sys, "stdout", nobody)
+        code, _, err = run("history")
+        sys.stdout.close()  # by now it leads nowhere
+        monkeypatch.undo()
+        with suppress(BrokenPipeError):
+            nobody.close()
+
+    assert (code, err) == (141, "")
+
+
+def test_an_error_on_a_terminal_ends_with_the_command_that_helps(run, terminal, tmp_path, monkeypatch):
+    root, (stream, written) = tmp_path / "my tables", terminal
+    monkeypatch.setattr(sys, "stderr", stream)
+
+    assert run("curate", "--tables", root, "--recipe", "quickstart", "--set", "curate.test_share=0.1")[0] == 2
+    *_, message, empty, command = written().rstrip("\n").split("\n")
+
+    helping = f"python -m jobs score --tables '{root}' --recipe quickstart --set curate.test_share=0.1"
+    assert (empty, command) == ("", f"\x1b[36m  {helping}\x1b[0m")
+    assert message.startswith("\x1b[31merror:\x1b[0m")
+    assert f"run `{helping}` first" in message
+
+    monkeypatch.setenv("NO_COLOR", "1")
+    run("ingest", "--input", "nowhere")
+    assert written().endswith(": check the path\n\n  python -m jobs ingest --help\n")
+    run("score", "--shar", "1")
+    assert written().endswith("see `python -m jobs score --help`\n\n  python -m jobs score --help\n")
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        ("run `python -m jobs score` first", "run `python -m jobs score --tables 'a b' --set 'x.y=\"z\"'` first"),
+        ("run: python -m jobs models (or so)", "run: `python -m jobs models --tables 'a b'` (or so)"),
+        ("to do: python -m jobs history x@1", "to do: `python -m jobs history x@1 --tables 'a b'`"),
+        ("`python -m jobs score --tables c --set d=1`", "`python -m jobs score --tables c --set d=1`"),
+        ("nothing", "nothing"),
+    ],
+)
+def test_a_command_in_a_message_gets_the_users_own_options(monkeypatch, message, told):
+    monkeypatch.setattr(sys, "argv", ["jobs", "distill", "--name", "n", "--tables", "a b", "--set", 'x.y="z"'])
+
+    assert completed(message, app)[0] == told
+
+
 def test_a_query_cannot_change_a_table(run, refuse, tmp_path):
     ingested(run, tmp_path)
     before = files_below(tmp_path / "tables")
@@ -580,6 +733,20 @@ def test_history_lists_all_tables_and_as_json_one_object_a_line(run, tmp_path):
     assert [line.split()[0] for line in run("history")[1].splitlines()] == ["ingested_files@0", "triplets@0"]
     (entry,) = map(json.loads, run("history", "triplets@0", "--json")[1].splitlines())
     assert (entry["version"], entry["stage"], entry["depth"]) == ("triplets@0", "ingest", 0)
+
+
+def test_what_was_told_of_a_version_is_not_told_again_where_it_stands_twice(run, tmp_path):
+    tables = Tables.at(str(tmp_path / "tables"))
+    rows = scored_rows([(f"query {n}", "p", 3.0, "n", 0.0) for n in range(4)])
+    scored = write_scored(triplets := write_triplets(tables, rows), rows)
+    curate.run(scored, CurateConfig(test_share=0))
+
+    made = [line.split(maxsplit=1) for line in run("history", triplets, "--downstream")[1].splitlines()]
+
+    assert [version for version, said in made if said != "see above"] == [
+        *("triplets@0", "curated_triplets@0", "dropped_triplets@0", "scored_triplets@0", "scored_triplets@1")
+    ]
+    assert [version for version, said in made if said == "see above"] == ["curated_triplets@0", "dropped_triplets@0"]
 
 
 def test_the_help_has_one_line_for_every_module_with_a_main(run):

@@ -1,10 +1,11 @@
 """Which dropped rows belong to which curation: told by the curation's id, whatever else was curated meanwhile."""
 
+import polars as pl
 import pytest
 
 from pipelines import curate
 from pipelines.curate import CurateConfig
-from pipelines.curation.outcomes import curation_of, dropped_by
+from pipelines.curation.outcomes import by_source, curation_of, dropped_by, total
 from pipelines.inspection.diff import diff
 from pipelines.inspection.queries import curation_counts
 from pipelines.stage.errors import UserError
@@ -73,3 +74,22 @@ def test_a_curation_whose_rows_another_program_changed_has_no_known_dropped_rows
     told = r"curated_triplets@2 was made by another program \(DELETE\).*curated_triplets@1 is the newest other one"
     with pytest.raises(UserError, match=told):
         diff(newest, strict)
+
+
+def test_sources_are_ordered_by_the_share_that_stayed_and_say_what_changed_most_rows():
+    rows = [
+        ("good", "kept", "", 90), ("good", "dropped", "too_long", 10),
+        ("swapped", "kept", "", 1), ("swapped", "corrected", "swapped", 6), ("swapped", "dropped", "too_long", 3),
+        ("gone", "dropped", "b", 2), ("gone", "dropped", "a", 2),
+        ("small", "kept", "", 9), ("small", "dropped", "c", 1),
+        ("clean", "kept", "", 5),
+    ]  # fmt: skip
+    counts = total([pl.DataFrame(rows, schema=["source", "outcome", "reason", "rows"], orient="row")])
+
+    assert by_source(counts).rows() == [
+        ("gone", 4, 0, 0, 4, "a"),
+        ("swapped", 10, 1, 6, 3, "swapped"),
+        ("good", 100, 90, 0, 10, "too_long"),
+        ("small", 10, 9, 0, 1, "c"),
+        ("clean", 5, 5, 0, 0, None),
+    ]

@@ -1,8 +1,9 @@
 """Tables as text, each to the letter."""
 
 import polars as pl
+from rich.cells import cell_len
 
-from pipelines.stage.render import aligned_table, frame_lines, markdown_table
+from pipelines.stage.render import aligned_table, curation_lines, frame_lines, markdown_table
 
 
 def test_a_frame_is_a_table_with_separated_thousands_and_null():
@@ -44,3 +45,35 @@ def test_no_text_of_the_data_becomes_markup_in_a_markdown_table():
         "| --- | --- |",
         "| &lt;img src=x&gt;\\|\\`a\\` b |  |",
     ]
+
+
+def test_a_frame_on_a_terminal_is_wrapped_to_it_or_told_value_by_value():
+    frame = pl.DataFrame({"source": ["文" * 30], "text": ["word " * 20], "rows": [5]})
+
+    assert max(map(cell_len, "\n".join(frame_lines(frame, 60)).splitlines())) <= 60
+    narrow = list(frame_lines(frame, 30))
+    assert narrow[0] == "-- row 1"
+    assert max(map(cell_len, narrow)) <= 30
+
+
+def test_curated_sources_are_a_line_each_with_bars_where_there_is_room():
+    sources = pl.DataFrame(
+        {
+            "source": ["rotten", "维基"],
+            "rows": [2000, 10],
+            "kept": [1000, 10],
+            "corrected": [1, 0],
+            "dropped": [999, 0],
+            "main_reason": ["margin_too_small", None],
+        }
+    )
+
+    assert curation_lines(sources, None, with_bars=True) == [
+        "  source  rows   kept    corrected  dropped  mostly",
+        "  rotten  2,000  50.0%   1          999      margin_too_small",
+        "  维基    10     100.0%  0          0",
+    ]
+    wide = curation_lines(sources, 120, with_bars=True)
+    assert wide[1].split()[5] == "█" * 12 + "▒" + "░" * 12
+    assert wide[2].split()[5] == "█" * 25
+    assert max(map(cell_len, curation_lines(sources, 30, with_bars=True))) <= 30

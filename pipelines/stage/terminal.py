@@ -1,0 +1,74 @@
+"""What a terminal can do that a log cannot: a width, colours, and a last line that is rewritten.
+
+NO_COLOR, FORCE_COLOR, TERM=dumb and COLUMNS are honoured; characters of double width (CJK) count as two.
+"""
+
+import os
+from typing import Any, TextIO, cast
+
+from rich.cells import cell_len, chop_cells
+from rich.console import Console
+
+ERASE = "\r\x1b[2K"
+
+
+def console(stream: TextIO) -> Console:
+    """Rich's view of a stream; it prints text as it is, in colours where the stream and the user want them."""
+    return Console(file=stream, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+def width_of(stream: TextIO) -> int | None:
+    """Columns of a terminal; None for a log, a pipe or a file, where nothing has to fit."""
+    if not stream.isatty():
+        return None
+    given = os.environ.get("COLUMNS", "")
+    return int(given) if given.isdecimal() and int(given) else os.get_terminal_size(stream.fileno()).columns or 80
+
+
+def can_print(stream: TextIO, characters: str) -> bool:
+    """Whether the stream's encoding has these characters."""
+    try:
+        characters.encode(stream.encoding or "ascii")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def cut(text: str, width: int) -> str:
+    """The text, on so many columns; an ellipsis says that there was more."""
+    return text if cell_len(text) <= width else chop_cells(text, max(1, width - 1))[0] + "…"
+
+
+class Terminal:
+    """A terminal's stream whose last line can be rewritten: what is printed meanwhile, by whomever, stands above it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._shown = self._below = ""  # the line that stands there, or that waits for the end of another
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    @classmethod
+    def of(cls, stream: TextIO) -> TextIO:
+        """The stream, with this around it if it is a terminal that can rewrite a line."""
+        able = not isinstance(stream, cls) and stream.isatty() and not console(stream).is_dumb_terminal
+        return cast(TextIO, cls(stream)) if able else stream
+
+    def show(self, line: str) -> None:
+        """Put the line in place of the last one; "" takes it away."""
+        self._below = ""
+        if line or self._shown:
+            self._shown = cut(line, (width_of(self._stream) or 80) - 1)
+            self._stream.write(f"{ERASE}{self._shown}\r" if line else ERASE)  # what comes past us begins at the left
+            self._stream.flush()
+
+    def write(self, text: str) -> int:
+        line = self._shown or self._below
+        self.show("")
+        self._stream.write(text)
+        if text.endswith("\n"):
+            self.show(line)
+        else:  # print() writes its newline by itself
+            self._below = line
+        return len(text)
