@@ -36,6 +36,7 @@ def main(
         print(f"could change the weights: {difference}", file=sys.stderr)
     if not different:
         print("same sources, software and kind of machine", file=sys.stderr)
+    distill.check(curated, config, vectors)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(output or scratch).absolute()
         then, now = recorded.run, distill.train(curated, config, folder, vectors=vectors, connect=connect)

@@ -37,17 +37,5 @@ def version_to_read(tables: "Tables", name: str, given: str | None) -> "TableVer
 
 
 def newest_vectors(tables: "Tables", recipe: "Recipe") -> "TableVersion | None":
-    """The newest teacher_vectors, if the recipe's objective has a term for them.
-
-    Raises:
-        UserError: there are none.
-    """
-    weights = recipe.distill.weights_on_teacher_vectors()
-    vectors = tables.latest("teacher_vectors") if weights else None
-    for term, weight in weights.items():
-        if vectors is None:
-            raise UserError(
-                f"distill.{term} is {weight}, but there are no teacher vectors under {tables.uri}; run `python -m jobs "
-                f"score --vectors` with this --recipe first, or add --set distill.{term}=0"
-            )
-    return vectors
+    """The newest teacher_vectors, if the objective has a term for them; distill refuses to go without."""
+    return tables.latest("teacher_vectors") if recipe.distill.weights_on_teacher_vectors() else None

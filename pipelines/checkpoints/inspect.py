@@ -1,8 +1,9 @@
 """What a model's folder holds and what it must hold, read before anything is loaded: modules, weights, prompts."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from safetensors import SafetensorError, safe_open
 
@@ -10,7 +11,28 @@ from pipelines.stage.errors import UserError
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.tiktoken")
 UNSAFE_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
+LAYER_PREFIXES = {
+    "modernbert": "layers.",
+    "bert": "encoder.layer.",
+    "mpnet": "encoder.layer.",
+    "roberta": "encoder.layer.",
+    "xlm-roberta": "encoder.layer.",
+}
+"""Families whose layers we can pick, and where they stand in the state dict."""
+
 MEANING_FILES = ("*.json", "*.txt", "*.model", "*.tiktoken", "*.py", "*.safetensors")
+
+
+PASSAGE_PROMPTS = ("document", "passage", "corpus")
+KEPT_PROMPTS = ("query", *PASSAGE_PROMPTS)
+POOLING_MODES = {  # name -> what older configs say for it
+    "cls": "pooling_mode_cls_token",
+    "max": "pooling_mode_max_tokens",
+    "mean": "pooling_mode_mean_tokens",
+    "mean_sqrt_len_tokens": "pooling_mode_mean_sqrt_len_tokens",
+    "weightedmean": "pooling_mode_weightedmean_tokens",
+    "lasttoken": "pooling_mode_lasttoken",
+}
 
 
 class Module(NamedTuple):
@@ -52,6 +74,41 @@ def encoder_folder(folder: Path) -> Path:
             "expected what save_pretrained or SentenceTransformer.save writes"
         )
     return encoder
+
+
+def encoder_config(folder: Path) -> dict[str, Any]:
+    """What config.json says of the encoder of a model's folder."""
+    return _settings(encoder_folder(folder) / "config.json")
+
+
+def check_family(folder: Path, family: str | None) -> None:
+    """Refuse an encoder whose layers we cannot pick."""
+    if family not in LAYER_PREFIXES:
+        raise UserError(
+            f"{folder} is of family {family!r}, expected one of {', '.join(LAYER_PREFIXES)}; "
+            "another family needs its line in LAYER_PREFIXES, pipelines/checkpoints/inspect.py"
+        )
+
+
+def longest_input(config: dict[str, Any]) -> int | None:
+    """Tokens that an encoder has positions for, by its config; None where that does not say."""
+    positions: int | None = config.get("max_position_embeddings")
+    if positions is None or config.get("model_type") not in ("mpnet", "roberta", "xlm-roberta"):
+        return positions
+    padding = 1 if config["model_type"] == "mpnet" else config.get("pad_token_id", 1)
+    return positions - (padding + 1)  # RoBERTa's family counts positions from there
+
+
+def vector_width(folder: Path) -> int | None:
+    """Length of a sentence-transformers model's vectors, by its files; None where they hold a module we do not know."""
+    kinds = [module.kind for module in modules(folder)[1:]]
+    if not kinds or set(kinds) - {"Pooling", "Normalize", "Dense"}:
+        return None
+    width: int | None = encoder_config(folder).get("hidden_size")
+    for module in modules(folder):
+        if module.kind == "Dense":
+            width = _settings(folder / module.path / "config.json").get("out_features")
+    return width
 
 
 def model_files(folder: Path) -> list[Path]:
@@ -129,17 +186,70 @@ def own_prompts(folder: Path) -> Prompts:
 
     Its config may call the passage's prompt document, passage or corpus, and an empty "document" is only filler.
     """
-    config = folder / "config_sentence_transformers.json"
-    if not config.exists():
-        return Prompts("", "")
-    try:
-        settings = json.loads(config.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{config} is no JSON: {error}; fetch the model again") from error
-    own = {name: prompt or "" for name, prompt in (settings.get("prompts") or {}).items()}
-    default = own.get(settings.get("default_prompt_name") or "", "")
-    named = [own[name] for name in ("document", "passage", "corpus") if own.get(name)]
+    own, default = named_prompts(folder), default_prompt(folder)
+    named = [own[name] for name in PASSAGE_PROMPTS if own.get(name)]
     return Prompts(own.get("query", default), named[0] if named else own.get("document", default))
+
+
+def named_prompts(folder: Path) -> dict[str, str]:
+    """All prompts that a sentence-transformers model was saved with, by name."""
+    return {name: prompt or "" for name, prompt in (_of_model(folder).get("prompts") or {}).items()}
+
+
+def default_prompt(folder: Path) -> str:
+    """The prompt that a sentence-transformers model puts before a text of no kind; empty for nothing."""
+    return named_prompts(folder).get(_of_model(folder).get("default_prompt_name") or "", "")
+
+
+def left_behind(folder: Path, max_tokens: int) -> Iterator[str]:
+    """What of a sentence-transformers model its student is made without, a line each."""
+    listed, of_model = modules(folder), _of_model(folder)
+    for module in listed[1:]:
+        if module.kind == "Pooling":
+            pooling = _settings(folder / module.path / "config.json")
+            mode = pooling.get("pooling_mode") or [m for m, name in POOLING_MODES.items() if pooling.get(name)]
+            if mode not in ("mean", ["mean"], []):
+                told = mode if isinstance(mode, str) else " and ".join(mode)
+                yield f"pools by {told}, the student by mean: it will start further from its source"
+            if not pooling.get("include_prompt", True):
+                yield "leaves the prompt out of its mean, the student does not"
+        elif module.kind != "Normalize":
+            yield f"has a {module.kind} module, which the student is made without"
+    similarity = of_model.get("similarity_fn_name") or "cosine"
+    is_unit = any(module.kind == "Normalize" for module in listed)
+    if similarity != "cosine" and not (similarity in ("dot", "dot_score") and is_unit):
+        yield f"compares by {similarity}, the student by cosine"
+    longest = _settings(folder / listed[0].path / "sentence_bert_config.json").get("max_seq_length") if listed else None
+    if longest is not None and longest < max_tokens:
+        yield f"reads {longest} tokens, the student {max_tokens} (max_tokens)"
+    others = [name for name, prompt in named_prompts(folder).items() if prompt and name not in KEPT_PROMPTS]
+    if others:
+        yield f"has prompts {', '.join(sorted(others))}, which the student does not know: it has query and document"
+
+
+def reads_lower_case(folder: Path) -> bool:
+    """Whether a sentence-transformers model puts each text in lower case itself."""
+    listed = modules(folder)
+    return bool(listed) and bool(_settings(folder / listed[0].path / "sentence_bert_config.json").get("do_lower_case"))
+
+
+def _of_model(folder: Path) -> dict[str, Any]:
+    return _settings(folder / "config_sentence_transformers.json")
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    """A JSON object; empty where there is no such file."""
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(
+            f"{path.parent} cannot be loaded: {path.name} is no JSON ({error}); fetch the model again"
+        ) from error
+    if not isinstance(found, dict):
+        raise UserError(f"{path.parent} cannot be loaded: {path.name} is no JSON object; fetch the model again")
+    return found
 
 
 def _parts(folder: Path) -> list[Path]:

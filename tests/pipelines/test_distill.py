@@ -63,6 +63,7 @@ def setting(tmp_path_factory):
         learning_rate=1e-3,
         vectors=0.5,
         query_prompt="query: ",
+        passage_prompt="",
         max_failures=0,
     )
     return tables, curated, write_vectors(tables, curated, WIDTH), config
@@ -222,7 +223,7 @@ def test_name_that_is_being_trained_is_refused_and_a_dead_trainers_lock_taken_ov
 def test_a_term_for_vectors_without_vectors_is_refused(setting):
     _, curated, _, config = setting
 
-    with pytest.raises(UserError, match="run score --vectors first"):
+    with pytest.raises(UserError, match=r"score --vectors` with this --recipe first"):
         distill.run(curated, config, name="no_vectors", connect=connected)
 
 

@@ -143,7 +143,6 @@ def _train_on_one_rank(
         while not (local / SUMMARY).exists():  # the first builds it; if it fails, Ray ends this worker too
             time.sleep(0.2)
     cache = build_token_cache(local, curated, student.tokenizer, config, vectors)  # opens one that is there
-    _check_vectors_fit(cache.summary["vector_width"], student.get_embedding_dimension(), config)
     device = ray.train.torch.get_device()
     checkpoint = ray.train.get_checkpoint()
     with tempfile.TemporaryDirectory() as folder, checkpoint.as_directory() if checkpoint else nullcontext() as resumed:
@@ -178,15 +177,6 @@ def _fetched_student(kept: Tables) -> SentenceTransformer:
     with tempfile.TemporaryDirectory() as folder:
         fs.copy_files(f"{path}/{UNTRAINED}", folder, source_filesystem=filesystem)
         return load_student(folder)
-
-
-def _check_vectors_fit(width: int, needed: int | None, config: DistillConfig) -> None:
-    for term in config.weights_on_teacher_vectors():
-        if width != needed:
-            raise UserError(
-                f"the teacher's vectors are {width} wide, the student's {needed}: the term distill.{term} needs the "
-                f"same width. Set distill.{term}=0, or take a teacher or a distill.source_model of the other's width"
-            )
 
 
 def _report(step: int, folder: Path | None) -> None:

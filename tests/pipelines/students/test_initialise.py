@@ -15,7 +15,8 @@ from transformers import AutoModel
 from pipelines.checkpoints.name import weights_sha256
 from pipelines.stage.errors import UserError
 from pipelines.students.config import DistillConfig
-from pipelines.students.initialise import initialise_student, load_student, pick_layers
+from pipelines.students.initialise import initialise_student, load_student
+from pipelines.students.source import pick_layers
 from tests.tiny import Family, tiny_bi_encoder, tiny_encoder
 
 FAMILIES: list[Family] = ["modernbert", "bert", "mpnet", "xlm-roberta"]
