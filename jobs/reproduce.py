@@ -18,7 +18,7 @@ def main(
     output: Annotated[str | None, Parameter("--output", help="keep the new model in this folder")] = None,
     root: RootOptions = RootOptions(),
 ) -> int:
-    from jobs.cluster import connect
+    from jobs.cluster import check, connect
     from pipelines import distill
     from pipelines.checkpoints.run_folder import MODEL
     from pipelines.inspection.reproduction import differences, distance, recorded_run
@@ -36,6 +36,7 @@ def main(
         print(f"could change the weights: {difference}", file=sys.stderr)
     if not different:
         print("same sources, software and kind of machine", file=sys.stderr)
+    check(**config.claims())
     distill.check(curated, config, vectors)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(output or scratch).absolute()

@@ -3,7 +3,7 @@
 Each part sees its own: the losses (objective/), the loop (torch only), and the stage (Ray, folders).
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -114,3 +114,8 @@ class DistillConfig(TrainingConfig):
     """auto: on GPUs if the cluster has any."""
     max_failures: int = Field(3, ge=0)
     """How often training goes on from the last checkpoint after a worker fails; preemptions don't count."""
+
+    def claims(self) -> dict[str, Any]:
+        """What training claims of a machine at once, as jobs/cluster.py asks about it."""
+        use_gpu = None if self.use_gpu == "auto" else self.use_gpu
+        return {"cpus": self.num_workers, "use_gpu": use_gpu, "claimed_by": "distill.num_workers"}
