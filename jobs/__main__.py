@@ -90,7 +90,9 @@ def main() -> int:
 def _told(error: BaseException) -> int:
     """Say on stderr why the command stopped; returns its exit code."""
     if Interrupted.received:
-        print("interrupted; the same command goes on from the last commit or checkpoint", file=sys.stderr)
+        told = "interrupted; the same command goes on from the last commit or checkpoint"
+        command = sys.argv[1] if sys.argv[1:] else ""
+        print(getattr(sys.modules.get(f"jobs.{command}"), "INTERRUPTED", told), file=sys.stderr)
         return 3
     if isinstance(error, CycloptsError):
         command = " ".join([*app.name, *(error.command_chain or ())])

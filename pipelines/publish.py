@@ -19,6 +19,7 @@ from pipelines.checkpoints.name import weights_sha256
 from pipelines.checkpoints.run_folder import MODEL, RUN, RunFolder, row_of_weights, rows_of_model
 from pipelines.publication.manifest import FORMAT, manifest_of
 from pipelines.publication.model_card import model_card
+from pipelines.stage.disk import check_writable
 from pipelines.stage.errors import UserError
 from pipelines.stage.progress import tell
 from pipelines.storage import Tables
@@ -36,6 +37,7 @@ def run(tables: Tables, model: str, to: str) -> str:
     if "://" in to:
         raise UserError(f"cannot publish to {to!r}: expected a folder or s3://bucket/prefix")
     target = Path(to).expanduser().absolute()
+    check_writable(target.parent, "--to")
     _check_replaceable(fs.LocalFileSystem(), str(target), to)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as building:

@@ -77,8 +77,9 @@ def encoder_folder(folder: Path) -> Path:
 
 
 def encoder_config(folder: Path) -> dict[str, Any]:
-    """What config.json says of the encoder of a model's folder."""
-    return _settings(encoder_folder(folder) / "config.json")
+    """What config.json says of the encoder of a model's folder; empty where there is none."""
+    listed = modules(folder)
+    return _settings((folder / listed[0].path if listed else folder) / "config.json")
 
 
 def check_family(folder: Path, family: str | None) -> None:
@@ -162,15 +163,35 @@ def check_checkpoint(folder: Path, loader: str) -> None:
         )
 
 
-def check_outputs(folder: Path) -> None:
-    """Refuse a cross-encoder whose config names several outputs, before any worker loads it."""
+def check_outputs(folder: Path, *, runs_own_code: bool) -> None:
+    """Refuse what is no cross-encoder, or one whose config names several outputs, before any worker loads it."""
     config = folder / "config.json"
     try:
-        labels = json.loads(config.read_text(encoding="utf-8")).get("id2label")
+        settings = json.loads(config.read_text(encoding="utf-8"))
+        labels, made_as = settings.get("id2label"), settings.get("architectures") or []
     except (ValueError, AttributeError, OSError) as error:
         raise UserError(f"{config} cannot be read ({error}); expected a JSON object; fetch the model again") from error
+    if made_as and not runs_own_code and not any("SequenceClassification" in str(name) for name in made_as):
+        raise UserError(
+            f"{folder} is a {', '.join(map(str, made_as))}, expected a ...ForSequenceClassification, which gives a "
+            'pair a score; set score.teacher_kind to "bi_encoder" if it gives vectors, or take a re-ranker'
+        )
     if labels is not None and len(labels) != 1:
         raise several_outputs(folder, [str(label) for label in labels.values()])
+
+
+def check_model_type(root: Path) -> None:
+    """Without modules.json sentence-transformers would guess a pooling, and it would convert a cross-encoder."""
+    if not (root / "modules.json").exists():
+        raise UserError(
+            f"{root} is no sentence-transformers model: it has no modules.json, so its pooling is unknown; save it "
+            f'once with SentenceTransformer.save, or set score.teacher_kind to "cross_encoder" if it is a re-ranker'
+        )
+    model_type = _of_model(root).get("model_type")
+    if model_type not in (None, "SentenceTransformer"):
+        raise UserError(
+            f"{root} is a {model_type} model, expected a SentenceTransformer; set score.teacher_kind to what fits"
+        )
 
 
 def several_outputs(folder: Path, labels: list[str]) -> UserError:

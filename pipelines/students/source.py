@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipelines.checkpoints.find import find
-from pipelines.checkpoints.inspect import check_checkpoint, check_family, encoder_config, longest_input, own_prompts
+from pipelines.checkpoints.inspect import (
+    check_checkpoint,
+    check_family,
+    encoder_config,
+    encoder_folder,
+    longest_input,
+    own_prompts,
+)
 from pipelines.stage.errors import UserError
 from pipelines.students.config import DistillConfig, LayerPick
 
@@ -30,6 +37,7 @@ class Source(NamedTuple):
         """The source of a config. Raises UserError when it is not there, or nothing that a student is made of."""
         folder = find(config.source_model)
         check_checkpoint(folder, "transformers import AutoModel")
+        encoder_folder(folder)
         return cls.of(folder, encoder_config(folder))
 
     @classmethod

@@ -42,17 +42,23 @@ def vectors_teacher(vectors: TableVersion, curated: TableVersion, config: Distil
     return chosen[0]
 
 
-def check_vectors(vectors: TableVersion, curated: TableVersion, config: DistillConfig, width: int | None) -> None:
-    """Refuse vectors that are not the student's width, or that some training text lacks."""
-    teacher = vectors_teacher(vectors, curated, config)
-    of_teacher = _by(teacher, vectors)
-    found = of_teacher.select(pl.col("vector").list.len()).head(1).collect().item()
+def check_teacher(config: DistillConfig, teacher: str, found: int | None, width: int | None) -> None:
+    """Refuse a teacher whose vectors, `found` wide where that is known, the student of `width` cannot regress to."""
     for term in config.weights_on_teacher_vectors():
-        if width is not None and found != width:
+        if None not in (found, width) and found != width:
             raise UserError(
                 f"the teacher's vectors are {found} wide, the student's {width}: the term distill.{term} needs the "
                 f"same width. Set distill.{term}=0, or take a teacher or a distill.source_model of the other's width"
             )
+    if config.vectors_teacher not in (None, teacher):
+        raise UserError(f"distill.vectors_teacher is {config.vectors_teacher!r}, the vectors are by {teacher}")
+
+
+def check_vectors(vectors: TableVersion, curated: TableVersion, config: DistillConfig, width: int | None) -> None:
+    """Refuse vectors that are not the student's width, or that some training text lacks."""
+    teacher = vectors_teacher(vectors, curated, config)
+    of_teacher = _by(teacher, vectors)
+    check_teacher(config, teacher, of_teacher.select(pl.col("vector").list.len()).head(1).collect().item(), width)
     training = curated.scan().filter(pl.col("split") == "train")
     texts = pl.concat(
         training.select(kind=pl.lit(kind, KIND), text_id=raw_id(f"{role}_id")) for role, kind in ROLES.items()
