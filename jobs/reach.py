@@ -3,6 +3,7 @@
 RAY_ADDRESS: HOST:PORT speaks gRPC        --address: a dashboard speaks HTTP
 """
 
+import http.client
 import json
 import os
 import socket
@@ -62,7 +63,7 @@ def answers_as_dashboard(address: str) -> str:
         if error.code in (401, 403):
             return url  # Ray's client knows how to log in
         told = None
-    except ValueError:
+    except (ValueError, http.client.HTTPException):
         told = None
     except OSError as error:
         reason = getattr(error, "reason", error)

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from pipelines.storage import Tables, TableVersion
 
 INTERRUPTED = (
-    "interrupted; the same command goes on from the last commit; once a curated_triplets@V was printed and training has "
-    "begun: python -m jobs distill --from curated_triplets@V --name NAME (with the same --tables, --recipe and --set)"
+    "interrupted; the same command goes on from the last commit; once a curated_triplets@V was printed and training "
+    "has begun: python -m jobs distill --from curated_triplets@V --name NAME (with the same --tables, --recipe, --set)"
 )
 
 

@@ -137,7 +137,7 @@ def test_a_second_evaluation_replaces_the_rows_and_gives_the_same(cross, pets):
     first = evaluate.run(cross, "small", QUICK, beir=[pets])
     second = evaluate.run(cross, "small", QUICK, beir=[pets])
 
-    assert second.version.version == first.version.version + 1
+    assert second.version.version > first.version.version  # a version for each system
     assert second.version.scan().collect().equals(first.version.scan().collect())
     assert second.text() == first.text()
 
