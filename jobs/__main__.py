@@ -117,8 +117,17 @@ def _one_line(error: Exception) -> str:
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
+    if "ray" in sys.modules and not Interrupted.received:
+        _leave_stderr_to_python()
     Interrupted.received = True
     raise Interrupted
+
+
+def _leave_stderr_to_python() -> None:
+    """What Ray's compiled part says of its dying workers ("... retries remaining") is no news to who interrupted it."""
+    ours = os.fdopen(os.dup(2), "w", buffering=1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    sys.stderr = ours
 
 
 def _leave(code: int) -> NoReturn:

@@ -22,7 +22,7 @@ def main(
     from jobs.versions import version_to_read
     from pipelines import curate
 
-    recipe, tables = stage.load()
+    recipe, tables = stage.load(writes=not dry_run)
     scored = version_to_read(tables, "scored_triplets", from_)
     curated = curate.run(scored, recipe.curate, teacher=teacher, partial=partial, dry_run=dry_run)
     if curated.version is None:

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from jobs.options import BeirOption, IntakeOptions, StageOptions, print_versions
-from pipelines.stage.disk import check_writable
 from pipelines.stage.errors import UserError
 
 if TYPE_CHECKING:
@@ -54,7 +53,6 @@ def check_all(tables: "Tables", name: str, recipe: "Recipe", beir: list[str]) ->
 
     cluster.check(**recipe.score.claims())
     cluster.check(**recipe.distill.claims())
-    check_writable(tables.uri, "the tables' root")
     if RunFolder(tables, name).has_trained():
         raise UserError(
             f"there is a model {name} under {tables.uri}, of data that is curated already; choose another --name, or "

@@ -23,7 +23,7 @@ def main(
     from jobs.versions import version_to_read
     from pipelines import score
 
-    recipe, tables = stage.load()
+    recipe, tables = stage.load(writes=not dry_run)
     if not dry_run:
         check(**recipe.score.claims())
     triplets = version_to_read(tables, "triplets", from_)

@@ -7,6 +7,7 @@ its data and what its config means, never the job that ran it or the version of 
 """
 
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -19,8 +20,10 @@ import polars as pl
 from pyarrow import fs
 from pydantic import ValidationError
 
+from pipelines.checkpoints.inspect import weight_files
 from pipelines.checkpoints.name import weights_sha256
 from pipelines.checkpoints.run_folder import IDENTITY, METRICS, MODEL, RUN, UNTRAINED, WORK, Json, RunFolder
+from pipelines.stage.disk import check_room
 from pipelines.stage.errors import UserError
 from pipelines.stage.progress import tell
 from pipelines.storage import Lineage, Tables, TableVersion, new_version
@@ -29,8 +32,12 @@ from pipelines.storage.fingerprint import fingerprint, fingerprint_of
 from pipelines.storage.lineage import code
 from pipelines.students.config import DistillConfig
 from pipelines.students.data.teacher_vectors import check_vectors
+from pipelines.students.data.tokenise import cache_bytes
 from pipelines.students.source import Source, with_prompts
 from schemas import Models
+
+BYTES_KEPT = 6
+"""Of each byte of the student's weights, which are at most the source's: two checkpoints of weights and two moments."""
 
 
 def run(
@@ -87,6 +94,11 @@ def check(curated: TableVersion, config: DistillConfig, vectors: TableVersion | 
             )
     if vectors is not None:
         check_vectors(vectors, curated, config, source.width)
+    weights = sum(path.stat().st_size for path in weight_files(source.folder))
+    check_room(curated.tables.uri, BYTES_KEPT * weights, "distill: its checkpoints")
+    if not os.environ.get("RAY_ADDRESS"):  # else it lies on the cluster's nodes
+        width = source.width if vectors is not None else None
+        check_room(tempfile.gettempdir(), cache_bytes(curated, config, width or 0), "distill: the token cache")
 
 
 def check_source(config: DistillConfig) -> Source:

@@ -30,15 +30,12 @@ MANIFEST = "manifest.json"
 
 def run(tables: Tables, model: str, to: str) -> str:
     """Publish the model named `NAME` or `NAME@12hex` to a folder or S3 URI. Returns where it lies."""
+    _check_target(to)
     rows = rows_of_model(tables, model)
     if to.startswith("s3://"):
         with tempfile.TemporaryDirectory() as building:
             return _upload(_build(tables, rows, Path(building) / "model"), Tables.at(to))
-    if "://" in to:
-        raise UserError(f"cannot publish to {to!r}: expected a folder or s3://bucket/prefix")
     target = Path(to).expanduser().absolute()
-    check_writable(target.parent, "--to")
-    _check_replaceable(fs.LocalFileSystem(), str(target), to)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as building:
         folder = _build(tables, rows, Path(building) / "model")
@@ -47,6 +44,17 @@ def run(tables: Tables, model: str, to: str) -> str:
             target.rename(Path(building) / "replaced")
         folder.rename(target)
     return str(target)
+
+
+def _check_target(to: str) -> None:
+    """Asked first: a folder on this machine can be written, and holds nothing else. S3 is asked when it is written."""
+    if to.startswith("s3://"):
+        return
+    if "://" in to:
+        raise UserError(f"cannot publish to {to!r}: expected a folder or s3://bucket/prefix")
+    target = Path(to).expanduser().absolute()
+    check_writable(target.parent, "--to")
+    _check_replaceable(fs.LocalFileSystem(), str(target), to)
 
 
 def _build(tables: Tables, rows: pl.DataFrame, folder: Path) -> Path:

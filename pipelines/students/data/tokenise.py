@@ -12,17 +12,19 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import polars as pl
-from transformers import PreTrainedTokenizerBase
 
 from pipelines.stage.errors import UserError
 from pipelines.storage import TableVersion
 from pipelines.students.config import DistillConfig
 from pipelines.students.data.teacher_vectors import KIND, ROLES, TEXT, raw_id, vectors_teacher, write_vectors
 from pipelines.students.data.token_cache import ARRAYS, SUMMARY, TARGETS, Array, TokenCache
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 TEXTS_PER_BATCH = 2_000  # tokenised at once: bounds the memory of their encodings
 ROWS_PER_READ = 200_000
@@ -31,7 +33,7 @@ ROWS_PER_READ = 200_000
 def build_token_cache(
     folder: Path,
     curated: TableVersion,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: "PreTrainedTokenizerBase",
     config: DistillConfig,
     vectors: TableVersion | None = None,
 ) -> TokenCache:
@@ -57,6 +59,23 @@ def build_token_cache(
     return TokenCache.open(folder)
 
 
+def cache_bytes(curated: TableVersion, config: DistillConfig, vector_width: int) -> float:
+    """About the size of the cache: of each triplet its numbers and targets, of each text its tokens and vector.
+
+    A token is four bytes here, and about four characters of text; the first rows tell how long texts are.
+    """
+    training = curated.scan().filter(pl.col("split") == "train")
+    first = training.head(10_000).select(list(ROLES)).collect()
+    ids = [pl.col(f"{role}_id").approx_n_unique().alias(role) for role in ROLES]
+    counts = training.select(pl.len(), *ids).collect(engine="streaming").row(0, named=True)
+    num_bytes = 28.0 * counts["len"]
+    for role in ROLES:
+        tokens = (first[role].str.len_chars() / 4 + 2).clip(upper_bound=config.max_tokens).mean()
+        assert isinstance(tokens, float), "there is a row to train on"
+        num_bytes += counts[role] * 4 * (tokens + 1 + vector_width)
+    return float(num_bytes)
+
+
 def _training_rows(curated: TableVersion) -> Iterator[pl.DataFrame]:
     """The training split in frames of whole queries, ascending by query and triplet; empty frames left out."""
     for frame in curated.read_by_query_range(ROWS_PER_READ):
@@ -69,7 +88,7 @@ class _Builder:
     """Appends the rows of whole queries to the cache's files; `texts` numbers all texts so far."""
 
     def __init__(
-        self, files: Mapping[str, BinaryIO], tokenizer: PreTrainedTokenizerBase, config: DistillConfig
+        self, files: Mapping[str, BinaryIO], tokenizer: "PreTrainedTokenizerBase", config: DistillConfig
     ) -> None:
         self._files, self._tokenizer, self._max_tokens = files, tokenizer, config.max_tokens
         self._prompts = {"query": config.query_prompt or "", "passage": config.passage_prompt or ""}
