@@ -265,7 +265,9 @@ def test_a_place_that_cannot_be_written_is_refused_before_anything_is_done(refus
 
     told = refuse(*command.format(rows=tmp_path / "rows.jsonl").split())
 
-    assert re.search(r"/proc(/\w+)? cannot be written: No such file or directory|rows.jsonl(/model: \S+)? is a file", told)
+    assert re.search(
+        r"/proc(/\w+)? cannot be written: No such file or directory|rows.jsonl(/model: \S+)? is a file", told
+    )
     assert files_below(tmp_path / "tables") == []
 
 
