@@ -6,7 +6,8 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from typing import Any, TextIO, cast
+from types import FrameType
+from typing import Any, NoReturn, TextIO, cast
 
 from jobs.reach import answers_as_ray, host_and_port
 from pipelines.stage.disk import check_writable
@@ -19,6 +20,7 @@ NOT_UPLOADED = [  # beside what .gitignore names
 ]
 LONGEST_SOCKET = "ray/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store"
 LONGEST_PATH = 107 if sys.platform == "linux" else 103  # bytes of a Unix socket's
+JOINING_S = 40  # where what answers is no cluster's head, Ray tries for two minutes
 IS_RAY_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # what Ray sets in the environment of a job's command
 
 
@@ -134,12 +136,21 @@ def _check_temporary_folder() -> None:
         )
 
 
+def _give_up(signum: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(f"no cluster joined in {JOINING_S} s")  # no Exception: Ray would try again
+
+
 def _start_or_join(address: str | None) -> None:
     import ray
 
     if address:
         upload = None if os.environ.get(IS_RAY_JOB) else uploaded_sources()
-        ray.init(address=address, runtime_env=upload, logging_level=logging.WARNING, log_to_driver=True)
+        signal.signal(signal.SIGALRM, _give_up)
+        signal.alarm(JOINING_S)
+        try:
+            ray.init(address=address, runtime_env=upload, logging_level=logging.WARNING, log_to_driver=True)
+        finally:
+            signal.alarm(0)
     else:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # nobody else can reach a local cluster's ports
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # a process more; this node is not preempted

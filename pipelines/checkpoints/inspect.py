@@ -225,6 +225,9 @@ def default_prompt(folder: Path) -> str:
 def left_behind(folder: Path, max_tokens: int) -> Iterator[str]:
     """What of a sentence-transformers model its student is made without, a line each."""
     listed, of_model = modules(folder), _of_model(folder)
+    made_as = [str(name) for name in encoder_config(folder).get("architectures") or []]
+    if any("SequenceClassification" in name for name in made_as):
+        yield f"is a {', '.join(made_as)}, of which the student takes the encoder alone"
     for module in listed[1:]:
         if module.kind == "Pooling":
             pooling = _settings(folder / module.path / "config.json")
