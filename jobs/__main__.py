@@ -122,8 +122,10 @@ def _told(error: BaseException) -> int:
     if isinstance(sys.stderr, Terminal):
         sys.stderr.show("")
     if Interrupted.received:
-        same = "the same command goes on from the last commit or checkpoint"
-        say(same, jobs_command(sys.argv[1:]), prefix="interrupted;")
+        same = "interrupted; the same command goes on from the last commit or checkpoint"
+        command = sys.argv[1] if sys.argv[1:] else ""
+        told = getattr(sys.modules.get(f"jobs.{command}"), "INTERRUPTED", same)
+        say(told.removeprefix("interrupted; "), jobs_command(sys.argv[1:]), prefix="interrupted;")
         return 3
     if isinstance(error, CycloptsError):
         chain = tuple(error.command_chain or ())

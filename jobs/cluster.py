@@ -7,8 +7,12 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from typing import Any, TextIO, cast
+from types import FrameType
+from typing import Any, NoReturn, TextIO, cast
 
+from jobs.reach import answers_as_ray, host_and_port
+from pipelines.stage.disk import check_writable
+from pipelines.stage.errors import UserError
 from pipelines.stage.terminal import Terminal
 
 REPOSITORY = Path(__file__).parents[1]
@@ -17,6 +21,9 @@ NOT_UPLOADED = [  # beside what .gitignore names
     *("__pycache__", ".*_cache", "_delta_log", "*.parquet", "*.safetensors"),
 ]
 RAYS_LINE = re.compile(r"\[[-0-9]+ [:,0-9]+ [DIWE] \d+ \d+\] ")  # of its C++ code, unless it is fatal
+LONGEST_SOCKET = "ray/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store"
+LONGEST_PATH = 107 if sys.platform == "linux" else 103  # bytes of a Unix socket's
+JOINING_S = 40  # where what answers is no cluster's head, Ray tries for two minutes
 IS_RAY_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # what Ray sets in the environment of a job's command
 
 
@@ -51,11 +58,12 @@ def connect() -> None:
         return
     if not isinstance(sys.stdout, ResultsAlone):
         sys.stdout = cast(TextIO, ResultsAlone(sys.stdout))
+    check()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        _start_or_join(os.environ.get("RAY_ADDRESS"))
-    except Exception as error:  # Ray raises plain ones: a time-out, ports taken, an address nobody answers at
-        where = os.environ.get("RAY_ADDRESS", "on this machine")
+        _start_or_join(address())
+    except (Exception, SystemExit) as error:  # Ray raises plain ones: a time-out, ports taken; it exits when given up
+        where = address() or "on this machine"
         raise OSError(f"Ray could not be started or reached ({where}): {error}") from error
     for number, handler in handlers.items():  # Ray's own handler of SIGTERM exits with the signal's number
         signal.signal(number, handler)
@@ -65,13 +73,88 @@ def connect() -> None:
     print(f"ray: nodes {len(nodes)}, CPUs {num_cpus:g}, GPUs {num_gpus:g}", file=sys.stderr)
 
 
+def address() -> str | None:
+    """The cluster that RAY_ADDRESS names; None where one is to be started on this machine."""
+    named = os.environ.get("RAY_ADDRESS", "")
+    return None if named in ("", "local") else named
+
+
+def check(*, cpus: float = 0, use_gpu: bool | None = None, claimed_by: str = "") -> None:
+    """Before anything is done: does the named cluster answer, or has this machine what a local one needs?
+
+    Args:
+        cpus: that are claimed at once, where no GPU is.
+        use_gpu: whether GPUs are claimed; None is where there are any.
+        claimed_by: the recipe's field that says so.
+    Raises:
+        UserError: an address that is none, a temporary folder that cannot serve, or more claimed than there is.
+        OSError: the cluster does not answer.
+    """
+    if named := address():
+        _check_answers(named)
+        return
+    _check_temporary_folder()
+    has_gpu = any(Path("/dev").glob("nvidia[0-9]*")) or any(map(os.path.exists, ("/dev/dxg", "/dev/kfd")))
+    if use_gpu and not has_gpu:
+        raise UserError(f"{claimed_by} asks for GPUs, but this machine has none; leave use_gpu out, or set RAY_ADDRESS")
+    if not (use_gpu or (use_gpu is None and has_gpu)) and cpus > (os.cpu_count() or cpus):
+        raise UserError(
+            f"{claimed_by} asks for {cpus:g} CPUs, but this machine has {os.cpu_count()}: it would wait for ever. "
+            "Lower it, or set RAY_ADDRESS to a cluster that has them"
+        )
+
+
+def _check_answers(named: str) -> None:
+    """Ray itself tries for minutes, or for ever where something else listens."""
+    if named.startswith(("http://", "https://")):
+        raise UserError(
+            f"RAY_ADDRESS is {named}, a dashboard; expected HOST:6379, ray://HOST:10001, auto or local. To run there: "
+            f"python -m jobs submit --address {named} -- ..."
+        )
+    if named == "auto":
+        current = Path(_temporary_folder(), "ray", "ray_current_cluster")  # where `ray start` leaves its address
+        if not current.is_file():
+            return  # Ray looks at processes, which is quick
+        named = current.read_text().strip()
+    answers_as_ray(*host_and_port(named, "RAY_ADDRESS"), named)
+
+
+def _temporary_folder() -> str:
+    """Ray's choice."""
+    return os.environ.get("RAY_TMPDIR", os.environ.get("TMPDIR", "/tmp"))
+
+
+def _check_temporary_folder() -> None:
+    """Ray's sockets lie in it, and the path of a socket has an end."""
+    folder = _temporary_folder()
+    name = "RAY_TMPDIR" if "RAY_TMPDIR" in os.environ else "TMPDIR"
+    if not Path(folder).is_dir():
+        raise UserError(f"the temporary folder {folder} ({name}) is not there; make it, or set {name}=/tmp")
+    check_writable(folder, f"the temporary folder ({name})")
+    length = len(os.fsencode(Path(folder).absolute() / LONGEST_SOCKET))
+    if length > LONGEST_PATH:
+        raise UserError(
+            f"the temporary folder {folder} ({name}) is too long for Ray: its sockets' paths would have {length} "
+            f"bytes, {LONGEST_PATH} are allowed; set RAY_TMPDIR=/tmp, or another short folder"
+        )
+
+
+def _give_up(signum: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(f"no cluster joined in {JOINING_S} s")  # no Exception: Ray would try again
+
+
 def _start_or_join(address: str | None) -> None:
     import ray
 
     _leave_rays_log_to_ray()
     if address:
         upload = None if os.environ.get(IS_RAY_JOB) else uploaded_sources()
-        ray.init(address=address, runtime_env=upload, logging_level=logging.WARNING, log_to_driver=True)
+        signal.signal(signal.SIGALRM, _give_up)
+        signal.alarm(JOINING_S)
+        try:
+            ray.init(address=address, runtime_env=upload, logging_level=logging.WARNING, log_to_driver=True)
+        finally:
+            signal.alarm(0)
     else:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # nobody else can reach a local cluster's ports
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # a process more; this node is not preempted

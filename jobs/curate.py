@@ -27,7 +27,7 @@ def main(
     from jobs.versions import scores_to_read
     from pipelines import curate
 
-    recipe, tables = stage.load()
+    recipe, tables = stage.load(writes=not dry_run)
     scored, teacher = scores_to_read(tables, from_, teacher, recipe)
     curated = curate.run(scored, recipe.curate, teacher=teacher, partial=partial, dry_run=dry_run)
     if curated.version is None:

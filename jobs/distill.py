@@ -17,11 +17,12 @@ def main(
     stage: StageOptions = StageOptions(),
     as_json: JsonOption = False,
 ) -> None:
-    from jobs.cluster import connect
+    from jobs.cluster import check, connect
     from jobs.versions import newest_vectors, version_to_read
     from pipelines import distill
 
     recipe, tables = stage.load()
+    check(**recipe.distill.claims())
     curated = version_to_read(tables, "curated_triplets", from_)
     vectors = newest_vectors(tables, recipe)
     version = distill.run(curated, recipe.distill, name=name, vectors=vectors, connect=connect)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 from cyclopts import Parameter, Token
 
 from jobs.cluster import IS_RAY_JOB
+from pipelines.stage.disk import check_writable
 from pipelines.stage.errors import UserError
 from pipelines.stage.terminal import can_print, width_of
 
@@ -70,13 +71,16 @@ class StageOptions(RootOptions):
         str, Parameter("--note", allow_leading_hyphen=True, help="kept in the commit of every version this writes")
     ] = ""
 
-    def load(self) -> "tuple[Recipe, Tables]":
-        """The recipe with its overrides, and the root whose commits record it and the note."""
+    def load(self, *, writes: bool = True) -> "tuple[Recipe, Tables]":
+        """The recipe with its overrides, and the root whose commits record it and the note; it can be written."""
         from jobs.recipe import load_recipe
         from pipelines.storage import Invocation
 
         recipe = load_recipe(self.recipe, self.set_)
-        return recipe, self.open(Invocation(recipe.model_dump(mode="json"), self.note))
+        tables = self.open(Invocation(recipe.model_dump(mode="json"), self.note))
+        if writes:
+            check_writable(tables.uri, "tables root")
+        return recipe, tables
 
 
 @Parameter(name="*")

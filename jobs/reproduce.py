@@ -8,9 +8,12 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from jobs.options import RootOptions
+from pipelines.stage.disk import check_writable
+from pipelines.stage.errors import UserError
 from pipelines.stage.paths import path_of
 
 DIFFERS = 4
+INTERRUPTED = "interrupted; the same command begins again, or where --output was given goes on from the last checkpoint"
 
 
 def main(
@@ -19,7 +22,7 @@ def main(
     output: Annotated[str | None, Parameter("--output", help="keep the new model in this folder")] = None,
     root: RootOptions = RootOptions(),
 ) -> int:
-    from jobs.cluster import connect
+    from jobs.cluster import check, connect
     from pipelines import distill
     from pipelines.checkpoints.run_folder import MODEL
     from pipelines.inspection.reproduction import differences, distance, recorded_run
@@ -34,6 +37,10 @@ def main(
         print(f"could change the weights: {difference}", file=sys.stderr)
     if not different:
         print("same sources, software and kind of machine", file=sys.stderr)
+    if output is not None:
+        _check_new(path_of(output, "--output"))
+    check(**config.claims())
+    distill.check(curated, config, vectors)
     with tempfile.TemporaryDirectory() as scratch:
         folder = path_of(scratch if output is None else output, "--output").absolute()
         then, now = recorded.run, distill.train(curated, config, folder, vectors=vectors, connect=connect)
@@ -47,3 +54,11 @@ def main(
     why = f"; what could explain it: {'; '.join(different)}" if different else ""
     print(f"differs: weights {now['weights_sha256']}, expected {then['weights_sha256']}{far}{why}")
     return DIFFERS
+
+
+def _check_new(output: Path) -> None:
+    """Refuse a folder that holds other things, or that cannot be made: training ends by writing there."""
+    check_writable(output, "--output")
+    found = sorted(path.name for path in output.iterdir()) if output.is_dir() else []
+    if found not in ([], ["work"]):  # what an interrupted one leaves
+        raise UserError(f"--output {output} holds other things ({', '.join(found[:5])}); expected a new folder")

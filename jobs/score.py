@@ -21,11 +21,13 @@ def main(
     stage: StageOptions = StageOptions(),
     as_json: JsonOption = False,
 ) -> None:
-    from jobs.cluster import connect
+    from jobs.cluster import check, connect
     from jobs.versions import version_to_read
     from pipelines import score
 
-    recipe, tables = stage.load()
+    recipe, tables = stage.load(writes=not dry_run)
+    if not dry_run:
+        check(**recipe.score.claims())
     triplets = version_to_read(tables, "triplets", from_)
     versions = score.run(triplets, recipe.score, share=share, vectors=vectors, dry_run=dry_run, connect=connect)
     print_versions(versions, as_json)

@@ -31,22 +31,24 @@ def main(
     address: Annotated[str, Parameter("--address", help="the cluster's dashboard, e.g. http://HEAD:8265")],
     env: Annotated[list[str] | None, Parameter("--env", help="NAME=VALUE for the job; may be repeated")] = None,
 ) -> int:
-    from ray.job_submission import JobSubmissionClient
-
     from jobs.cluster import uploaded_sources
+    from jobs.reach import answers_as_dashboard
     from pipelines.storage.lineage import code
 
     variables = _variables(env or [])
     _refuse_secrets(command, variables)
+    url = answers_as_dashboard(address)
+    from ray.job_submission import JobSubmissionClient
+
     sources = code()
     variables["JOBS_GIT_COMMIT"] = f"{sources.commit}{'-dirty' if sources.is_dirty else ''}"
     logging.getLogger("ray").setLevel(logging.ERROR)  # it tells every ignored file
-    try:
-        client = JobSubmissionClient(address)
-    except ValueError as error:
-        raise UserError(f"--address {address}: {error}; expected the dashboard's, e.g. http://HEAD:8265") from error
     entrypoint = shlex.join(["python", "-m", "jobs", *command])
-    job = client.submit_job(entrypoint=entrypoint, runtime_env={**uploaded_sources(), "env_vars": variables})
+    try:
+        client = JobSubmissionClient(url)
+        job = client.submit_job(entrypoint=entrypoint, runtime_env={**uploaded_sources(), "env_vars": variables})
+    except (ValueError, RuntimeError) as error:  # what the cluster answers
+        raise OSError(f"the cluster at --address {address} takes no job: {error}") from error
     print(f"{job}: {entrypoint}", file=sys.stderr, flush=True)
     try:
         return follow(client, job)

@@ -102,17 +102,5 @@ def _recipes_teacher(scored: "TableVersion", recipe: "Recipe") -> str | None:
 
 
 def newest_vectors(tables: "Tables", recipe: "Recipe") -> "TableVersion | None":
-    """The newest teacher_vectors, if the recipe's objective has a term for them.
-
-    Raises:
-        UserError: there are none.
-    """
-    weights = recipe.distill.weights_on_teacher_vectors()
-    vectors = tables.newest("teacher_vectors") if weights else None
-    for term, weight in weights.items():
-        if vectors is None:
-            raise UserError(
-                f"distill.{term} is {weight}, but there are no teacher vectors under {tables.uri}; run `python -m jobs "
-                f"score --vectors` with this --recipe first, or add --set distill.{term}=0"
-            )
-    return vectors
+    """The newest teacher_vectors, if the objective has a term for them; distill refuses to go without."""
+    return tables.newest("teacher_vectors") if recipe.distill.weights_on_teacher_vectors() else None

@@ -7,6 +7,7 @@ its data and what its config means, never the job that ran it or the version of 
 """
 
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -19,8 +20,10 @@ import polars as pl
 from pyarrow import fs
 from pydantic import ValidationError
 
+from pipelines.checkpoints.inspect import weight_files
 from pipelines.checkpoints.name import weights_sha256
 from pipelines.checkpoints.run_folder import IDENTITY, METRICS, MODEL, RUN, UNTRAINED, WORK, Json, RunFolder
+from pipelines.stage.disk import check_room
 from pipelines.stage.errors import UserError
 from pipelines.stage.progress import tell
 from pipelines.storage import Lineage, Tables, TableVersion, new_version
@@ -28,7 +31,13 @@ from pipelines.storage.commits import TrainingResult
 from pipelines.storage.fingerprint import fingerprint, fingerprint_of
 from pipelines.storage.lineage import code
 from pipelines.students.config import DistillConfig
+from pipelines.students.data.teacher_vectors import check_vectors
+from pipelines.students.data.tokenise import cache_bytes
+from pipelines.students.source import Source, with_prompts
 from schemas import Models
+
+BYTES_KEPT = 6
+"""Of each byte of the student's weights, which are at most the source's: two checkpoints of weights and two moments."""
 
 
 def run(
@@ -47,14 +56,19 @@ def run(
         UserError: the name belongs to another run or is being trained now, or the data cannot serve the config.
     """
     curated.usable().tables.check_writable("models")
-    vectors = _needed_vectors(config, vectors)
+    vectors = vectors if config.weights_on_teacher_vectors() else None
     folder = RunFolder(curated.tables, name)
+    config = _with_prompts(config, folder)
     identity = _identity(curated, config, vectors)
+    if _finished(folder) is None:
+        check(curated, config, vectors)
     with folder.lock():
         _update_record(folder)
         folder.claim(identity)
         trained = _finished(folder)
         if trained is None:
+            if folder.read(RUN):
+                tell(f"distill: {folder.uri}/{MODEL} is gone: training {name} again")
             with tempfile.TemporaryDirectory() as scratch:
                 output, work = Path(scratch), f"{folder.uri}/{WORK}"
                 trained = train(curated, config, output, vectors=vectors, work=work, connect=connect)
@@ -63,6 +77,50 @@ def run(
         else:
             tell(f"distill: {name} is already trained from this data and config")
         return _row_of(folder, trained, curated, config, vectors)
+
+
+def check(curated: TableVersion, config: DistillConfig, vectors: TableVersion | None) -> None:
+    """Refuse what cannot be trained, before Ray starts and before anything is written. Reads ids, loads no weight.
+
+    Raises:
+        UserError: the source is not there or too small for the config, or the data cannot serve it.
+    """
+    source = check_source(config)
+    _check_splits(curated.usable(), config)
+    for term, weight in config.weights_on_teacher_vectors().items():
+        if vectors is None:
+            raise UserError(
+                f"distill.{term} is {weight}, but there are no teacher vectors under {curated.tables.uri}; run `python "
+                f"-m jobs score --vectors` with this --recipe first, or add --set distill.{term}=0"
+            )
+    if vectors is not None:
+        check_vectors(vectors.usable(), curated, config, source.width)
+    weights = sum(path.stat().st_size for path in weight_files(source.folder))
+    check_room(curated.tables.uri, BYTES_KEPT * weights, "distill: its checkpoints")
+    if not os.environ.get("RAY_ADDRESS"):  # else it lies on the cluster's nodes
+        width = source.width if vectors is not None else None
+        check_room(tempfile.gettempdir(), cache_bytes(curated, config, width or 0), "distill: the token cache")
+
+
+def check_source(config: DistillConfig) -> Source:
+    """What the source says of itself. Raises UserError when no such student can be made of it."""
+    source = Source.find(config)
+    source.pick(config)
+    return source
+
+
+def _check_splits(curated: TableVersion, config: DistillConfig) -> None:
+    counts = curated.scan().group_by("split").len().sort("split").collect(engine="streaming")
+    rows = dict(counts.iter_rows())
+    if not rows.get("train"):
+        raise UserError(f"{curated} has no triplet in its train split (splits: {sorted(rows)}); curate again")
+    if not rows.get("test"):
+        tell(f"{curated} has no triplet in its test split: `evaluate` may need --beir (curate.test_share decides)")
+    if rows["train"] < config.triplets_per_step:
+        tell(
+            f"{curated} has {rows['train']:,} triplets to train on, fewer than distill.triplets_per_step "
+            f"{config.triplets_per_step:,}: each step sees all of them"
+        )
 
 
 def train(
@@ -74,7 +132,7 @@ def train(
     vectors: TableVersion | None = None,
     work: str | None = None,
 ) -> Json:
-    """Train into `output`: the folder model/, metrics.jsonl and run.json, whose content is returned.
+    """Train what `check` has passed into `output`: model/, metrics.jsonl and run.json, whose content is returned.
 
     Args:
         output: a local folder.
@@ -82,8 +140,7 @@ def train(
         work: folder or S3 URI for the untrained student and checkpoints, seen by all workers, where a killed training
             goes on from; `output/work`, removed at the end, if not given.
     """
-    vectors = _needed_vectors(config, vectors)
-    _check_trainable(curated.usable())
+    vectors = vectors if config.weights_on_teacher_vectors() else None
     kept = Tables(work or str(output / "work"))
     beside = ThreadPoolExecutor(max_workers=1)  # Ray takes seconds to start, and so does the import of torch
     initialised = beside.submit(_initialise, config, kept)
@@ -130,30 +187,14 @@ def _update_record(folder: RunFolder) -> None:
 
 def _finished(folder: RunFolder) -> Json | None:
     """The run.json of a model that is here whole."""
-    trained = folder.read(RUN)
-    if trained is not None and not folder.holds(MODEL):
-        tell(f"distill: {folder.uri}/{MODEL} is gone: training {folder.name} again")
-        return None
-    return trained
+    return folder.read(RUN) if folder.holds(MODEL) else None
 
 
-def _needed_vectors(config: DistillConfig, vectors: TableVersion | None) -> TableVersion | None:
-    """The vectors version if the objective has a term for it."""
-    weights = config.weights_on_teacher_vectors()
-    for term, weight in weights.items():
-        if vectors is None:
-            raise UserError(
-                f"distill.{term} is {weight}, but there are no teacher vectors; run score --vectors first, or set "
-                f"distill.{term}=0"
-            )
-    return vectors.usable() if vectors and weights else None
-
-
-def _check_trainable(curated: TableVersion) -> None:
-    """Before anything starts: the workers would find it out a minute later."""
-    splits = curated.scan().select(pl.col("split").unique()).collect(engine="streaming")["split"].to_list()
-    if "train" not in splits:
-        raise UserError(f"{curated} has no triplet in its train split (splits: {splits}); curate again")
+def _with_prompts(config: DistillConfig, folder: RunFolder) -> DistillConfig:
+    """The config with the prompts it leaves open: those that a finished model was trained with, else the source's."""
+    trained = folder.read(RUN) or {"config": {}}
+    known = {name: prompt for name, prompt in trained["config"].items() if name in ("query_prompt", "passage_prompt")}
+    return with_prompts(config.model_copy(update={k: v for k, v in known.items() if getattr(config, k) is None}))
 
 
 def _row_of(

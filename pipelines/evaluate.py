@@ -7,7 +7,7 @@ A teacher that is a bi-encoder is searched alike; a cross-encoder reads BM25's b
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import polars as pl
@@ -24,7 +24,7 @@ from pipelines.storage.commits import EvaluationResult
 from schemas import Evaluations
 
 if TYPE_CHECKING:
-    from pipelines.evaluation.systems import Student, System
+    from pipelines.evaluation.systems import NotMeasured, Student, System
 
 FEW_QUERIES = 50
 """Below it, TREC's usual number of topics, a warning is printed (Voorhees and Buckley, SIGIR 2002)."""
@@ -61,6 +61,12 @@ class EvaluateConfig(Config):
     """Of the test and the intervals."""
 
 
+class Measured(NamedTuple):
+    role: str
+    model_id: str
+    rows: pl.DataFrame  # of evaluations
+
+
 class Evaluation(NamedTuple):
     version: TableVersion  # evaluations
     summary: pl.DataFrame  # one row per data set, system and dimension: see pipelines/evaluation/comparison.py
@@ -77,6 +83,8 @@ def run(
 ) -> Evaluation:
     """Evaluate a model; its rows and those of what it is compared with replace older ones for the same data sets.
 
+    Each system's rows are a version of their own, and the last one's record tells of all.
+
     Args:
         model: a name or model_id of the models table.
         on: the curated version whose test split is asked; None is the one that the model was trained on.
@@ -92,17 +100,30 @@ def run(
     for one in sets:
         if len(one.queries) < FEW_QUERIES:
             tell(f"{one.name} has {len(one.queries)} queries: too few to tell close systems apart; see its intervals")
-    rows, roles, not_measured = _measure_systems(student, sets, config)
     overlap = count_overlap(sets if _can_count_overlap(student.trained_on, config) else [], student.trained_on)
     sizes = {one.name: {"queries": len(one.queries), "passages": len(one.corpus)} for one in sets}
-    result = EvaluationResult(systems=roles, not_measured=not_measured, sizes=sizes, overlap=tuple(overlap.to_dicts()))
     models = tables.latest("models")
     assert models is not None, "find_student has read it"
     inputs = [models, student.trained_on, *([on] if on and on != student.trained_on else [])]
-    lineage = Lineage("evaluate", inputs, config, result)
-    version = replace_rows(tables, Evaluations, rows, on=["model_id", "data_set"], lineage=lineage)
+
+    def write(rows: pl.DataFrame) -> TableVersion:
+        told = {"systems": roles, "not_measured": not_measured}
+        result = EvaluationResult(**told, sizes=sizes, overlap=tuple(overlap.to_dicts()))
+        lineage = Lineage("evaluate", inputs, config, result)
+        return replace_rows(tables, Evaluations, rows, on=["model_id", "data_set"], lineage=lineage)
+
+    measured: list[pl.DataFrame] = []
+    roles: dict[str, str] = {}
+    not_measured: dict[str, str] = {}
+    for system in _measure_systems(student, sets, config):
+        if isinstance(system, Measured):
+            roles[system.model_id] = system.role
+            measured.append(system.rows)
+        else:
+            not_measured[system.role] = system.reason
+        version = write(measured[-1])  # as they come: a later system may fail
     chances = config.model_dump(include={"num_permutations", "num_resamples", "seed"})
-    return Evaluation(version, summarise(rows, roles, **chances), overlap, not_measured)
+    return Evaluation(version, summarise(pl.concat(measured), roles, **chances), overlap, not_measured)
 
 
 def _sets(curated: TableVersion, beir: Sequence[str], config: EvaluateConfig) -> list[EvaluationSet]:
@@ -133,23 +154,28 @@ def _can_count_overlap(trained_on: TableVersion, config: EvaluateConfig) -> bool
 
 def _measure_systems(
     student: "Student", sets: list[EvaluationSet], config: EvaluateConfig
-) -> tuple[pl.DataFrame, dict[str, str], dict[str, str]]:
-    """The rows of `evaluations`; model_id -> role of what they are of; and role -> why of what could not be loaded."""
+) -> "Iterator[Measured | NotMeasured]":
+    """One system after the other, the student first; one that fails on the way is not measured."""
     from pipelines.evaluation.systems import NotMeasured, systems
 
-    values: list[pl.DataFrame] = []
-    roles: dict[str, str] = {}
-    not_measured: dict[str, str] = {}
     wanted = config.model_dump(include={"compare_with", "rerank_depth", "batch_size"})
     for system in systems(student, sets, **wanted):
-        if isinstance(system, NotMeasured):
-            tell(f"evaluate: {system.role} is not measured: {system.reason}")
-            not_measured[system.role] = system.reason
-        else:
-            roles[system.model_id] = system.role
-            values += [_measure(system, evaluation_set) for evaluation_set in sets]
+        found = system if isinstance(system, NotMeasured) else _measured_on(sets, system)
         del system  # and with it its model, before the next one is loaded
-    return pl.concat(values), roles, not_measured
+        if isinstance(found, NotMeasured):
+            tell(f"evaluate: {found.role} is not measured: {found.reason}")
+        yield found
+
+
+def _measured_on(sets: list[EvaluationSet], system: "System") -> "Measured | NotMeasured":
+    from pipelines.evaluation.systems import NotMeasured
+
+    try:
+        return Measured(system.role, system.model_id, pl.concat(_measure(system, one) for one in sets))
+    except UserError as error:
+        if system.role == "student":
+            raise
+        return NotMeasured(system.role, str(error))
 
 
 def _measure(system: "System", evaluation_set: EvaluationSet) -> pl.DataFrame:

@@ -19,6 +19,7 @@ from pipelines.checkpoints.name import weights_sha256
 from pipelines.checkpoints.run_folder import MODEL, RUN, RunFolder, row_of_weights, rows_of_model
 from pipelines.publication.manifest import FORMAT, manifest_of
 from pipelines.publication.model_card import model_card
+from pipelines.stage.disk import check_writable
 from pipelines.stage.errors import UserError
 from pipelines.stage.paths import path_of
 from pipelines.stage.progress import tell
@@ -30,14 +31,12 @@ MANIFEST = "manifest.json"
 
 def run(tables: Tables, model: str, to: str) -> str:
     """Publish the model named `NAME` or `NAME@12hex` to a folder or S3 URI. Returns where it lies."""
+    _check_target(to)
     rows = rows_of_model(tables, model)
     if to.startswith("s3://"):
         with tempfile.TemporaryDirectory() as building:
             return _upload(_build(tables, rows, Path(building) / "model"), Tables.at(to))
-    if "://" in to:
-        raise UserError(f"cannot publish to {to!r}: expected a folder or s3://bucket/prefix")
     target = path_of(to, "--to").resolve()  # a link leads to what is replaced
-    _check_replaceable(fs.LocalFileSystem(), str(target), to)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".publishing-") as building:
         folder = _build(tables, rows, Path(building) / "model")
@@ -46,6 +45,17 @@ def run(tables: Tables, model: str, to: str) -> str:
             target.rename(Path(building) / "replaced")
         folder.rename(target)
     return str(target)
+
+
+def _check_target(to: str) -> None:
+    """Asked first: a folder on this machine can be written, and holds nothing else. S3 is asked when it is written."""
+    if to.startswith("s3://"):
+        return
+    if "://" in to:
+        raise UserError(f"cannot publish to {to!r}: expected a folder or s3://bucket/prefix")
+    target = path_of(to, "--to").resolve()
+    check_writable(target.parent, "--to")
+    _check_replaceable(fs.LocalFileSystem(), str(target), to)
 
 
 def _build(tables: Tables, rows: pl.DataFrame, folder: Path) -> Path:

@@ -12,9 +12,12 @@ from collections.abc import Callable
 
 import polars as pl
 
+from pipelines.checkpoints.find import find
+from pipelines.checkpoints.inspect import vector_width
 from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.pairs import NO_PAIRS, pairs_of
 from pipelines.scoring.streams import PairStream, TextStream
+from pipelines.stage.disk import check_room
 from pipelines.stage.errors import UserError
 from pipelines.stage.progress import tell
 from pipelines.storage import TableVersion, VersionMoved, commit
@@ -80,6 +83,7 @@ def plan(scoring: PairStream, encoding: TextStream | None) -> tuple[Plan, Plan |
 def execute(scoring: PairStream, pairs: Plan, texts: Plan | None, connect: Callable[[], None]) -> list[TableVersion]:
     """Texts first, since pairs are scored from their vectors; then what is complete, and the newest vectors."""
     if pairs.num_left or (texts and texts.num_left):
+        check_room(scoring.source.tables.uri, _num_bytes(pairs, texts), "score")
         connect()
     if pairs.num_left:
         check_engine(scoring)
@@ -90,6 +94,17 @@ def execute(scoring: PairStream, pairs: Plan, texts: Plan | None, connect: Calla
         raise RuntimeError(f"scoring does not advance: {pairs.num_left:,} rows left; to go on: {scoring.command}")
     completed, vectors = complete(scoring, pairs.num_total, connect), texts.stream.newest() if texts else None
     return [completed, vectors] if vectors else [completed]
+
+
+def _num_bytes(pairs: Plan, texts: Plan | None) -> float:
+    """About what is written: the triplets again, as they lie, and of each text a vector of float32."""
+    stored = sum(file["size_bytes"] for file in pairs.stream.source.files())
+    width = 0
+    if texts is not None:
+        teacher: ScoreConfig = texts.stream.config  # type: ignore[assignment]  # a TextStream's
+        width = vector_width(find(teacher.teacher, teacher.teacher_revision)) or 0
+    of_texts = 4 * width * texts.num_left if texts else 0
+    return float(stored * pairs.num_left / max(1, pairs.num_total) + of_texts)
 
 
 def check_engine(scoring: PairStream) -> None:

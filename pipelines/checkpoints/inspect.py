@@ -1,8 +1,9 @@
 """What a model's folder holds and what it must hold, read before anything is loaded: modules, weights, prompts."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from safetensors import SafetensorError, safe_open
 
@@ -10,7 +11,28 @@ from pipelines.stage.errors import UserError
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.tiktoken")
 UNSAFE_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
+LAYER_PREFIXES = {
+    "modernbert": "layers.",
+    "bert": "encoder.layer.",
+    "mpnet": "encoder.layer.",
+    "roberta": "encoder.layer.",
+    "xlm-roberta": "encoder.layer.",
+}
+"""Families whose layers we can pick, and where they stand in the state dict."""
+
 MEANING_FILES = ("*.json", "*.txt", "*.model", "*.tiktoken", "*.py", "*.safetensors")
+
+
+PASSAGE_PROMPTS = ("document", "passage", "corpus")
+KEPT_PROMPTS = ("query", *PASSAGE_PROMPTS)
+POOLING_MODES = {  # name -> what older configs say for it
+    "cls": "pooling_mode_cls_token",
+    "max": "pooling_mode_max_tokens",
+    "mean": "pooling_mode_mean_tokens",
+    "mean_sqrt_len_tokens": "pooling_mode_mean_sqrt_len_tokens",
+    "weightedmean": "pooling_mode_weightedmean_tokens",
+    "lasttoken": "pooling_mode_lasttoken",
+}
 
 
 class Module(NamedTuple):
@@ -52,6 +74,42 @@ def encoder_folder(folder: Path) -> Path:
             "expected what save_pretrained or SentenceTransformer.save writes"
         )
     return encoder
+
+
+def encoder_config(folder: Path) -> dict[str, Any]:
+    """What config.json says of the encoder of a model's folder; empty where there is none."""
+    listed = modules(folder)
+    return _settings((folder / listed[0].path if listed else folder) / "config.json")
+
+
+def check_family(folder: Path, family: str | None) -> None:
+    """Refuse an encoder whose layers we cannot pick."""
+    if family not in LAYER_PREFIXES:
+        raise UserError(
+            f"{folder} is of family {family!r}, expected one of {', '.join(LAYER_PREFIXES)}; "
+            "another family needs its line in LAYER_PREFIXES, pipelines/checkpoints/inspect.py"
+        )
+
+
+def longest_input(config: dict[str, Any]) -> int | None:
+    """Tokens that an encoder has positions for, by its config; None where that does not say."""
+    positions: int | None = config.get("max_position_embeddings")
+    if positions is None or config.get("model_type") not in ("mpnet", "roberta", "xlm-roberta"):
+        return positions
+    padding = 1 if config["model_type"] == "mpnet" else config.get("pad_token_id", 1)
+    return positions - (padding + 1)  # RoBERTa's family counts positions from there
+
+
+def vector_width(folder: Path) -> int | None:
+    """Length of a sentence-transformers model's vectors, by its files; None where they hold a module we do not know."""
+    kinds = [module.kind for module in modules(folder)[1:]]
+    if not kinds or set(kinds) - {"Pooling", "Normalize", "Dense"}:
+        return None
+    width: int | None = encoder_config(folder).get("hidden_size")
+    for module in modules(folder):
+        if module.kind == "Dense":
+            width = _settings(folder / module.path / "config.json").get("out_features")
+    return width
 
 
 def model_files(folder: Path) -> list[Path]:
@@ -105,15 +163,35 @@ def check_checkpoint(folder: Path, loader: str) -> None:
         )
 
 
-def check_outputs(folder: Path) -> None:
-    """Refuse a cross-encoder whose config names several outputs, before any worker loads it."""
+def check_outputs(folder: Path, *, runs_own_code: bool) -> None:
+    """Refuse what is no cross-encoder, or one whose config names several outputs, before any worker loads it."""
     config = folder / "config.json"
     try:
-        labels = json.loads(config.read_text(encoding="utf-8")).get("id2label")
+        settings = json.loads(config.read_text(encoding="utf-8"))
+        labels, made_as = settings.get("id2label"), settings.get("architectures") or []
     except (ValueError, AttributeError, OSError) as error:
         raise UserError(f"{config} cannot be read ({error}); expected a JSON object; fetch the model again") from error
+    if made_as and not runs_own_code and not any("SequenceClassification" in str(name) for name in made_as):
+        raise UserError(
+            f"{folder} is a {', '.join(map(str, made_as))}, expected a ...ForSequenceClassification, which gives a "
+            'pair a score; set score.teacher_kind to "bi_encoder" if it gives vectors, or take a re-ranker'
+        )
     if labels is not None and len(labels) != 1:
         raise several_outputs(folder, [str(label) for label in labels.values()])
+
+
+def check_model_type(root: Path) -> None:
+    """Without modules.json sentence-transformers would guess a pooling, and it would convert a cross-encoder."""
+    if not (root / "modules.json").exists():
+        raise UserError(
+            f"{root} is no sentence-transformers model: it has no modules.json, so its pooling is unknown; save it "
+            f'once with SentenceTransformer.save, or set score.teacher_kind to "cross_encoder" if it is a re-ranker'
+        )
+    model_type = _of_model(root).get("model_type")
+    if model_type not in (None, "SentenceTransformer"):
+        raise UserError(
+            f"{root} is a {model_type} model, expected a SentenceTransformer; set score.teacher_kind to what fits"
+        )
 
 
 def several_outputs(folder: Path, labels: list[str]) -> UserError:
@@ -129,17 +207,73 @@ def own_prompts(folder: Path) -> Prompts:
 
     Its config may call the passage's prompt document, passage or corpus, and an empty "document" is only filler.
     """
-    config = folder / "config_sentence_transformers.json"
-    if not config.exists():
-        return Prompts("", "")
-    try:
-        settings = json.loads(config.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{config} is no JSON: {error}; fetch the model again") from error
-    own = {name: prompt or "" for name, prompt in (settings.get("prompts") or {}).items()}
-    default = own.get(settings.get("default_prompt_name") or "", "")
-    named = [own[name] for name in ("document", "passage", "corpus") if own.get(name)]
+    own, default = named_prompts(folder), default_prompt(folder)
+    named = [own[name] for name in PASSAGE_PROMPTS if own.get(name)]
     return Prompts(own.get("query", default), named[0] if named else own.get("document", default))
+
+
+def named_prompts(folder: Path) -> dict[str, str]:
+    """All prompts that a sentence-transformers model was saved with, by name."""
+    return {name: prompt or "" for name, prompt in (_of_model(folder).get("prompts") or {}).items()}
+
+
+def default_prompt(folder: Path) -> str:
+    """The prompt that a sentence-transformers model puts before a text of no kind; empty for nothing."""
+    return named_prompts(folder).get(_of_model(folder).get("default_prompt_name") or "", "")
+
+
+def left_behind(folder: Path, max_tokens: int) -> Iterator[str]:
+    """What of a sentence-transformers model its student is made without, a line each."""
+    listed, of_model = modules(folder), _of_model(folder)
+    made_as = [str(name) for name in encoder_config(folder).get("architectures") or []]
+    if any("SequenceClassification" in name for name in made_as):
+        yield f"is a {', '.join(made_as)}, of which the student takes the encoder alone"
+    for module in listed[1:]:
+        if module.kind == "Pooling":
+            pooling = _settings(folder / module.path / "config.json")
+            mode = pooling.get("pooling_mode") or [m for m, name in POOLING_MODES.items() if pooling.get(name)]
+            if mode not in ("mean", ["mean"], []):
+                told = mode if isinstance(mode, str) else " and ".join(mode)
+                yield f"pools by {told}, the student by mean: it will start further from its source"
+            if not pooling.get("include_prompt", True):
+                yield "leaves the prompt out of its mean, the student does not"
+        elif module.kind != "Normalize":
+            yield f"has a {module.kind} module, which the student is made without"
+    similarity = of_model.get("similarity_fn_name") or "cosine"
+    is_unit = any(module.kind == "Normalize" for module in listed)
+    if similarity != "cosine" and not (similarity in ("dot", "dot_score") and is_unit):
+        yield f"compares by {similarity}, the student by cosine"
+    longest = _settings(folder / listed[0].path / "sentence_bert_config.json").get("max_seq_length") if listed else None
+    if longest is not None and longest < max_tokens:
+        yield f"reads {longest} tokens, the student {max_tokens} (max_tokens)"
+    others = [name for name, prompt in named_prompts(folder).items() if prompt and name not in KEPT_PROMPTS]
+    if others:
+        yield f"has prompts {', '.join(sorted(others))}, which the student does not know: it has query and document"
+
+
+def reads_lower_case(folder: Path) -> bool:
+    """Whether a sentence-transformers model puts each text in lower case itself."""
+    listed = modules(folder)
+    return bool(listed) and bool(_settings(folder / listed[0].path / "sentence_bert_config.json").get("do_lower_case"))
+
+
+def _of_model(folder: Path) -> dict[str, Any]:
+    return _settings(folder / "config_sentence_transformers.json")
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    """A JSON object; empty where there is no such file."""
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(
+            f"{path.parent} cannot be loaded: {path.name} is no JSON ({error}); fetch the model again"
+        ) from error
+    if not isinstance(found, dict):
+        raise UserError(f"{path.parent} cannot be loaded: {path.name} is no JSON object; fetch the model again")
+    return found
 
 
 def _parts(folder: Path) -> list[Path]:

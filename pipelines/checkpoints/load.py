@@ -7,21 +7,11 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from sentence_transformers.sentence_transformer.modules import Pooling
 from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
-from pipelines.checkpoints.inspect import modules, weight_files
+from pipelines.checkpoints.inspect import check_family, left_behind, weight_files
 from pipelines.stage.errors import UserError, describe
-
-LAYER_PREFIXES = {
-    "modernbert": "layers.",
-    "bert": "encoder.layer.",
-    "mpnet": "encoder.layer.",
-    "roberta": "encoder.layer.",
-    "xlm-roberta": "encoder.layer.",
-}
-"""Families whose layers we can pick, and where they stand in the state dict."""
 
 log = logging.getLogger(__name__)
 
@@ -31,11 +21,7 @@ def load_source(folder: Path) -> PreTrainedModel:
     weight_files(folder)
     with refusing(folder):
         config = AutoConfig.from_pretrained(folder)
-    if config.model_type not in LAYER_PREFIXES:
-        raise UserError(
-            f"{folder} is of family {config.model_type!r}, expected one of {', '.join(LAYER_PREFIXES)}; "
-            "another family needs its line in LAYER_PREFIXES, pipelines/checkpoints/load.py"
-        )
+    check_family(folder, config.model_type)
     return load_encoder(folder)
 
 
@@ -81,15 +67,10 @@ def longest_input(model: PreTrainedModel) -> int | None:
     return positions
 
 
-def note_what_is_left_behind(folder: Path) -> None:
-    """Warn of a pooling other than mean, and of modules after it: without them the student starts further away."""
-    for module in modules(folder)[1:]:
-        if module.kind == "Pooling":
-            mode = Pooling.load(str(folder), subfolder=module.path).pooling_mode
-            if mode != "mean":
-                log.warning("%s pools by %s, the student by mean: it will start further from its source", folder, mode)
-        elif module.kind != "Normalize":
-            log.warning("%s has a %s module, which the student is made without", folder, module.kind)
+def note_what_is_left_behind(folder: Path, max_tokens: int) -> None:
+    """Warn of what else the source does to a text or a vector: without it the student starts further away."""
+    for what in left_behind(folder, max_tokens):
+        log.warning("%s %s", folder, what)
 
 
 @contextmanager

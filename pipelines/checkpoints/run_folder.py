@@ -71,7 +71,7 @@ class RunFolder:
         found = self.read(IDENTITY)
         if found is not None and fingerprint_of(found) == fingerprint_of(identity):
             return
-        if found is not None and self._has_trained():
+        if found is not None and self.has_trained():
             raise UserError(
                 f"model {self.name} was begun with {_differences(found, identity)}. Choose another --name, give the "
                 f"same data and config to go on with it, or delete {self.uri}"
@@ -80,7 +80,7 @@ class RunFolder:
             self.filesystem.delete_dir(f"{self.path}/{WORK}")
         self.write(IDENTITY, identity)
 
-    def _has_trained(self) -> bool:
+    def has_trained(self) -> bool:
         """Whether a run got so far here that starting another would lose something."""
         kept = fs.FileSelector(f"{self.path}/{WORK}/{CHECKPOINTS}", allow_not_found=True)
         has_checkpoint = any(found.base_name.startswith("checkpoint_") for found in self.filesystem.get_file_info(kept))

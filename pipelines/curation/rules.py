@@ -20,6 +20,8 @@ from pipelines.texts.ids import triplet_id
 Correction = Literal["swapped", "promoted"]
 PASSAGE = ("", "_id", "_score", "_relevance", "_miner", "_rank")  # of a positive or negative: ends of column names
 
+SAME_SCORE = 1e-5
+
 
 class CrossEncoderThresholds(Config):
     """What counts as irrelevant, relevant and different, in logits: 0 is a relevance of one half."""
@@ -78,6 +80,7 @@ def decide(
     - positive_in_training: its query is held out, and leaves whole;
     - scoring_failed, positive_is_negative, score_not_finite, text_in_evaluation_set: it cannot be judged;
     - no_negative_left, duplicate_after_correction: it would be swapped, or else promoted, but in vain;
+    - equal_when_cut: the teacher read the same of both passages, which are longer than its max_tokens;
     - teacher_prefers_negative, margin_too_small, negative_too_relevant: the teacher contradicts it.
 
     Args:
@@ -93,6 +96,7 @@ def decide(
     corrected = _corrected(judged, thresholds, taken=rows["triplet_id"])
     uncorrected = judged.filter(pl.col("correction").is_null()).with_columns(
         drop_reason=first_that_fires(
+            equal_when_cut=_is_equal_when_cut() & ~pl.col("is_agreed"),
             teacher_prefers_negative=pl.col("margin") < 0,
             margin_too_small=~pl.col("is_agreed"),
             negative_too_relevant=pl.col("negative_is_positive") | pl.col("is_false_negative"),
@@ -113,6 +117,12 @@ def _cannot_be_judged(rows: pl.DataFrame, evaluation_texts: EvaluationTexts) -> 
         score_not_finite=~is_finite.fill_null(False),
         text_in_evaluation_set=evaluation_texts.stand_in(rows),
     )
+
+
+def _is_equal_when_cut() -> pl.Expr:
+    """Both passages were cut, and score the same but for what another place in a batch changes."""
+    was_cut = (pl.col("positive_tokens_cut") > 0) & (pl.col("negative_tokens_cut") > 0)
+    return (was_cut & (pl.col("margin").abs() < SAME_SCORE)).fill_null(False)
 
 
 def first_that_fires(**rules: pl.Expr | pl.Series) -> pl.Expr:

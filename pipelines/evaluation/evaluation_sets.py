@@ -65,7 +65,7 @@ def held_out_set(curated: TableVersion, max_queries: int | None, max_passages: i
     Memory: the sample, and one block of triplets.
     """
     triplets = input_of(curated.usable(), "triplets").usable()
-    query_ids = _test_query_ids(curated)
+    query_ids = test_query_ids(curated)
     sampled_ids = query_ids.head(max_queries) if max_queries else query_ids
     columns = ["query_id", "query", "positive_id", "positive"]
     of_queries = triplets.scan().filter(pl.col("query_id").is_in(sampled_ids.implode())).select(columns)
@@ -136,7 +136,7 @@ def input_of(version: TableVersion, table: str) -> TableVersion:
     return version.tables.recorded(found[0])
 
 
-def _test_query_ids(curated: TableVersion) -> pl.Series:
+def test_query_ids(curated: TableVersion) -> pl.Series:
     """Scored queries of the test split, kept or dropped by a rule, less those that would leak; sorted."""
     dropped, config = dropped_by(curated), curated.written().commit.config
     is_test = split_of(pl.col("query"), config["dev_share"], config["test_share"]) == "test"

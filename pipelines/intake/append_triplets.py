@@ -19,6 +19,7 @@ from pipelines.intake.accounts import FileCounts, Intake
 from pipelines.intake.layouts import RowChecks
 from pipelines.intake.spill import Spill
 from pipelines.stage.config import Config
+from pipelines.stage.disk import check_room
 from pipelines.stage.errors import UserError
 from pipelines.stage.progress import tell
 from pipelines.storage import Lineage, Tables, TableVersion, VersionMoved, delete_rows, new_version
@@ -44,6 +45,8 @@ def append_new(
     """
     files = _not_yet_ingested(tables, files)
     if files:
+        num_bytes = triplets_per_row * sum(_text_bytes(Path(file.path)) for file in files)
+        check_room(tempfile.gettempdir(), num_bytes, f"{stage}: sorting the rows")
         with tempfile.TemporaryDirectory(prefix=f"{stage}-") as folder:
             spill = Spill(Path(folder), triplets_per_row * sum(file.found.size_bytes for file in files))
             spill_rows(Intake(files, config, spill))
@@ -52,6 +55,12 @@ def append_new(
     if triplets is None:
         raise UserError("all of this input was ingested before and gave no triplet; expected a file with usable rows")
     return triplets
+
+
+def _text_bytes(path: Path) -> int:
+    """About the text in a file: text compresses to a quarter."""
+    is_plain = path.suffix in (".jsonl", ".json", ".ndjson", ".csv", ".tsv", ".txt")
+    return path.stat().st_size * (1 if is_plain else 4)
 
 
 def _not_yet_ingested(tables: Tables, files: Sequence[FileCounts]) -> list[FileCounts]:

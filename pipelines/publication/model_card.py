@@ -47,6 +47,7 @@ def model_card(manifest: Row, model: SentenceTransformer, evaluations: pl.DataFr
         max_tokens=model.max_seq_length,
         millions=round(sum(parameter.numel() for parameter in model.parameters()) / 1e6, 1),
         prompts={name: prompt for name, prompt in model.prompts.items() if prompt},
+        default_prompt=f"that of {model.default_prompt_name}" if model.default_prompt_name else None,
         measured=measured_table(means, model_id),
         outcomes=outcome_table(manifest["curation"]),
         sources=source_table(manifest),

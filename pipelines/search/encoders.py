@@ -51,9 +51,8 @@ class StoredVectors:
         stored = self.vectors.scan().filter(of_teacher & pl.col("text_id").is_in(wanted["text_id"].implode()))
         found = wanted.join(stored.select("text_id", "vector").collect(), on="text_id").sort("row")
         encoded = np.empty((len(texts), self.teacher.dimension), np.float32)
-        encoded[found["row"].to_numpy()] = (
-            found["vector"].explode().to_numpy().reshape(len(found), self.teacher.dimension)
-        )
+        if len(found):
+            encoded[found["row"].to_numpy()] = found["vector"].list.to_array(self.teacher.dimension).to_numpy()
         missing = wanted.join(found, on="row", how="anti")["row"].to_list()
         if missing:
             encoded[missing] = self.teacher.encode([texts[row] for row in missing], kind)

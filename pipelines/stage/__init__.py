@@ -1,1 +1,4 @@
-"""What every stage has: config, one refusal, progress, tables as text, paths as typed. Imports nothing else of ours."""
+"""What every stage has: config, one refusal, progress, tables as text, a terminal, paths, room on the disk.
+
+Imports nothing else of ours.
+"""

@@ -1,5 +1,7 @@
 """The numbers of a stream: its actors, chunks and commits. A stage's config inherits them. Imports no ray."""
 
+from typing import Any
+
 from pydantic import Field
 
 from pipelines.stage.config import Config
@@ -25,3 +27,7 @@ class StreamConfig(Config):
 
     commit_every_s: float = Field(10.0, ge=0)
     """Written chunks are committed together, this many seconds apart."""
+
+    def claims(self) -> dict[str, Any]:
+        """What one actor claims of a machine, as jobs/cluster.py asks about it."""
+        return {"cpus": self.num_cpus, "use_gpu": self.use_gpu, "claimed_by": "score.num_cpus"}

@@ -1,7 +1,8 @@
 """Students, of distill: what a student is, what it learns, from which data, and how it is trained.
 
     config.py        every number of a training, the loss terms' too; read without torch
-    initialise.py    the untrained student: layers of a larger encoder; heads.py: what stands on it
+    source.py        the larger encoder as its files describe it: what can be asked of it, said without torch
+    initialise.py    the untrained student: layers of that encoder; heads.py: what stands on it
     objective/       the loss: a module per term, summed in registry.py
     data/            a curated version as token ids (tokenise.py, token_cache.py), cut into steps (plan.py)
     training/        one rank's loop over the steps, its sinks, and Ray Train around it (on_ray.py)

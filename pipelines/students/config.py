@@ -3,7 +3,7 @@
 Each part sees its own: the losses (objective/), the loop (torch only), and the stage (Ray, folders).
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -102,15 +102,20 @@ class DistillConfig(TrainingConfig):
     """Which layers of the source: uniform (0, 4, 8, 12, 16, 20 of 22), uniform_with_last, first, last, or a list."""
     max_tokens: int = Field(512, ge=2)
     """Longer texts are cut, special tokens included; how many is in run.json."""
-    query_prompt: str = ""
-    """Put before every query, in training and by the model's own encode_query."""
-    passage_prompt: str = ""
-    """Put before every passage, in training and by the model's own encode_document."""
+    query_prompt: str | None = None
+    """Put before every query, in training and by the model's own encode_query; None is the source's own, if any."""
+    passage_prompt: str | None = None
+    """Put before every passage, in training and by the model's own encode_document; None is the source's own."""
     vectors_teacher: str | None = None
-    """Whose vectors to regress to, where the vectors version has those of several teachers."""
+    """Whose vectors to regress to; None is the curation's teacher if it has vectors, else the only one that has."""
     num_workers: int = Field(1, ge=1)
     """Ray Train workers, one GPU each if there are GPUs. Another number gives other last bits."""
     use_gpu: Literal["auto"] | bool = "auto"
     """auto: on GPUs if the cluster has any."""
     max_failures: int = Field(3, ge=0)
     """How often training goes on from the last checkpoint after a worker fails; preemptions don't count."""
+
+    def claims(self) -> dict[str, Any]:
+        """What training claims of a machine at once, as jobs/cluster.py asks about it."""
+        use_gpu = None if self.use_gpu == "auto" else self.use_gpu
+        return {"cpus": self.num_workers, "use_gpu": use_gpu, "claimed_by": "distill.num_workers"}

@@ -5,7 +5,6 @@
 Texts pass the model's own modules, so vectors equal its `encode(normalize_embeddings=True)`.
 """
 
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,7 @@ from sentence_transformers.util import batch_to_device, truncate_embeddings
 from torch.nn.functional import normalize
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from pipelines.checkpoints.inspect import modules
+from pipelines.checkpoints.inspect import check_model_type, modules
 from pipelines.checkpoints.load import load_encoder, refusing
 from pipelines.stage.errors import UserError
 from pipelines.teachers.batches import Floats, Integers, Rows, Scores, compute_rows
@@ -35,7 +34,7 @@ class BiEncoderTeacher(Teacher):
     model: SentenceTransformer
 
     def load(self, dtype: torch.dtype) -> PreTrainedModel | None:
-        _check_model_type(self.folder)
+        check_model_type(self.folder)
         _check_weights(self.folder, self.config.trust_remote_code)
         with refusing(self.folder):
             self.model = SentenceTransformer(
@@ -122,21 +121,6 @@ class BiEncoderTeacher(Teacher):
 def _task(kind: TextKind) -> str:
     """What sentence-transformers calls the kind of text."""
     return "query" if kind == "query" else "document"
-
-
-def _check_model_type(root: Path) -> None:
-    """Without modules.json sentence-transformers would guess a pooling, and it would convert a cross-encoder."""
-    if not (root / "modules.json").exists():
-        raise UserError(
-            f"{root} is no sentence-transformers model: it has no modules.json, so its pooling is unknown; save it "
-            f'once with SentenceTransformer.save, or set score.teacher_kind to "cross_encoder" if it is a re-ranker'
-        )
-    settings = root / "config_sentence_transformers.json"
-    model_type = json.loads(settings.read_text(encoding="utf-8")).get("model_type") if settings.exists() else None
-    if model_type not in (None, "SentenceTransformer"):
-        raise UserError(
-            f"{root} is a {model_type} model, expected a SentenceTransformer; set score.teacher_kind to what fits"
-        )
 
 
 def _check_weights(folder: Path, trust_remote_code: bool) -> None:

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 from pydantic import AliasChoices, BeforeValidator, Field, model_validator
 
 from pipelines.checkpoints.find import find
-from pipelines.checkpoints.inspect import Prompts, check_checkpoint, check_outputs, own_prompts
+from pipelines.checkpoints.inspect import (
+    Prompts,
+    check_checkpoint,
+    check_model_type,
+    check_outputs,
+    encoder_config,
+    longest_input,
+    own_prompts,
+)
 from pipelines.checkpoints.name import file_digests, name_of, weights_sha256
 from pipelines.stage.config import Config
 from pipelines.stage.errors import UserError
@@ -91,13 +99,26 @@ def name_teacher(config: TeacherConfig) -> str:
     folder = find(config.teacher, config.teacher_revision)
     check_folder(folder, config)
     if KINDS[config.teacher_kind].model == "AutoModelForSequenceClassification":
-        check_outputs(folder)
+        check_outputs(folder, runs_own_code=config.trust_remote_code)
+    else:
+        check_model_type(folder)
+    _check_length(folder, config)
     if config.teacher_sha256 is not None and (found := weights_sha256(folder)) != config.teacher_sha256:
         raise UserError(
             f"teacher {config.teacher}: its weights have sha256 {found}, the recipe expects {config.teacher_sha256}; "
             f"get the right weights, or set score.teacher_sha256 to these"
         )
     return teacher_name(folder, config)
+
+
+def _check_length(folder: Path, config: TeacherConfig) -> None:
+    """As far as the files say; a loaded teacher is asked again."""
+    longest = longest_input(encoder_config(folder))
+    if longest is not None and config.max_tokens > longest:
+        raise UserError(
+            f"max_tokens is {config.max_tokens}, but {folder} reads at most {longest} tokens; set score.max_tokens to "
+            "that or less"
+        )
 
 
 def check_folder(folder: Path, config: TeacherConfig) -> None:

@@ -294,14 +294,26 @@ def test_in_a_ray_job_a_relative_root_is_refused(refuse, monkeypatch):
     assert "is relative" in refuse("models", "--tables", "tables")
 
 
-def test_a_place_that_cannot_be_written_fails_with_what_the_system_says(run, tmp_path):
+@pytest.mark.parametrize(
+    "command",
+    [
+        "ingest --input {rows} --tables /proc/tables",  # even for root
+        "run --input {rows} --name a --tables /proc/tables",
+        "score --tables /proc/tables",
+        "publish --model a --to /proc/model",
+        "publish --model a --to {rows}/model",
+        "publish --model a --to {rows}",
+    ],
+)
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_done(refuse, tmp_path, command):
     (tmp_path / "rows.jsonl").write_bytes(lines(*good_rows(12)))
 
-    code, out, err = run("ingest", "--input", tmp_path / "rows.jsonl", "--tables", "/proc/tables")  # even for root
+    told = refuse(*command.format(rows=tmp_path / "rows.jsonl").split())
 
-    assert (code, out) == (1, "")
-    assert re.search(r"error: .*/proc/tables.*No such file or directory", err)
-    assert "Traceback" not in err
+    assert re.search(
+        r"/proc(/\w+)? cannot be written: No such file or directory|rows.jsonl(/model: \S+)? is a file", told
+    )
+    assert files_below(tmp_path / "tables") == []
 
 
 @pytest.mark.parametrize("arguments", [["ingest"], ["ingest", "--nothing"], ["nothing"], ["score", "--share", "half"]])

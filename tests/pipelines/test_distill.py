@@ -20,6 +20,7 @@ from pipelines.distill import DistillConfig
 from pipelines.inspection.reproduction import recorded_run
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables
+from pipelines.students.data.teacher_vectors import check_vectors, vectors_teacher
 from pipelines.students.training.on_ray import _cache_name
 from pipelines.students.training.optimizer import NonFiniteLoss
 from tests.tiny import tiny_encoder
@@ -64,6 +65,7 @@ def setting(tmp_path_factory):
         learning_rate=1e-3,
         vectors=0.5,
         query_prompt="query: ",
+        passage_prompt="",
         max_failures=0,
     )
     return tables, curated, write_vectors(tables, curated, WIDTH), config
@@ -250,11 +252,74 @@ def test_name_that_is_being_trained_is_refused_and_a_dead_trainers_lock_taken_ov
     assert folder.read(LOCK) is None
 
 
-def test_a_term_for_vectors_without_vectors_is_refused(setting):
-    _, curated, _, config = setting
+EARLY = {  # a change of the config -> what is said of it, before Ray starts and before anything is written
+    "a dimension above the width": ({"dimensions": (64, 8)}, "dimensions are .64, 8., but the source is 32 wide"),
+    "a dimension of nothing": ({"dimensions": (0,)}, "each from 1 to 32"),
+    "a dimension twice": ({"dimensions": (8, 8)}, "expected each once"),
+    "more layers than there are": ({"num_layers": 5}, "the source has 4 layers"),
+    "a layer that is not there": ({"layers": (0, 4)}, "each from 0 to 3"),
+    "more tokens than positions": ({"max_tokens": 513}, "at most 512 tokens"),
+    "no such source": ({"source_model": "/no/such"}, "there is no such folder"),
+    "no such teacher": ({"vectors_teacher": "other@0123456789ab"}, "vectors_teacher is 'other@0123456789ab'"),
+}
 
-    with pytest.raises(UserError, match="run score --vectors first"):
-        distill.run(curated, config, name="no_vectors", connect=connected)
+
+@pytest.mark.parametrize(("change", "message"), EARLY.values(), ids=EARLY)
+def test_what_cannot_be_trained_is_refused_before_ray_and_leaves_nothing(setting, change, message):
+    tables, curated, vectors, config = setting
+
+    with pytest.raises(UserError, match=message):
+        distill.run(curated, config.model_copy(update=change), name="early", vectors=vectors, connect=no_cluster)
+
+    assert not list(Path(tables.uri, "models").glob("*early*"))
+
+
+def test_vectors_that_cannot_serve_are_refused_before_ray(setting, tmp_path):
+    _, curated, _, config = setting
+    with pytest.raises(UserError, match=r"distill.vectors is 0.5, but there are no .*score --vectors. with this --rec"):
+        distill.run(curated, config, name="early", connect=no_cluster)
+    tables = Tables.at(str(tmp_path / "tables"))
+    part = write_curated(tables, num_queries=3)
+    narrow = write_vectors(tables, part, width=16)
+    with pytest.raises(UserError, match=r"the teacher's vectors are 16 wide, the student's 32"):
+        distill.run(part, config, name="early", vectors=narrow, connect=no_cluster)
+    with pytest.raises(UserError, match=r"no vector by wide@0123456789ab for \d+ of the \d+ training texts"):
+        distill.run(write_curated(tables, num_queries=4, seed=9), config, name="early", vectors=narrow_of(tables, part),
+                    connect=no_cluster)  # fmt: skip
+
+
+def narrow_of(tables, curated):
+    """Vectors of the student's width for the texts of one curation."""
+    shutil.rmtree(tables.path("teacher_vectors"))
+    return write_vectors(tables, curated, WIDTH)
+
+
+def test_of_two_teachers_the_curations_gives_the_vectors_and_else_one_must_be_named(setting, tmp_path):
+    config = setting[3]
+    tables = Tables.at(str(tmp_path / "tables"))
+    curated = write_curated(tables, num_queries=4)
+    write_vectors(tables, curated, WIDTH)
+    of_two = write_vectors(tables, curated, WIDTH, teacher="other@0123456789ab")
+    with pytest.raises(
+        UserError, match=r"by other@0123456789ab, wide@.*, none of them by the curation's teacher overl"
+    ):
+        vectors_teacher(of_two, curated, config)
+    of_three = write_vectors(tables, curated, WIDTH, teacher="overlap@0123456789ab")
+
+    assert vectors_teacher(of_three, curated, config) == "overlap@0123456789ab"
+    named = config.model_copy(update={"vectors_teacher": "wide@0123456789ab"})
+    assert vectors_teacher(of_three, curated, named) == "wide@0123456789ab"
+    check_vectors(of_three, curated, config, WIDTH)
+
+
+def test_few_triplets_and_an_empty_test_split_are_told_at_once(setting, capsys):
+    _, curated, vectors, config = setting
+
+    distill.check(curated, config.model_copy(update={"triplets_per_step": 49}), vectors)
+
+    told = capsys.readouterr().err
+    assert "has no triplet in its test split" in told
+    assert "48 triplets to train on, fewer than distill.triplets_per_step 49" in told
 
 
 def test_a_version_without_training_rows_is_refused(setting, tmp_path):

@@ -12,30 +12,28 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import polars as pl
-from transformers import PreTrainedTokenizerBase
 
 from pipelines.stage.errors import UserError
 from pipelines.storage import TableVersion
 from pipelines.students.config import DistillConfig
+from pipelines.students.data.teacher_vectors import KIND, ROLES, TEXT, raw_id, vectors_teacher, write_vectors
 from pipelines.students.data.token_cache import ARRAYS, SUMMARY, TARGETS, Array, TokenCache
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 TEXTS_PER_BATCH = 2_000  # tokenised at once: bounds the memory of their encodings
 ROWS_PER_READ = 200_000
-VECTORS_PER_READ = 50_000
-
-ROLES = {"query": "query", "positive": "passage", "negative": "passage"}  # of a triplet's texts -> their kinds
-KIND = pl.Enum(["query", "passage"])
-TEXT = ["kind", "text_id"]  # what tells texts apart
 
 
 def build_token_cache(
     folder: Path,
     curated: TableVersion,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: "PreTrainedTokenizerBase",
     config: DistillConfig,
     vectors: TableVersion | None = None,
 ) -> TokenCache:
@@ -53,10 +51,29 @@ def build_token_cache(
                 builder.add(rows)
         if not builder.summary["triplets"]:
             raise UserError(f"{curated} has no triplet in its train split, expected some; curate again")
-        teacher = config.vectors_teacher
-        width = 0 if vectors is None else _write_vectors(folder / "vectors", vectors, teacher, builder.texts)
+        width = 0
+        if vectors is not None:
+            teacher = vectors_teacher(vectors, curated, config)
+            width = write_vectors(folder / "vectors", vectors, teacher, builder.texts)
         _finish(folder, builder.summary | {"vector_width": width})
     return TokenCache.open(folder)
+
+
+def cache_bytes(curated: TableVersion, config: DistillConfig, vector_width: int) -> float:
+    """About the size of the cache: of each triplet its numbers and targets, of each text its tokens and vector.
+
+    A token is four bytes here, and about four characters of text; the first rows tell how long texts are.
+    """
+    training = curated.scan().filter(pl.col("split") == "train")
+    first = training.head(10_000).select(list(ROLES)).collect()
+    ids = [pl.col(f"{role}_id").approx_n_unique().alias(role) for role in ROLES]
+    counts = training.select(pl.len(), *ids).collect(engine="streaming").row(0, named=True)
+    num_bytes = 28.0 * counts["len"]
+    for role in ROLES:
+        tokens = (first[role].str.len_chars() / 4 + 2).clip(upper_bound=config.max_tokens).mean()
+        assert isinstance(tokens, float), "there is a row to train on"
+        num_bytes += counts[role] * 4 * (tokens + 1 + vector_width)
+    return float(num_bytes)
 
 
 def _training_rows(curated: TableVersion) -> Iterator[pl.DataFrame]:
@@ -71,10 +88,10 @@ class _Builder:
     """Appends the rows of whole queries to the cache's files; `texts` numbers all texts so far."""
 
     def __init__(
-        self, files: Mapping[str, BinaryIO], tokenizer: PreTrainedTokenizerBase, config: DistillConfig
+        self, files: Mapping[str, BinaryIO], tokenizer: "PreTrainedTokenizerBase", config: DistillConfig
     ) -> None:
         self._files, self._tokenizer, self._max_tokens = files, tokenizer, config.max_tokens
-        self._prompts = {"query": config.query_prompt, "passage": config.passage_prompt}
+        self._prompts = {"query": config.query_prompt or "", "passage": config.passage_prompt or ""}
         self.texts = pl.DataFrame(schema={"kind": KIND, "text_id": pl.UInt128, "number": pl.UInt32})
         self.summary = {"groups": 0, "triplets": 0, "texts": 0, "tokens": 0, "texts_cut": 0}
 
@@ -120,44 +137,9 @@ def _mentions(rows: pl.DataFrame) -> pl.DataFrame:
     """The texts of the rows as they are named: each row's query, positive and negative, then the next row's."""
     return rows.select(
         kind=pl.lit(list(ROLES.values()), dtype=pl.List(KIND)),
-        text_id=pl.concat_list([_raw_id(f"{role}_id") for role in ROLES]),
+        text_id=pl.concat_list([raw_id(f"{role}_id") for role in ROLES]),
         text=pl.concat_list(list(ROLES)),
     ).explode("kind", "text_id", "text")
-
-
-def _raw_id(column: str) -> pl.Expr:
-    """An id's 32 hex digits as one number: 16 bytes."""
-    return pl.col(column).str.to_integer(base=16, dtype=pl.UInt128)
-
-
-def _write_vectors(path: Path, vectors: TableVersion, teacher: str | None, texts: pl.DataFrame) -> int:
-    """Teacher vectors in the order of the texts; returns their width. Raises UserError when a text has none."""
-    teacher = teacher or _only_teacher(vectors)
-    of_teacher = vectors.scan().filter(pl.col("teacher") == teacher)
-    rows = of_teacher.select(pl.col("kind").cast(KIND), _raw_id("text_id"), "vector")
-    aligned: Array | None = None
-    is_missing = np.ones(len(texts), dtype=bool)
-    for frame in rows.collect_batches(chunk_size=VECTORS_PER_READ, maintain_order=False):
-        if aligned is None:
-            aligned = np.memmap(path, np.float32, "w+", shape=(len(texts), len(frame["vector"][0])))
-        ours = texts.lazy().join(frame.lazy(), on=TEXT, how="inner").collect(engine="streaming")
-        aligned[ours["number"]] = ours["vector"].list.to_array(aligned.shape[1])
-        is_missing[ours["number"]] = False
-    if aligned is None or is_missing.any():
-        raise UserError(
-            f"{vectors} has no vector by {teacher} for {is_missing.sum():,} of the {len(is_missing):,} training texts, "
-            "expected one for each; run: python -m jobs score --vectors (with the same --tables and --recipe)"
-        )
-    return int(aligned.shape[1])
-
-
-def _only_teacher(vectors: TableVersion) -> str:
-    teachers = vectors.scan().select(pl.col("teacher").unique()).collect(engine="streaming")["teacher"].sort().to_list()
-    if len(teachers) != 1:
-        raise UserError(
-            f"{vectors} has vectors by {teachers}, expected one teacher; set distill.vectors_teacher to one"
-        )
-    return str(teachers[0])
 
 
 def _finish(folder: Path, summary: dict[str, Any]) -> None:

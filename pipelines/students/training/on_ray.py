@@ -4,6 +4,7 @@ A run goes on by being run again with the same storage: Ray Train finds its last
 and no shared disk beside that storage: they read the untrained student from it and tokenise from the tables.
 """
 
+import os
 import shutil
 import tempfile
 import threading
@@ -48,7 +49,7 @@ def train_on_ray(curated: TableVersion, config: DistillConfig, vectors: TableVer
     """
     filesystem, path = kept.filesystem()
     use_gpu = _available("GPU") > 0 if config.use_gpu == "auto" else config.use_gpu
-    _warn_if_workers_must_wait(config, use_gpu)
+    _check_there_is_room(config, use_gpu)
     with _printed_on_stderr() as lines:
         trainer = TorchTrainer(
             partial(_train_on_one_rank, curated, config, vectors, kept, lines),  # type: ignore[arg-type]  # it returns
@@ -88,14 +89,14 @@ def _worker_environment(config: DistillConfig) -> dict[str, str]:
     }
 
 
-def _warn_if_workers_must_wait(config: DistillConfig, use_gpu: bool) -> None:
-    """An autoscaler may still add nodes, so this is no error; without one the run would wait in silence."""
+def _check_there_is_room(config: DistillConfig, use_gpu: bool) -> None:
+    """A cluster's autoscaler may still add nodes; a machine has what it has, and the run would wait for ever."""
     kind = "GPU" if use_gpu else "CPU"
     if config.num_workers > _available(kind):
-        tell(
-            f"distill: {config.num_workers} workers need a {kind} each, the cluster has {_available(kind):g}: waiting "
-            "for more nodes; without an autoscaler, stop and lower distill.num_workers"
-        )
+        told = f"distill: {config.num_workers} workers need a {kind} each, and there are {_available(kind):g}"
+        if (os.environ.get("RAY_ADDRESS") or "local") == "local":
+            raise UserError(f"{told}; lower distill.num_workers, or set RAY_ADDRESS to a cluster that has more")
+        tell(f"{told}: waiting for more nodes; without an autoscaler, stop and lower distill.num_workers")
 
 
 def _available(kind: str) -> float:
@@ -143,7 +144,6 @@ def _train_on_one_rank(
         while not (local / SUMMARY).exists():  # the first builds it; if it fails, Ray ends this worker too
             time.sleep(0.2)
     cache = build_token_cache(local, curated, student.tokenizer, config, vectors)  # opens one that is there
-    _check_vectors_fit(cache.summary["vector_width"], student.get_embedding_dimension(), config)
     device = ray.train.torch.get_device()
     checkpoint = ray.train.get_checkpoint()
     with tempfile.TemporaryDirectory() as folder, checkpoint.as_directory() if checkpoint else nullcontext() as resumed:
@@ -178,15 +178,6 @@ def _fetched_student(kept: Tables) -> SentenceTransformer:
     with tempfile.TemporaryDirectory() as folder:
         fs.copy_files(f"{path}/{UNTRAINED}", folder, source_filesystem=filesystem)
         return load_student(folder)
-
-
-def _check_vectors_fit(width: int, needed: int | None, config: DistillConfig) -> None:
-    for term in config.weights_on_teacher_vectors():
-        if width != needed:
-            raise UserError(
-                f"the teacher's vectors are {width} wide, the student's {needed}: the term distill.{term} needs the "
-                f"same width. Set distill.{term}=0, or take a teacher or a distill.source_model of the other's width"
-            )
 
 
 def _report(step: int, folder: Path | None) -> None:

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from pipelines.curate import CurateConfig, Curation, curate_triplets
+from pipelines.curation import outcomes
 from pipelines.curation.evaluation_texts import EvaluationTexts
 from pipelines.curation.rules import CrossEncoderThresholds
 from pipelines.texts.ids import text_id, triplet_id
@@ -338,3 +339,17 @@ def assert_order_does_not_matter(rows: pl.DataFrame, curation: Curation, config:
     shuffled = curate_triplets(rows.sample(fraction=1, shuffle=True, seed=1), config, "cross_encoder")
     assert shuffled.kept.equals(curation.kept)
     assert shuffled.dropped.equals(curation.dropped)
+
+
+def test_passages_that_are_the_same_as_far_as_the_teacher_reads_are_named():
+    row = ("c", -9.0, "d", -9.0)
+    cut = {"positive_tokens_cut": 7, "negative_tokens_cut": 2}
+
+    assert dropped(curate(row)) == [("c", "d", "margin_too_small")]
+    told = curate_triplets(
+        scored(row).with_columns(**{name: pl.lit(n, pl.Int32) for name, n in cut.items()}), CONFIG, "cross_encoder"
+    )
+    assert dropped(told) == [("c", "d", "equal_when_cut")]
+    counts = outcomes.count(*told)
+    assert "equal_when_cut 1); equal_when_cut: the passages" in outcomes.too_many_dropped(counts, 0.5)
+    assert "score.max_tokens: raise it" in outcomes.too_many_dropped(counts, 0.5)

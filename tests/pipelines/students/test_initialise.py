@@ -2,20 +2,23 @@
 
 import json
 import logging
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Transformer
+from sentence_transformers.sentence_transformer.modules import Dense, LayerNorm, Normalize, Pooling, Transformer
 from torch import Tensor
-from transformers import AutoModel
+from transformers import AutoModel, AutoTokenizer
 
+from pipelines.checkpoints.inspect import left_behind
 from pipelines.checkpoints.name import weights_sha256
 from pipelines.stage.errors import UserError
 from pipelines.students.config import DistillConfig
-from pipelines.students.initialise import initialise_student, load_student, pick_layers
+from pipelines.students.initialise import initialise_student, load_student
+from pipelines.students.source import pick_layers, with_prompts
 from tests.tiny import Family, tiny_bi_encoder, tiny_encoder
 
 FAMILIES: list[Family] = ["modernbert", "bert", "mpnet", "xlm-roberta"]
@@ -237,3 +240,82 @@ def test_a_source_that_does_not_exist_is_refused(tmp_path, monkeypatch, source):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"no folder here|there is no such folder|is a file; expected the folder"):
         student_of(source)
+
+
+def test_a_source_with_prompts_gives_them_to_its_student_unless_the_recipe_has_others(tmp_path, caplog):
+    prompts = {"query": "query: ", "passage": "passage: ", "sts": "same: "}
+    source = tiny_bi_encoder(tmp_path / "source", num_layers=3, prompts=prompts)
+    settings = Path(source, "config_sentence_transformers.json")
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"default_prompt_name": "passage"}))
+    model = SentenceTransformer(source, device="cpu")
+
+    student_of(source, "first", 3).save(str(tmp_path / "student"))
+
+    student = SentenceTransformer(str(tmp_path / "student"), device="cpu")
+    assert student.prompts == {"query": "query: ", "document": "passage: "}
+    assert (student.encode_query(TEXTS) == model.encode_query(TEXTS)).all()
+    assert (student.encode_document(TEXTS) == model.encode(TEXTS, prompt_name="passage")).all()
+    assert (student.encode(TEXTS) == model.encode(TEXTS)).all()  # by default as a passage
+    assert "has prompts sts, which the student does not know" in caplog.text
+    assert student_of(source, "first", 3, query_prompt="", passage_prompt="p ").prompts == {
+        "query": "",
+        "document": "p ",
+    }
+    config = with_prompts(DistillConfig(source_model=source, passage_prompt=""))
+    assert (config.query_prompt, config.passage_prompt) == ("query: ", "")
+
+
+def test_a_source_that_puts_texts_in_lower_case_has_a_student_that_does(tmp_path):
+    source = tiny_encoder(tmp_path / "source", "modernbert", num_layers=3)  # its tokens are of lower-case words
+    modules = [Transformer(source, do_lower_case=True), Pooling(32, pooling_mode="mean"), Normalize()]
+    SentenceTransformer(modules=modules, device="cpu").save(str(tmp_path / "model"))
+    settings = tmp_path / "model" / "sentence_bert_config.json"
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"do_lower_case": True}))
+
+    student = student_of(str(tmp_path / "model"), "first", 3)
+    student.save(str(tmp_path / "student"))
+
+    for one in (student, load_student(str(tmp_path / "student"))):
+        assert one.tokenizer(["Silver MOON"])["input_ids"] == one.tokenizer(["silver moon"])["input_ids"]
+
+
+@pytest.mark.parametrize(
+    ("modules", "changes", "told"),
+    [
+        ([Pooling(32, pooling_mode="lasttoken")], {}, "pools by lasttoken, the student by mean"),
+        ([Pooling(32, pooling_mode="weightedmean")], {}, "pools by weightedmean"),
+        ([Pooling(64, pooling_mode=["mean", "max"])], {}, "pools by mean and max"),
+        ([Pooling(32, pooling_mode="mean", include_prompt=False)], {}, "leaves the prompt out of its mean"),
+        ([Pooling(32, pooling_mode="mean"), LayerNorm(32)], {}, "has a LayerNorm module"),
+        ([Pooling(32, pooling_mode="mean")], {"similarity_fn_name": "dot"}, "compares by dot, the student by cosine"),
+        ([Pooling(32, pooling_mode="mean"), Normalize()], {"similarity_fn_name": "dot"}, ""),
+        ([Pooling(32, pooling_mode="mean"), Normalize()], {}, ""),
+    ],
+)
+def test_what_of_the_source_the_student_is_made_without_is_told_by_name(sources, tmp_path, modules, changes, told):
+    SentenceTransformer(modules=[Transformer(sources["bert"]), *modules], device="cpu").save(str(tmp_path))
+    settings = tmp_path / "config_sentence_transformers.json"
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | changes))
+
+    lines = list(left_behind(tmp_path, max_tokens=64))
+
+    assert [line for line in lines if told and told in line] == lines
+    assert len(lines) == bool(told)
+
+
+def test_a_shorter_input_of_the_source_is_told(tmp_path):
+    source = tiny_bi_encoder(tmp_path, num_layers=2)
+    Path(source, "sentence_bert_config.json").write_text('{"max_seq_length": 32}')
+
+    assert list(left_behind(tmp_path, max_tokens=64)) == ["reads 32 tokens, the student 64 (max_tokens)"]
+    assert list(left_behind(tmp_path, max_tokens=32)) == []
+
+
+def test_a_tokenizer_with_more_tokens_than_embeddings_is_refused(sources, tmp_path):
+    shutil.copytree(sources["bert"], tmp_path / "source")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "source")
+    tokenizer.add_tokens(["[QUERY]"])
+    tokenizer.save_pretrained(tmp_path / "source")
+
+    with pytest.raises(UserError, match=r"its tokenizer has \d+ tokens, its embeddings \d+ rows.*resize_token"):
+        student_of(str(tmp_path / "source"))

@@ -99,7 +99,7 @@ def test_the_name_covers_what_a_score_means_and_not_where_it_lies(tmp_path):
 
     def name(**settings) -> str:
         chosen = {"teacher": folder, "teacher_kind": "bi_encoder", "max_tokens": 64} | settings
-        return name_teacher(TeacherConfig(**chosen))
+        return teacher_name(Path(chosen["teacher"]), TeacherConfig(**chosen))
 
     assert name() == name(teacher=moved) == name(query_prompt="q: ")  # the model's own
     others = [name(max_tokens=65), name(query_prompt=""), name(precision="bf16"), name(teacher_kind="cross_encoder")]

@@ -1,0 +1,96 @@
+"""Which teacher's vectors a training regresses to, whether they serve, and their rows in the order of its texts.
+
+teacher_vectors@v, curated@v  --check_vectors-->  refused before Ray starts      --write_vectors-->  the token cache
+"""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from pipelines.stage.errors import UserError
+from pipelines.storage import TableVersion
+from pipelines.students.config import DistillConfig
+from pipelines.students.data.token_cache import Array
+
+VECTORS_PER_READ = 50_000
+ROLES = {"query": "query", "positive": "passage", "negative": "passage"}  # of a triplet's texts -> their kinds
+KIND = pl.Enum(["query", "passage"])
+TEXT = ["kind", "text_id"]  # what tells texts apart
+SCORE = "python -m jobs score --vectors (with the same --tables and --recipe)"
+
+
+def raw_id(column: str) -> pl.Expr:
+    """An id's 32 hex digits as one number: 16 bytes."""
+    return pl.col(column).str.to_integer(base=16, dtype=pl.UInt128)
+
+
+def vectors_teacher(vectors: TableVersion, curated: TableVersion, config: DistillConfig) -> str:
+    """Whose vectors: the config's teacher, else the curation's, else the only one. Raises UserError when none is."""
+    of_vectors = vectors.scan().select(pl.col("teacher").unique()).collect(engine="streaming")
+    there = of_vectors["teacher"].sort().to_list()
+    by_curation = curated.scan().select("teacher").head(1).collect()["teacher"].to_list()
+    wanted = [config.vectors_teacher] if config.vectors_teacher else by_curation
+    chosen = [teacher for teacher in wanted if teacher in there] or ([] if config.vectors_teacher else there)
+    if len(chosen) != 1:
+        judge = "" if config.vectors_teacher else f", none of them by the curation's teacher {' '.join(by_curation)}"
+        named = f" (distill.vectors_teacher is {config.vectors_teacher!r})" if config.vectors_teacher else ""
+        raise UserError(
+            f"{vectors} has vectors by {', '.join(there) or 'nobody'}{judge}{named}; set distill.vectors_teacher to "
+            f"one of them, or run: {SCORE}"
+        )
+    return chosen[0]
+
+
+def check_teacher(config: DistillConfig, teacher: str, found: int | None, width: int | None) -> None:
+    """Refuse a teacher whose vectors, `found` wide where that is known, the student of `width` cannot regress to."""
+    for term in config.weights_on_teacher_vectors():
+        if None not in (found, width) and found != width:
+            raise UserError(
+                f"the teacher's vectors are {found} wide, the student's {width}: the term distill.{term} needs the "
+                f"same width. Set distill.{term}=0, or take a teacher or a distill.source_model of the other's width"
+            )
+    if config.vectors_teacher not in (None, teacher):
+        raise UserError(f"distill.vectors_teacher is {config.vectors_teacher!r}, the vectors are by {teacher}")
+
+
+def check_vectors(vectors: TableVersion, curated: TableVersion, config: DistillConfig, width: int | None) -> None:
+    """Refuse vectors that are not the student's width, or that some training text lacks."""
+    teacher = vectors_teacher(vectors, curated, config)
+    of_teacher = _by(teacher, vectors)
+    check_teacher(config, teacher, of_teacher.select(pl.col("vector").list.len()).head(1).collect().item(), width)
+    training = curated.scan().filter(pl.col("split") == "train")
+    texts = pl.concat(
+        training.select(kind=pl.lit(kind, KIND), text_id=raw_id(f"{role}_id")) for role, kind in ROLES.items()
+    ).unique()
+    lacking = texts.join(of_teacher.select(pl.col("kind").cast(KIND), raw_id("text_id")), on=TEXT, how="anti")
+    num_texts, num_lacking = (part.select(pl.len()).collect(engine="streaming").item() for part in (texts, lacking))
+    _refuse_gaps(vectors, teacher, num_lacking, num_texts)
+
+
+def write_vectors(path: Path, vectors: TableVersion, teacher: str, texts: pl.DataFrame) -> int:
+    """Teacher vectors in the order of the texts; returns their width. Raises UserError when a text has none."""
+    rows = _by(teacher, vectors).select(pl.col("kind").cast(KIND), raw_id("text_id"), "vector")
+    aligned: Array | None = None
+    is_missing = np.ones(len(texts), dtype=bool)
+    for frame in rows.collect_batches(chunk_size=VECTORS_PER_READ, maintain_order=False):
+        if aligned is None:
+            aligned = np.memmap(path, np.float32, "w+", shape=(len(texts), len(frame["vector"][0])))
+        ours = texts.lazy().join(frame.lazy(), on=TEXT, how="inner").collect(engine="streaming")
+        aligned[ours["number"]] = ours["vector"].list.to_array(aligned.shape[1])
+        is_missing[ours["number"]] = False
+    _refuse_gaps(vectors, teacher, int(is_missing.sum()), len(texts))
+    assert aligned is not None, "there is a text, and it has a vector"
+    return int(aligned.shape[1])
+
+
+def _by(teacher: str, vectors: TableVersion) -> pl.LazyFrame:
+    return vectors.scan().filter(pl.col("teacher") == pl.lit(teacher))
+
+
+def _refuse_gaps(vectors: TableVersion, teacher: str, num_lacking: int, num_texts: int) -> None:
+    if num_lacking:
+        raise UserError(
+            f"{vectors} has no vector by {teacher} for {num_lacking:,} of the {num_texts:,} training texts, expected "
+            f"one for each; run: {SCORE}"
+        )
