@@ -44,7 +44,8 @@ def scores_to_read(
 
     name = "scored_triplets"
     scored = _given(tables, name, given) if given is not None else tables.latest(name)
-    teacher = teacher or (_recipes_teacher(scored, recipe) if scored else None)
+    if teacher is None and scored:
+        teacher = _recipes_teacher(scored, recipe)
     if given is not None and scored:
         return scored, teacher
     results = list(scored.results(ScoringResult)) if scored else []

@@ -97,9 +97,7 @@ def run(
     tables.check_writable("evaluations")
     student = find_student(tables, model)
     sets = _sets(on or student.trained_on, beir, config)
-    for one in sets:
-        if len(one.queries) < FEW_QUERIES:
-            tell(f"{one.name} has {len(one.queries)} queries: too few to tell close systems apart; see its intervals")
+    _say_where_few(sets)
     overlap = count_overlap(sets if _can_count_overlap(student.trained_on, config) else [], student.trained_on)
     sizes = {one.name: {"queries": len(one.queries), "passages": len(one.corpus)} for one in sets}
     models = tables.latest("models")
@@ -143,6 +141,12 @@ def _sets(curated: TableVersion, beir: Sequence[str], config: EvaluateConfig) ->
         raise UserError(f"{curated} has no query in its test split; raise curate.test_share, or give --beir DIR")
     tell(f"{curated} has no query in its test split; evaluating on BEIR alone")
     return sets
+
+
+def _say_where_few(sets: list[EvaluationSet]) -> None:
+    for one in sets:
+        if len(one.queries) < FEW_QUERIES:
+            tell(f"{one.name} has {len(one.queries)} queries: too few to tell close systems apart; see its intervals")
 
 
 def _can_count_overlap(trained_on: TableVersion, config: EvaluateConfig) -> bool:

@@ -41,7 +41,8 @@ class ScoredRows(NamedTuple):
         runs = [(version.commit, result) for version, result in scored.usable().results(ScoringResult)]
         if not runs:
             raise UserError(f"{scored} was not written by a scoring run; expected one: `python -m jobs score`")
-        teacher = teacher or _only_teacher(scored, [result for _, result in runs])
+        if teacher is None:
+            teacher = _only_teacher(scored, [result for _, result in runs])
         of_teacher = [(run, result) for run, result in runs if result.teacher == teacher]
         if not of_teacher:
             teachers = ", ".join(sorted({result.teacher for _, result in runs}))

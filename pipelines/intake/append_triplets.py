@@ -45,7 +45,7 @@ def append_new(
     """
     files = _not_yet_ingested(tables, files)
     if files:
-        num_bytes = triplets_per_row * sum(_text_bytes(Path(file.path)) for file in files)
+        num_bytes = triplets_per_row * sum(map(_text_bytes, files))
         check_room(tempfile.gettempdir(), num_bytes, f"{stage}: sorting the rows")
         with tempfile.TemporaryDirectory(prefix=f"{stage}-") as folder:
             spill = Spill(Path(folder), triplets_per_row * sum(file.found.size_bytes for file in files))
@@ -57,10 +57,10 @@ def append_new(
     return triplets
 
 
-def _text_bytes(path: Path) -> int:
+def _text_bytes(file: FileCounts) -> int:
     """About the text in a file: text compresses to a quarter."""
-    is_plain = path.suffix in (".jsonl", ".json", ".ndjson", ".csv", ".tsv", ".txt")
-    return path.stat().st_size * (1 if is_plain else 4)
+    is_plain = Path(file.path).suffix in (".jsonl", ".json", ".ndjson", ".csv", ".tsv")
+    return file.found.size_bytes * (1 if is_plain else 4)
 
 
 def _not_yet_ingested(tables: Tables, files: Sequence[FileCounts]) -> list[FileCounts]:

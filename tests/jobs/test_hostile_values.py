@@ -393,7 +393,22 @@ mine --beir x
 diff --all
 models --json --json x
 submit --address '' -- score
-submit --address nohost -- score
+submit --address ftp://x -- score
+submit --address foo://x -- score
+run --input {good} --name ''
+run --input {good} --name a/b
+run --input {good} --name ..
+run --input {good} --name n --beir nosuch
+run --input {good} --name n --beir ''
+run --input {good} --name n --set score.teacher=nosuch/model
+run --input {good} --name n --set score.teacher=
+distill --name {long}
+distill --name n --set distill.source=nosuch/model
+mine --input {good} --passages ''
+ingest --input {tmp}/root
+ingest --input {good} --tables ~nosuch/x
+reproduce --model {long}
+query 'SELECT 1' --output {tmp}/loop/x.csv
 """.strip().splitlines()
 
 

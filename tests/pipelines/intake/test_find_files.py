@@ -166,7 +166,7 @@ REFUSED = {
         "train.parquet.0f.incomplete: the download of .*/corpus did not end",
     ),
     "a value in no known encoding": (files("lang=%ff/b.jsonl"), "lang=%ff: the escapes in its name are not UTF-8"),
-    "a name that is no text": (files("b\udcff.jsonl"), r"b\\udcff.jsonl' is a name that is not UTF-8"),
+    "a name that is no text": (files("b\udcff.jsonl"), r"b\\udcff.jsonl' has a name in it that is not UTF-8"),
     "a value of two folders": (files("lang=de/x/lang=fr/b.jsonl"), "says lang=fr within lang=de"),
 }
 
