@@ -11,7 +11,7 @@ from pipelines.stage.paths import path_of
     [
         ("", "--to is empty; expected a path, such as ./name"),
         ("x" * 300, "--to 'x+' leads nowhere: File name too long"),
-        ("~nosuch/x", "--to ~nosuch/x: no such user; a folder of that name is ./~nosuch/x"),
+        ("~nosuch/x", "--to ~nosuch/x: no such user; expected a path"),
         ("\udcff", r"--to '.*/\\udcff' has a name in it that is not UTF-8; rename it"),
         ("a\0b", r"--to 'a\\x00b' leads nowhere: embedded null byte"),
         ("circle", "--to 'circle' leads nowhere: Too many levels of symbolic links"),
