@@ -53,11 +53,6 @@ class Dialect:
         return sorted(map(_word, fields)) == sorted(self.header_words)
 
 
-def quoting_told(quoting: Quoting | None) -> dict[str, str]:
-    """As ingested_files records it: nothing where nothing was said."""
-    return {"quoting": quoting} if quoting else {}
-
-
 def _word(name: str) -> str:
     """What a column is called, however it is written: its role, where the name is known for one."""
     word = name.strip().casefold()

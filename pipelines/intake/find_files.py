@@ -12,9 +12,11 @@ of a download from a hub the data set's; a folder named source=abc gives a colum
 import os
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote
 
+from pipelines.intake.delimited import Quoting
 from pipelines.intake.formats import DATA_ENDINGS, EXPECTED
 from pipelines.intake.hub_folders import (
     DESCRIBES_DATA,
@@ -41,8 +43,8 @@ OTHER_TABLES = {  # what lies in the folder of a table of another kind -> its na
 }
 
 
-def find_files(inputs: Iterable[str]) -> list[InputFile]:
-    """Everything that is to be read, in the order of the inputs.
+def find_files(inputs: Iterable[str], quoting: Quoting | None = None) -> list[InputFile]:
+    """Everything that is to be read, in the order of the inputs; `quoting` of CSV and TSV as delimited.py has it.
 
     Raises:
         UserError: an input is not there, or holds nothing or something that would be read wrong.
@@ -57,7 +59,7 @@ def find_files(inputs: Iterable[str]) -> list[InputFile]:
                 "mend it, or give the files that are to be read"
             ) from error
     search.tell_repeated()
-    return search.found
+    return [replace(file, quoting=quoting) for file in search.found]
 
 
 class _Search:
