@@ -18,16 +18,9 @@ from urllib.parse import unquote
 
 from pipelines.intake.delimited import Quoting
 from pipelines.intake.formats import DATA_ENDINGS, EXPECTED
-from pipelines.intake.hub_folders import (
-    DESCRIBES_DATA,
-    MADE_BY_MAP,
-    files_of_data_set,
-    first_of,
-    snapshot,
-    tell_missing_shards,
-)
+from pipelines.intake.hub_folders import DESCRIBES_DATA, MADE_BY_MAP, files_of_data_set, snapshot, tell_missing_shards
 from pipelines.intake.input_files import InputFile, Partitions, stem
-from pipelines.stage.errors import UserError
+from pipelines.stage.errors import UserError, first_of
 from pipelines.stage.paths import path_of
 from pipelines.stage.progress import tell
 from pipelines.storage.foreign_tables import is_table, open_table
@@ -58,7 +51,8 @@ def find_files(inputs: Iterable[str], quoting: Quoting | None = None) -> list[In
                 f"{error.filename or given} cannot be read ({error.strerror}), expected a readable file or folder: "
                 "mend it, or give the files that are to be read"
             ) from error
-    search.tell_repeated()
+    if search.repeated:
+        tell(f"read once, though given twice or there again by a link: {first_of(search.repeated)}")
     return [replace(file, quoting=quoting) for file in search.found]
 
 
@@ -80,10 +74,6 @@ class _Search:
         if not is_new:
             self.repeated.append(str(path))
         return is_new
-
-    def tell_repeated(self) -> None:
-        if self.repeated:
-            tell(f"read once, though given twice or there again by a link: {first_of(self.repeated)}")
 
     def add(self, given: str) -> None:
         path, version = path_of(given, "input"), None

@@ -11,6 +11,7 @@ import codecs
 import io
 import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow
@@ -35,15 +36,23 @@ class RawRow(NamedTuple):
     raw: bytes | None = None  # None in Parquet and Arrow: the value itself is what was found
 
 
-def open_bytes(path: str, compression: str | None) -> io.BufferedReader:
+def compression_of(path: str) -> str | None:
+    """gzip or zstd, told by how the file begins."""
+    with Path(path).open("rb") as stream:
+        start = stream.read(4)
+    return "gzip" if start[:2] == b"\x1f\x8b" else "zstd" if start == b"\x28\xb5\x2f\xfd" else None
+
+
+def open_bytes(path: str) -> io.BufferedReader:
     """The file's content, uncompressed."""
+    compression = compression_of(path)
     raw = pyarrow.CompressedInputStream(pyarrow.OSFile(path), compression) if compression else io.FileIO(path)
     return io.BufferedReader(raw, 1 << 20)
 
 
-def open_text(path: str, compression: str | None) -> io.BufferedReader:
+def open_text(path: str) -> io.BufferedReader:
     """The file's content in UTF-8 behind its byte order mark, if it has one; UTF-16 is told by its mark."""
-    stream = open_bytes(path, compression)
+    stream = open_bytes(path)
     start = stream.peek(4)[:4]
     if start.startswith(UTF_32):
         stream.close()
@@ -96,9 +105,9 @@ def in_batches(rows: Iterator[RawRow]) -> Iterator[list[RawRow]]:
         yield batch
 
 
-def numbered_lines(path: str, compression: str | None) -> Iterator[tuple[int, bytes]]:
+def numbered_lines(path: str) -> Iterator[tuple[int, bytes]]:
     """(number, line) of each line that is not blank; of a line too long for memory its first LINE_BYTES."""
-    with open_text(path, compression) as stream:
+    with open_text(path) as stream:
         number = 0
         while line := stream.readline(LINE_BYTES):
             number += 1
@@ -113,8 +122,8 @@ def _is_cut(line: bytes) -> bool:
     return len(line) == LINE_BYTES and not line.endswith(b"\n")
 
 
-def json_lines(path: str, compression: str | None) -> Iterator[RawRow]:
-    return (_json_row(number, line) for number, line in numbered_lines(path, compression))
+def json_lines(path: str) -> Iterator[RawRow]:
+    return (_json_row(number, line) for number, line in numbered_lines(path))
 
 
 def _constant(name: str) -> float | None:

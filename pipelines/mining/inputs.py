@@ -17,7 +17,7 @@ from pipelines.intake.input_files import InputFile
 from pipelines.intake.layouts import CheckedRow, Layouts, RowChecks, shown_name, text_problem, title_and_text
 from pipelines.intake.qrels import qrels_name, qrels_names
 from pipelines.intake.raw_rows import RawRow, in_batches
-from pipelines.stage.errors import UserError
+from pipelines.stage.errors import UserError, first_of
 from pipelines.stage.progress import tell
 from pipelines.texts.comparison import comparison_ids
 from pipelines.texts.ids import text_id
@@ -207,7 +207,7 @@ def _read_passages(file: InputFile, checks: RowChecks, known: Known) -> Iterator
             yield text
         _forbid_own(titled, known)
     if not {"text", "passage"} & seen.keys():
-        found = ", ".join(map(shown_name, [*seen][:30]))
+        found = first_of(map(shown_name, seen), 30)
         raise UserError(f"{file.path} has the columns {found}; expected text or passage, and perhaps title: rename one")
     if bad > checks.max_bad_share * rows:
         raise UserError(
