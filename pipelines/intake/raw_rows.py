@@ -130,7 +130,19 @@ def _constant(name: str) -> float | None:
     return None if name == "NaN" else float(name)  # NaN is how a table without a value is written
 
 
-_decode = json.JSONDecoder(parse_constant=_constant).raw_decode  # json.loads would look for space around, at a cost
+class _RepeatedKey(ValueError):
+    """An object with two values under one key: JSON does not say which one counts."""
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs) and any(value[key] != other for key, other in pairs):
+        raise _RepeatedKey
+    return value
+
+
+# json.loads would look for space around, at a cost
+_decode = json.JSONDecoder(parse_constant=_constant, object_pairs_hook=_distinct).raw_decode
 
 
 def _json_row(number: int, line: bytes) -> RawRow:
@@ -143,8 +155,6 @@ def _json_row(number: int, line: bytes) -> RawRow:
             return RawRow(number, None, "not_json", line)
         if not isinstance(value, dict):
             return RawRow(number, None, "not_an_object", line)
-        if _may_repeat_a_key(value, line):
-            json.loads(text, object_pairs_hook=_distinct)
     except UnicodeDecodeError:
         return RawRow(number, None, "not_utf8", line)
     except _RepeatedKey:
@@ -152,37 +162,6 @@ def _json_row(number: int, line: bytes) -> RawRow:
     except (ValueError, RecursionError):
         return RawRow(number, None, "not_json", line)
     return RawRow(number, value, None, line)
-
-
-class _RepeatedKey(ValueError):
-    """An object with two values under one key: JSON does not say which one counts."""
-
-
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) < len(pairs) and any(value[key] != other for key, other in pairs):
-        raise _RepeatedKey
-    return value
-
-
-def _may_repeat_a_key(value: dict[str, Any], line: bytes) -> bool:
-    """Told fast: the line has more colons than keys, and more `":` too; such a text may stand in a value as well."""
-    colons = line.count(b":")
-    if colons == len(value) or colons == (num_keys := _num_keys(value)):
-        return False
-    return line.count(b'":') + line.count(b'" :') != num_keys
-
-
-def _num_keys(value: dict[str, Any]) -> int:
-    """Keys of an object and of all objects in it."""
-    number, inner = 0, [value]
-    for part in inner:  # which grows
-        if isinstance(part, dict):
-            number += len(part)
-            inner.extend(part.values())
-        elif isinstance(part, list):
-            inner.extend(part)
-    return number
 
 
 def parquet(path: str, columns: Sequence[str] | None) -> Iterator[list[RawRow]]:
@@ -204,10 +183,7 @@ def record_rows(batch: pyarrow.RecordBatch, first: int) -> list[RawRow]:
         if any(map(_has_binary, batch.schema.types)):
             values = [_with_text(value) for value in values]
         return [RawRow(number, value) for number, value in enumerate(values, first)]
-    except (
-        ValueError,
-        OverflowError,
-    ) as error:  # no UTF-8, though that is promised, or no Python value: find the rows
+    except (ValueError, OverflowError) as error:  # no UTF-8, though promised, or no Python value: find the rows
         if batch.num_rows == 1 and isinstance(error, UnicodeDecodeError):
             return [RawRow(first, None, "not_utf8", bytes(error.object))]
         if batch.num_rows == 1:
