@@ -1,7 +1,6 @@
 """What a model's folder holds and what it must hold, read before anything is loaded: modules, weights, prompts."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,14 +24,6 @@ MEANING_FILES = ("*.json", "*.txt", "*.model", "*.tiktoken", "*.py", "*.safetens
 
 PASSAGE_PROMPTS = ("document", "passage", "corpus")
 KEPT_PROMPTS = ("query", *PASSAGE_PROMPTS)
-POOLING_MODES = {  # name -> what older configs say for it
-    "cls": "pooling_mode_cls_token",
-    "max": "pooling_mode_max_tokens",
-    "mean": "pooling_mode_mean_tokens",
-    "mean_sqrt_len_tokens": "pooling_mode_mean_sqrt_len_tokens",
-    "weightedmean": "pooling_mode_weightedmean_tokens",
-    "lasttoken": "pooling_mode_lasttoken",
-}
 
 
 class Module(NamedTuple):
@@ -164,7 +155,7 @@ def check_checkpoint(folder: Path, loader: str) -> None:
 
 def check_outputs(folder: Path, *, runs_own_code: bool) -> None:
     """Refuse what is no cross-encoder, or one whose config names several outputs, before any worker loads it."""
-    labels, made_as = _settings(folder / "config.json").get("id2label"), _architectures(folder)
+    labels, made_as = _settings(folder / "config.json").get("id2label"), architectures(folder)
     if made_as and not runs_own_code and "SequenceClassification" not in made_as:
         raise UserError(
             f"{folder} is a {made_as}, expected a ...ForSequenceClassification, which gives a "
@@ -181,7 +172,7 @@ def check_model_type(root: Path) -> None:
             f"{root} is no sentence-transformers model: it has no modules.json, so its pooling is unknown; save it "
             f'once with SentenceTransformer.save, or set score.teacher_kind to "cross_encoder" if it is a re-ranker'
         )
-    model_type = _of_model(root).get("model_type")
+    model_type = of_model(root).get("model_type")
     if model_type not in (None, "SentenceTransformer"):
         raise UserError(
             f"{root} is a {model_type} model, expected a SentenceTransformer; set score.teacher_kind to what fits"
@@ -208,48 +199,20 @@ def own_prompts(folder: Path) -> Prompts:
 
 def named_prompts(folder: Path) -> dict[str, str]:
     """All prompts that a sentence-transformers model was saved with, by name."""
-    return {name: prompt or "" for name, prompt in (_of_model(folder).get("prompts") or {}).items()}
+    return {name: prompt or "" for name, prompt in (of_model(folder).get("prompts") or {}).items()}
 
 
 def default_prompt(folder: Path) -> str:
     """The prompt that a sentence-transformers model puts before a text of no kind; empty for nothing."""
-    return named_prompts(folder).get(_of_model(folder).get("default_prompt_name") or "", "")
+    return named_prompts(folder).get(of_model(folder).get("default_prompt_name") or "", "")
 
 
-def left_behind(folder: Path, max_tokens: int) -> Iterator[str]:
-    """What of a sentence-transformers model its student is made without, a line each."""
-    listed, made_as = modules(folder), _architectures(folder)
-    if "SequenceClassification" in made_as:
-        yield f"is a {made_as}, of which the student takes the encoder alone"
-    for module in listed[1:]:
-        if module.kind == "Pooling":
-            pooling = _settings(folder / module.path / "config.json")
-            mode = pooling.get("pooling_mode") or [m for m, name in POOLING_MODES.items() if pooling.get(name)]
-            if mode not in ("mean", ["mean"], []):
-                told = mode if isinstance(mode, str) else " and ".join(mode)
-                yield f"pools by {told}, the student by mean: it will start further from its source"
-            if not pooling.get("include_prompt", True):
-                yield "leaves the prompt out of its mean, the student does not"
-        elif module.kind != "Normalize":
-            yield f"has a {module.kind} module, which the student is made without"
-    similarity = _of_model(folder).get("similarity_fn_name") or "cosine"
-    is_unit = any(module.kind == "Normalize" for module in listed)
-    if similarity != "cosine" and not (similarity in ("dot", "dot_score") and is_unit):
-        yield f"compares by {similarity}, the student by cosine"
-    longest = _of_encoder(folder, "sentence_bert_config.json").get("max_seq_length")
-    if longest is not None and longest < max_tokens:
-        yield f"reads {longest} tokens, the student {max_tokens} (max_tokens)"
-    others = [name for name, prompt in named_prompts(folder).items() if prompt and name not in KEPT_PROMPTS]
-    if others:
-        yield f"has prompts {', '.join(sorted(others))}, which the student does not know: it has query and document"
+def of_transformer(folder: Path) -> dict[str, Any]:
+    """What a sentence-transformers model says of how its encoder reads texts."""
+    return _of_encoder(folder, "sentence_bert_config.json")
 
 
-def reads_lower_case(folder: Path) -> bool:
-    """Whether a sentence-transformers model puts each text in lower case itself."""
-    return bool(_of_encoder(folder, "sentence_bert_config.json").get("do_lower_case"))
-
-
-def _architectures(folder: Path) -> str:
+def architectures(folder: Path) -> str:
     """The classes that the encoder was saved as."""
     return ", ".join(map(str, encoder_config(folder).get("architectures") or []))
 
@@ -260,7 +223,8 @@ def _of_encoder(folder: Path, name: str) -> dict[str, Any]:
     return _settings((folder / listed[0].path if listed else folder) / name)
 
 
-def _of_model(folder: Path) -> dict[str, Any]:
+def of_model(folder: Path) -> dict[str, Any]:
+    """What a sentence-transformers model says of itself as a whole."""
     return _settings(folder / "config_sentence_transformers.json")
 
 

@@ -7,10 +7,20 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
+from sentence_transformers.sentence_transformer.modules import Pooling
 from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
-from pipelines.checkpoints.inspect import check_family, left_behind, weight_files
+from pipelines.checkpoints.inspect import (
+    KEPT_PROMPTS,
+    architectures,
+    check_family,
+    modules,
+    named_prompts,
+    of_model,
+    of_transformer,
+    weight_files,
+)
 from pipelines.stage.errors import UserError, describe, first_of
 
 log = logging.getLogger(__name__)
@@ -65,6 +75,34 @@ def longest_input(model: PreTrainedModel) -> int | None:
             # RoBERTa's family counts positions from padding_idx + 1
             positions = module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
     return positions
+
+
+def left_behind(folder: Path, max_tokens: int) -> Iterator[str]:
+    """What of a sentence-transformers model its student is made without, a line each."""
+    listed, made_as = modules(folder), architectures(folder)
+    if "SequenceClassification" in made_as:
+        yield f"is a {made_as}, of which the student takes the encoder alone"
+    for module in listed[1:]:
+        if module.kind == "Pooling":
+            pooling = Pooling.load(str(folder), subfolder=module.path)
+            mode = pooling.pooling_mode
+            if mode != "mean":
+                told = mode if isinstance(mode, str) else " and ".join(mode)
+                yield f"pools by {told}, the student by mean: it will start further from its source"
+            if not pooling.include_prompt:
+                yield "leaves the prompt out of its mean, the student does not"
+        elif module.kind != "Normalize":
+            yield f"has a {module.kind} module, which the student is made without"
+    similarity = of_model(folder).get("similarity_fn_name") or "cosine"
+    is_unit = any(module.kind == "Normalize" for module in listed)
+    if similarity != "cosine" and not (similarity in ("dot", "dot_score") and is_unit):
+        yield f"compares by {similarity}, the student by cosine"
+    longest = of_transformer(folder).get("max_seq_length")
+    if longest is not None and longest < max_tokens:
+        yield f"reads {longest} tokens, the student {max_tokens} (max_tokens)"
+    others = [name for name, prompt in named_prompts(folder).items() if prompt and name not in KEPT_PROMPTS]
+    if others:
+        yield f"has prompts {', '.join(sorted(others))}, which the student does not know: it has query and document"
 
 
 def note_what_is_left_behind(folder: Path, max_tokens: int) -> None:

@@ -81,7 +81,7 @@ class Intake:
 
     def __init__(self, files: list[FileCounts], checks: RowChecks, spill: Spill) -> None:
         self.files, self.checks, self.spill = files, checks, spill
-        self._announced: set[tuple[str, ...]] = set()
+        self._announced: set[str] = set()
 
     def good_rows(self, position: int, opened: Input, layouts: Layouts) -> Iterator[tuple[int, CheckedRow]]:
         """The file's good rows with their numbers. Raises UserError at its end if it has no layout or is mostly bad."""
@@ -98,8 +98,7 @@ class Intake:
                 else:
                     self.quarantine(position, row.number, checked, _raw(row))
         layouts.refuse_if_unknown()
-        self._announce_ignored(opened.path, layouts.ignored)
-        self._announce_labels(opened.path, layouts)
+        self._announce_columns(opened.path, layouts)
         self.refuse_if_mostly_bad(position)
 
     def add(self, position: int, number: int, row: CheckedRow, negatives: list[tuple[str, str, int | None]]) -> None:
@@ -138,21 +137,20 @@ class Intake:
                     examples.setdefault(reason, shown)
         return "; ".join(f"{reason} in {count:,} (e.g. {examples[reason]})" for reason, count in counts.most_common(3))
 
-    def _announce_ignored(self, path: str, columns: set[str]) -> None:
-        ignored = tuple(sorted(columns))
-        if ignored and ignored not in self._announced:
-            self._announced.add(ignored)
-            tell(f"{path} and files like it: ignored columns {first_of(map(shown_name, ignored), 30)}")
-
-    def _announce_labels(self, path: str, layouts: Layouts) -> None:
+    def _announce_columns(self, path: str, layouts: Layouts) -> None:
+        if layouts.ignored:
+            self._announce(path, f"ignored columns {first_of(map(shown_name, sorted(layouts.ignored)), 30)}")
         for column, of_pairs in layouts.labels.items():
-            if ("label", column) not in self._announced:
-                self._announced.add(("label", column))
-                meaning = "0 makes a pair a known negative" if of_pairs else "a row whose positive has 0 is quarantined"
-                tell(
-                    f"{path} and files like it: column {shown_name(column)} is read as a label: {meaning}; to ignore "
-                    "it: --columns label=none"
-                )
+            meaning = "0 makes a pair a known negative" if of_pairs else "a row whose positive has 0 is quarantined"
+            self._announce(
+                path, f"column {shown_name(column)} is read as a label: {meaning}; to ignore it: --columns label=none"
+            )
+
+    def _announce(self, path: str, line: str) -> None:
+        """Of files that are alike the first alone is told of."""
+        if line not in self._announced:
+            self._announced.add(line)
+            tell(f"{path} and files like it: {line}")
 
 
 def _raw(row: RawRow) -> str:

@@ -55,7 +55,7 @@ KNOWN_NAMES = {
 SCORES = tuple("score scores similarity similarity_score relevance_score rating".split())
 """A label in pairs; beside triplets they are a teacher's, of whatever it was asked."""
 
-NO_LABEL = "none"
+NO_LABEL = ("label", "none")
 _LABELS = {*KNOWN_NAMES["label"], *SCORES}
 _BINARY = {1: True, 0: False, "1": True, "0": False, "1.0": True, "0.0": False, "true": True, "false": False}
 ROLE_OF = {name: role for role, names in KNOWN_NAMES.items() for name in names if role != "label"}
@@ -123,7 +123,7 @@ def tell_layout(
     columns = list(columns)
     check_named_columns(named)
     layout = _layout_of(columns, named, pairs=pairs, own_source=own_source)
-    absent = sorted(name for name in _columns_of(named) if name not in columns)
+    absent = sorted(name for role, name in named.items() if name not in columns and (role, name) != NO_LABEL)
     missing = [role for role in ("query", "positive") if getattr(layout, role) == ABSENT]
     missing += ["negative"] if ABSENT in layout.negatives else []
     if absent or missing:
@@ -135,7 +135,7 @@ def _layout_of(columns: Sequence[str], named: Mapping[str, str], *, pairs: bool,
     """As far as these columns have one; a role that none of them has is the column ABSENT."""
     columns = [name for name in columns if own_source or name != "source" or name in named.values()]
     found = {role: name for role in KNOWN_NAMES if (name := _column_of(role, columns, named))}
-    numbered = () if "negative" in named else _numbered(columns)
+    numbered = [] if "negative" in named else sorted(filter(NUMBERED_NEGATIVE.fullmatch, columns), key=_number)
     negatives = () if pairs else (*filter(None, [found.get("negative")]), *numbered) or (ABSENT,)
     query, positive = found.get("query", ABSENT), found.get("positive", ABSENT)
     label = _label_column(columns, named, pairs)
@@ -145,17 +145,13 @@ def _layout_of(columns: Sequence[str], named: Mapping[str, str], *, pairs: bool,
 def _label_column(columns: Sequence[str], named: Mapping[str, str], pairs: bool) -> str | None:
     """Found in any spelling: a label that is missed makes a positive of what is none."""
     if "label" in named:
-        return named["label"] if named["label"] != NO_LABEL else None
+        return named["label"] if ("label", named["label"]) != NO_LABEL else None
     free = {_in_words(name): name for name in reversed(columns) if name not in named.values()}
     return next((free[name] for name in (*KNOWN_NAMES["label"], *(SCORES if pairs else ())) if name in free), None)
 
 
 def _in_words(name: str) -> str:
     return re.sub(r"[\s-]+", "_", name.strip().casefold())
-
-
-def _columns_of(named: Mapping[str, str]) -> list[str]:
-    return [name for role, name in named.items() if (role, name) != ("label", NO_LABEL)]
 
 
 class Layouts:
@@ -251,9 +247,8 @@ def _column_of(role: str, columns: list[str], named: Mapping[str, str]) -> str |
     return next((name for name in KNOWN_NAMES[role] if name in columns and name not in named.values()), None)
 
 
-def _numbered(columns: Iterable[str]) -> tuple[str, ...]:
-    matches = sorted((int(match[1]), match[0]) for match in map(NUMBERED_NEGATIVE.fullmatch, columns) if match)
-    return tuple(name for _, name in matches)
+def _number(negative: str) -> int:
+    return int(negative.removeprefix("negative_"))
 
 
 def _unknown_layout(path: str, columns: list[str], absent: list[str], missing: list[str], pairs: bool) -> UserError:
@@ -261,7 +256,7 @@ def _unknown_layout(path: str, columns: list[str], absent: list[str], missing: l
     problem = f"no column {', '.join(map(shown_name, absent))}" if absent else f"no column for {', '.join(missing)}"
     roles = ("query", "positive") if pairs else ("query", "positive", "negative")
     known = "; ".join(f"{role}: {' or '.join(KNOWN_NAMES[role])}" for role in roles)
-    alike = {role: name for role in missing for name in columns if _plain(name) in KNOWN_NAMES[role]}
+    alike = {role: name for role in missing for name in columns if name.strip().casefold() in KNOWN_NAMES[role]}
     example = ",".join(f"{role}={name}" for role, name in zip(roles, ("q", "doc", "bad"), strict=False))
     if alike:
         example = f"{shlex.quote(json.dumps(alike, ensure_ascii=False))} (names count with their case and spaces)"
@@ -271,12 +266,6 @@ def _unknown_layout(path: str, columns: list[str], absent: list[str], missing: l
         f"{path} has {problem}; found the columns {found}; expected {known}{'' if pairs else ' or negative_1 ..'}: "
         f"tell which is which, e.g. --columns {example}, and if these are a row's values, put a header line above them"
     )
-
-
-def _plain(name: str) -> str | None:
-    """The name without case and space around, where it has some."""
-    plain = name.strip().casefold()
-    return plain if plain != name else None
 
 
 def shown_name(name: str) -> str:
@@ -345,7 +334,7 @@ def _negatives(
     texts: list[tuple[str, str]] = []
     for column in layout.negatives:
         negative = value.get(column)
-        if negative is not None and negative == negative:  # NaN does not equal itself
+        if not _is_null(negative):
             where = f"[{column.removeprefix('negative_')}]" if layout.has_numbered_negatives else ""
             texts += _texts("negative", negative, max_text_chars, reasons, where)
     if layout.negatives and not texts and len(reasons) == before:

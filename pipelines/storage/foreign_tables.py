@@ -123,8 +123,8 @@ def _read_log(folder: Path, table: DeltaTable) -> ForeignTable:
     of_action = {unquote(action["path"]): action for action in actions}
     is_kept = {unquote(uri).removeprefix(unquote(table.table_uri)): mask for uri, mask in kept.items()}
     assert is_kept.keys() <= of_action.keys(), "each deletion vector is of a file"
-    files = tuple(
-        TableFile(str(_place(folder, path)), action.get("partition") or {}, is_kept.get(path))
+    files = tuple(  # whose paths are URLs in a shallow clone
+        TableFile(str(folder / re.sub("^file:/+", "/", path)), action.get("partition") or {}, is_kept.get(path))
         for path, action in of_action.items()
         if action["num_records"] != 0
     )
@@ -138,11 +138,6 @@ def _read_log(folder: Path, table: DeltaTable) -> ForeignTable:
         sha256=hashlib.sha256("\n".join(said).encode()).hexdigest(),
         size_bytes=sum(action["size_bytes"] for action in actions),
     )
-
-
-def _place(folder: Path, path: str) -> Path:
-    """A data file's path; a shallow clone's are URLs."""
-    return folder / re.sub("^file:/+", "/", path)
 
 
 def _refuse_lost_files(folder: Path, version: int, files: tuple[TableFile, ...]) -> None:

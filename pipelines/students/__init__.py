@@ -4,7 +4,8 @@
     source.py        the larger encoder as its files describe it: what can be asked of it, said without torch
     initialise.py    the untrained student: layers of that encoder; heads.py: what stands on it
     objective/       the loss: a module per term, summed in registry.py
-    data/            a curated version as token ids (tokenise.py, token_cache.py), cut into steps (plan.py)
+    data/            a curated version as token ids (tokenise.py, token_cache.py) with a teacher's vectors
+                     (teacher_vectors.py), cut into steps (plan.py)
     training/        one rank's loop over the steps, its sinks, and Ray Train around it (on_ray.py)
 
 `distill.train` goes through it once: initialise, build the cache, train. That is one training stage. Several in a row

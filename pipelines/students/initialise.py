@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers import AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from pipelines.checkpoints.find import find
-from pipelines.checkpoints.inspect import LAYER_PREFIXES, default_prompt, encoder_folder, reads_lower_case
+from pipelines.checkpoints.inspect import LAYER_PREFIXES, default_prompt, encoder_folder, of_transformer
 from pipelines.checkpoints.load import drop_pooler, load_source, note_what_is_left_behind
 from pipelines.checkpoints.name import name_of, weights_sha256
 from pipelines.stage.errors import UserError
@@ -100,7 +100,7 @@ def _as_sentence_transformer(student: PreTrainedModel, source: Path, config: Dis
         transformer = Transformer(
             folder,
             max_seq_length=config.max_tokens,
-            do_lower_case=reads_lower_case(source),
+            do_lower_case=bool(of_transformer(source).get("do_lower_case")),
             model_kwargs={**model_kwargs, "dtype": "float32"},
         )
     if has_optional_pooler:

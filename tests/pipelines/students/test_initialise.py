@@ -13,7 +13,7 @@ from sentence_transformers.sentence_transformer.modules import Dense, LayerNorm,
 from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
 
-from pipelines.checkpoints.inspect import left_behind
+from pipelines.checkpoints.load import left_behind
 from pipelines.checkpoints.name import weights_sha256
 from pipelines.stage.errors import UserError
 from pipelines.students.config import DistillConfig
