@@ -8,7 +8,6 @@ A file in which too many rows are bad is refused.
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -104,8 +103,9 @@ class Intake:
     def add(self, position: int, number: int, row: CheckedRow, negatives: list[tuple[str, str, int | None]]) -> None:
         """Spill each of a row's positives with each (negative, miner, rank)."""
         origin = (row.source or self.files[position].source, row.external_id, position, number)
-        for positive, (negative, miner, rank) in product(row.positives, negatives):
-            self.spill.add(SpilledTriplet(row.query, positive, negative, miner, rank, *origin))
+        for positive in row.positives:
+            for negative, miner, rank in negatives:
+                self.spill.add(SpilledTriplet(row.query, positive, negative, miner, rank, *origin))
 
     def quarantine(self, position: int, number: int, reasons: list[str], raw: str) -> None:
         """Count and keep one bad row."""
