@@ -33,38 +33,37 @@ def main(
 
     if output is not None and as_json:
         raise UserError("--json prints the answer and --output writes it; expected one of the two")
-    if output is not None:
-        _check_is_new(output)
+    path = _new_file(output) if output is not None else None
     frame = ask(root.open(), sql, at or ())
     with_bytes = [name for name, dtype in frame.schema.items() if "Binary" in str(dtype)]
     if with_bytes and (as_json or (output and not output.endswith(".parquet"))):
         raise UserError(
             f"{', '.join(with_bytes)}: bytes, which neither JSON nor CSV can hold; expected text, or .parquet"
         )
-    if output is None:
+    if output is None or path is None:
         print_frame(frame, as_json)
     else:
-        _write(frame, output)
+        _write(frame, output, path)
         print(output)
 
 
-def _check_is_new(output: str) -> None:
+def _new_file(output: str) -> Path:
     """Where the answer goes is known before it is asked for."""
     path = path_of(output, "--output")
     if path.suffix not in ENDINGS:
         raise UserError(f"--output {output}: expected a file ending in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}")
     if output.startswith("s3://"):
-        return
+        return path
     if path.exists() or path.is_symlink():
         found = "a folder" if path.is_dir() else "there already"
         raise UserError(f"--output {output} is {found}; expected the name of a new file: remove it, or give another")
     if not path.parent.is_dir():
         raise UserError(f"--output {output}: {path.parent} is no folder; make it first, or give another name")
+    return path
 
 
-def _write(frame: "pl.DataFrame", output: str) -> None:
+def _write(frame: "pl.DataFrame", output: str, path: Path) -> None:
     """The whole file or none."""
-    path = path_of(output, "--output")
     write: dict[str, Callable[[str], object]] = {
         ".parquet": frame.write_parquet,
         ".csv": lambda file: _flat(frame).write_csv(file),

@@ -9,8 +9,8 @@ from cyclopts import Parameter
 
 from jobs.options import RootOptions
 from pipelines.stage.disk import check_writable
-from pipelines.stage.errors import UserError
-from pipelines.stage.paths import path_of
+from pipelines.stage.errors import UserError, first_of
+from pipelines.stage.paths import folder_of
 
 DIFFERS = 4
 INTERRUPTED = "interrupted; the same command begins again, or where --output was given goes on from the last checkpoint"
@@ -37,12 +37,11 @@ def main(
         print(f"could change the weights: {difference}", file=sys.stderr)
     if not different:
         print("same sources, software and kind of machine", file=sys.stderr)
-    if output is not None:
-        _check_new(path_of(output, "--output"))
+    kept = _new_folder(output) if output is not None else None
     check(**config.claims())
     distill.check(curated, config, vectors)
     with tempfile.TemporaryDirectory() as scratch:
-        folder = path_of(scratch if output is None else output, "--output").absolute()
+        folder = kept or Path(scratch)
         then, now = recorded.run, distill.train(curated, config, folder, vectors=vectors, connect=connect)
         if now["weights_sha256"] == then["weights_sha256"]:
             print(f"identical: {now['weights_sha256']}")
@@ -56,9 +55,11 @@ def main(
     return DIFFERS
 
 
-def _check_new(output: Path) -> None:
-    """Refuse a folder that holds other things, or that cannot be made: training ends by writing there."""
-    check_writable(output, "--output")
-    found = sorted(path.name for path in output.iterdir()) if output.is_dir() else []
+def _new_folder(output: str) -> Path:
+    """The folder where training ends by writing. Raises UserError if it holds other things, or cannot be made."""
+    folder = folder_of(output, "--output")
+    check_writable(folder, "--output")
+    found = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     if found not in ([], ["work"]):  # what an interrupted one leaves
-        raise UserError(f"--output {output} holds other things ({', '.join(found[:5])}); expected a new folder")
+        raise UserError(f"--output {output} holds other things ({first_of(found)}); expected a new folder")
+    return folder

@@ -31,12 +31,11 @@ MANIFEST = "manifest.json"
 
 def run(tables: Tables, model: str, to: str) -> str:
     """Publish the model named `NAME` or `NAME@12hex` to a folder or S3 URI. Returns where it lies."""
-    _check_target(to)
+    target = _target(to)
     rows = rows_of_model(tables, model)
-    if to.startswith("s3://"):
+    if target is None:
         with tempfile.TemporaryDirectory() as building:
             return _upload(_build(tables, rows, Path(building) / "model"), Tables.at(to))
-    target = path_of(to, "--to").resolve()  # a link leads to what is replaced
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".publishing-") as building:
         folder = _build(tables, rows, Path(building) / "model")
@@ -47,15 +46,16 @@ def run(tables: Tables, model: str, to: str) -> str:
     return str(target)
 
 
-def _check_target(to: str) -> None:
-    """Asked first: a folder on this machine can be written, and holds nothing else. S3 is asked when it is written."""
+def _target(to: str) -> Path | None:
+    """A folder that can be written and holds nothing else; None for S3, which is asked when it is written."""
     if to.startswith("s3://"):
-        return
+        return None
     if "://" in to:
         raise UserError(f"cannot publish to {to!r}: expected a folder or s3://bucket/prefix")
-    target = path_of(to, "--to").resolve()
+    target = path_of(to, "--to").resolve()  # a link leads to what is replaced
     check_writable(target.parent, "--to")
     _check_replaceable(fs.LocalFileSystem(), str(target), to)
+    return target
 
 
 def _build(tables: Tables, rows: pl.DataFrame, folder: Path) -> Path:

@@ -83,7 +83,7 @@ def plan(scoring: PairStream, encoding: TextStream | None) -> tuple[Plan, Plan |
 def execute(scoring: PairStream, pairs: Plan, texts: Plan | None, connect: Callable[[], None]) -> list[TableVersion]:
     """Texts first, since pairs are scored from their vectors; then what is complete, and the newest vectors."""
     if pairs.num_left or (texts and texts.num_left):
-        check_room(scoring.source.tables.uri, _num_bytes(pairs, texts), "score")
+        check_room(scoring.source.tables.uri, _num_bytes(scoring, pairs, texts), "score")
         connect()
     if pairs.num_left:
         check_engine(scoring)
@@ -96,15 +96,14 @@ def execute(scoring: PairStream, pairs: Plan, texts: Plan | None, connect: Calla
     return [completed, vectors] if vectors else [completed]
 
 
-def _num_bytes(pairs: Plan, texts: Plan | None) -> float:
+def _num_bytes(scoring: PairStream, pairs: Plan, texts: Plan | None) -> float:
     """About what is written: the triplets again, as they lie, and of each text a vector of float32."""
-    stored = sum(file["size_bytes"] for file in pairs.stream.source.files())
-    width = 0
-    if texts is not None:
-        teacher: ScoreConfig = texts.stream.config  # type: ignore[assignment]  # a TextStream's
-        width = vector_width(find(teacher.teacher, teacher.teacher_revision)) or 0
-    of_texts = 4 * width * texts.num_left if texts else 0
-    return float(stored * pairs.num_left / max(1, pairs.num_total) + of_texts)
+    stored = sum(file["size_bytes"] for file in scoring.source.files())
+    of_pairs = stored * pairs.num_left / max(1, pairs.num_total)
+    if texts is None:
+        return of_pairs
+    width = vector_width(find(scoring.config.teacher, scoring.config.teacher_revision)) or 0
+    return float(of_pairs + 4 * width * texts.num_left)
 
 
 def check_engine(scoring: PairStream) -> None:

@@ -13,10 +13,10 @@ from pipelines.storage.commits import CurationResult
 
 KEYS = ["source", "outcome", "reason"]
 OUTCOMES = ["kept", "corrected", "dropped"]
-ADVICE = {  # where many rows are dropped for it
-    "equal_when_cut": "equal_when_cut: the passages of a row are the same as far as the teacher reads, which is "
-    "score.max_tokens: raise it and score again, or ingest passages without their common beginning",
-}
+EQUAL_WHEN_CUT = (
+    "; equal_when_cut: the passages of a row are the same as far as the teacher reads, which is score.max_tokens: "
+    "raise it and score again, or ingest passages without their common beginning"
+)
 
 
 def curation_of(curated: TableVersion) -> CurationResult:
@@ -85,11 +85,8 @@ def too_many_dropped(counts: pl.DataFrame, max_drop_share: float) -> str | None:
         return None
     largest = dropped.sort("rows", "source", "reason", descending=[True, False, False]).head(10)
     losses = "; ".join(f"{source}: {reason} {rows:,}" for source, _, reason, rows in largest.iter_rows())
-    causes = [ADVICE[reason] for reason in largest["reason"].unique(maintain_order=True) if reason in ADVICE]
-    return "; ".join(
-        [
-            f"this curation would drop {num_dropped / num_rows:.1%} of {num_rows:,} rows, more than max_drop_share "
-            f"{max_drop_share:.1%} ({losses})",
-            *causes,
-        ]
+    advice = EQUAL_WHEN_CUT if "equal_when_cut" in largest["reason"] else ""
+    return (
+        f"this curation would drop {num_dropped / num_rows:.1%} of {num_rows:,} rows, more than max_drop_share "
+        f"{max_drop_share:.1%} ({losses}){advice}"
     )

@@ -12,7 +12,7 @@ as only the language would tell which one a capital stands for.
 """
 
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 
 import polars as pl
@@ -61,10 +61,13 @@ def _case_folds() -> dict[str, str]:
 
 def comparison_ids(texts: Sequence[str]) -> list[str]:
     """An id of each text that all texts share which are the same after `normalise`."""
-    ids: list[str] = []
+    return list(map(text_id, _each(texts, _normalised)))
+
+
+def _each(texts: Sequence[str], compared: Callable[[pl.Series], pl.Series]) -> Iterator[str]:
+    """What becomes of each text, in constant memory."""
     for start in range(0, len(texts), _TEXTS_AT_ONCE):
-        ids += map(text_id, _normalised(pl.Series(texts[start : start + _TEXTS_AT_ONCE], dtype=pl.String)))
-    return ids
+        yield from compared(pl.Series(texts[start : start + _TEXTS_AT_ONCE], dtype=pl.String))
 
 
 def same_texts(queries: Mapping[str, str], passages: Mapping[str, str]) -> Iterator[tuple[str, str]]:
@@ -73,20 +76,15 @@ def same_texts(queries: Mapping[str, str], passages: Mapping[str, str]) -> Itera
     Stricter than `normalise`: C# is not C++.
     """
     keys: dict[str, list[str]] = {}
-    for key, text in _sentences(queries):
+    for key, text in zip(queries, _each(list(queries.values()), _sentences), strict=True):
         keys.setdefault(text, []).append(key)
     keys.pop("", None)
-    for passage, text in _sentences(passages):
+    for passage, text in zip(passages, _each(list(passages.values()), _sentences), strict=True):
         yield from ((query, passage) for query in keys.get(text, ()))
 
 
-def _sentences(texts: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Each key with its text as `same_texts` compares it."""
-    keys, values = list(texts), list(texts.values())
-    for start in range(0, len(keys), _TEXTS_AT_ONCE):
-        folded = _folded(pl.Series(values[start : start + _TEXTS_AT_ONCE], dtype=pl.String))
-        plain = folded.str.replace_all(r"\s+", " ").str.strip_chars(" .!?。")
-        yield from zip(keys[start : start + _TEXTS_AT_ONCE], plain, strict=True)
+def _sentences(texts: pl.Series) -> pl.Series:
+    return _folded(texts).str.replace_all(r"\s+", " ").str.strip_chars(" .!?。")
 
 
 def visible(text: str) -> str:
