@@ -99,11 +99,11 @@ def execute(scoring: PairStream, pairs: Plan, texts: Plan | None, connect: Calla
 def _num_bytes(scoring: PairStream, pairs: Plan, texts: Plan | None) -> float:
     """About what is written: the triplets again, as they lie, and of each text a vector of float32."""
     stored = sum(file["size_bytes"] for file in scoring.source.files())
-    of_pairs = stored * pairs.num_left / max(1, pairs.num_total)
+    of_pairs: float = stored * pairs.num_left / max(1, pairs.num_total)
     if texts is None:
         return of_pairs
     width = vector_width(find(scoring.config.teacher, scoring.config.teacher_revision)) or 0
-    return float(of_pairs + 4 * width * texts.num_left)
+    return of_pairs + 4 * width * texts.num_left
 
 
 def check_engine(scoring: PairStream) -> None:
