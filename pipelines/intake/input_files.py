@@ -16,7 +16,7 @@ from pipelines.intake.delimited import Quoting
 from pipelines.intake.formats import DATA_ENDINGS, Input, open_file
 from pipelines.intake.raw_rows import RawRow
 from pipelines.stage.errors import UserError
-from pipelines.storage.foreign_tables import ForeignTable, TableFile
+from pipelines.storage.foreign_tables import ForeignTable
 
 Partitions = Mapping[str, str | None]
 """The columns that folders' names give, with their one value for all rows."""
@@ -69,9 +69,9 @@ class InputFile:
         told = self.partitions.keys() - (opened.columns or ())
         own = None if columns is None else [name for name in columns if name not in told]
         for batch in opened.read(own):
-            yield [row if row.value is None else row._replace(value=self._with_partitions(row)) for row in batch]
+            yield list(map(self._with_partitions, batch))
 
-    def _with_partitions(self, row: RawRow) -> dict[str, Any]:
+    def _with_partitions(self, row: RawRow) -> RawRow:
         value = row.value or {}
         for name, told in self.partitions.items():
             if value.get(name) not in (None, told) and str(value[name]) != told:
@@ -79,7 +79,7 @@ class InputFile:
                     f"{self.path} row {row.number:,} has {name} {value[name]!r:.60}, but its folder's name says "
                     f"{told!r}: expected one of them; rename the column or the folder"
                 )
-        return {**value, **self.partitions}
+        return row.with_columns(self.partitions)
 
 
 def stem(path: Path) -> str:
@@ -90,24 +90,13 @@ def stem(path: Path) -> str:
 
 
 def _table_rows(table: ForeignTable, columns: Sequence[str] | None) -> Iterator[list[RawRow]]:
+    """Batches of at least one row; a column that is not in a file is null, as it is younger."""
     number = 0
     for file in table.files:
-        for batch in _kept_rows(file, columns):
-            rows = [row._replace(number=number + position) for position, row in enumerate(batch, 1)]
-            number += len(rows)
-            yield rows
-
-
-def _kept_rows(file: TableFile, columns: Sequence[str] | None) -> Iterator[list[RawRow]]:
-    """Batches of at least one row; a column that is not in this file is null, as it is younger."""
-    opened = open_file(file.path)
-    own = None if columns is None else [name for name in columns if name in (opened.columns or ())]
-    for batch in opened.batches(own):
-        if file.is_kept is not None:
-            batch = [row for row in batch if row.number > len(file.is_kept) or file.is_kept[row.number - 1]]
-        if file.partitions:
-            batch = [
-                row if row.value is None else row._replace(value={**row.value, **file.partitions}) for row in batch
-            ]
-        if batch:
-            yield batch
+        opened = open_file(file.path)
+        own = None if columns is None else [name for name in columns if name in (opened.columns or ())]
+        for batch in opened.batches(own):
+            kept = [row for row in batch if file.keeps(row.number)]
+            if kept:
+                yield [row.with_columns(file.partitions)._replace(number=n) for n, row in enumerate(kept, number + 1)]
+                number += len(kept)

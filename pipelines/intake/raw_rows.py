@@ -10,7 +10,7 @@ header in CSV, rows in Parquet.
 import codecs
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +34,10 @@ class RawRow(NamedTuple):
     value: dict[str, Any] | None
     problem: str | None = None
     raw: bytes | None = None  # None in Parquet and Arrow: the value itself is what was found
+
+    def with_columns(self, columns: Mapping[str, Any]) -> "RawRow":
+        """The row with these values too, if it has any."""
+        return self._replace(value={**self.value, **columns}) if columns and self.value is not None else self
 
 
 def compression_of(path: str) -> str | None:

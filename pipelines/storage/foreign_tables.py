@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
+from numpy.typing import NDArray
 
 from pipelines.stage.errors import UserError
 
@@ -33,7 +34,11 @@ class TableFile:
 
     path: str
     partitions: Mapping[str, Any]  # the columns that are not in the file
-    is_kept: np.ndarray[Any, np.dtype[np.bool_]] | None  # by row; rows beyond its end are kept; None: all are
+    is_kept: NDArray[np.bool_] | None  # by row; rows beyond its end are kept; None: all are
+
+    def keeps(self, row: int) -> bool:
+        """Whether the row of this number, counted from 1, is none that was deleted."""
+        return self.is_kept is None or row > len(self.is_kept) or bool(self.is_kept[row - 1])
 
 
 @dataclass(frozen=True)
@@ -116,12 +121,11 @@ def _refuse_what_is_not_known(folder: Path, table: DeltaTable) -> None:
 def _read_log(folder: Path, table: DeltaTable) -> ForeignTable:
     actions = pa.table(table.get_add_actions()).sort_by("path").to_pylist()
     vectors = pa.table(table.deletion_vectors())
-    kept = {
-        str(uri): np.asarray(vector.values.to_numpy(zero_copy_only=False), dtype=np.bool_)
+    is_kept = {
+        unquote(uri).removeprefix(unquote(table.table_uri)): vector.values.to_numpy(zero_copy_only=False)
         for uri, vector in zip(vectors["filepath"].to_pylist(), vectors["selection_vector"], strict=True)
     }
     of_action = {unquote(action["path"]): action for action in actions}
-    is_kept = {unquote(uri).removeprefix(unquote(table.table_uri)): mask for uri, mask in kept.items()}
     assert is_kept.keys() <= of_action.keys(), "each deletion vector is of a file"
     files = tuple(  # whose paths are URLs in a shallow clone
         TableFile(str(folder / re.sub("^file:/+", "/", path)), action.get("partition") or {}, is_kept.get(path))
