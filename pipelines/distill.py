@@ -58,7 +58,7 @@ def run(
     curated.usable().tables.check_writable("models")
     vectors = vectors if config.weights_on_teacher_vectors() else None
     folder = RunFolder(curated.tables, name)
-    config = _with_prompts(config, folder)
+    config = with_prompts(config, (folder.read(RUN) or {}).get("config", {}))
     identity = _identity(curated, config, vectors)
     if _finished(folder) is None:
         check(curated, config, vectors)
@@ -188,13 +188,6 @@ def _update_record(folder: RunFolder) -> None:
 def _finished(folder: RunFolder) -> Json | None:
     """The run.json of a model that is here whole."""
     return folder.read(RUN) if folder.holds(MODEL) else None
-
-
-def _with_prompts(config: DistillConfig, folder: RunFolder) -> DistillConfig:
-    """The config with the prompts it leaves open: those that a finished model was trained with, else the source's."""
-    trained = folder.read(RUN) or {"config": {}}
-    known = {name: prompt for name, prompt in trained["config"].items() if name in ("query_prompt", "passage_prompt")}
-    return with_prompts(config.model_copy(update={k: v for k, v in known.items() if getattr(config, k) is None}))
 
 
 def _row_of(

@@ -31,8 +31,9 @@ def manifest_of(tables: Tables, model: Row, run: Row | None) -> Row:
     """The manifest of one row of the models table; `run` is what the training left beside the model, if it did."""
     inputs = inputs_of(tables, model)
     curated, versions = inputs[0], lineage_of(inputs)
-    ingested = [tables.parse(one["version"]) for one in versions if one["version"].startswith("triplets@")]
-    files = files_by_source(next((one for one in ingested[:1] if one.unusable is None), curated))
+    names = [one["version"] for one in versions if one["version"].startswith("triplets@")]
+    ingested = tables.parse(names[0]) if names else curated
+    files = files_by_source(curated if ingested.unusable else ingested)
     return {
         "format": FORMAT,
         "model": {key: value for key, value in model.items() if key not in ("uri", "recipe", "code", "engine")},

@@ -5,9 +5,10 @@
 Read without torch: what does not fit is refused in a second, before Ray starts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from pipelines.checkpoints.find import find
@@ -75,13 +76,14 @@ class Source(NamedTuple):
         return picked
 
 
-def with_prompts(config: DistillConfig) -> DistillConfig:
-    """The config with the source's own prompts where it names none."""
-    if config.query_prompt is not None and config.passage_prompt is not None:
-        return config
-    own = own_prompts(find(config.source_model))
-    chosen = {"query_prompt": own.query, "passage_prompt": own.passage}
-    return config.model_copy(update={name: prompt for name, prompt in chosen.items() if getattr(config, name) is None})
+def with_prompts(config: DistillConfig, trained: Mapping[str, Any] = MappingProxyType({})) -> DistillConfig:
+    """The config with the prompts it leaves open: those of the config of a `trained` model, else the source's own."""
+    left_open = [name for name in ("query_prompt", "passage_prompt") if getattr(config, name) is None]
+    chosen = {name: trained[name] for name in left_open if trained.get(name) is not None}
+    if len(chosen) < len(left_open):
+        own = own_prompts(find(config.source_model))
+        chosen = {"query_prompt": own.query, "passage_prompt": own.passage} | chosen
+    return config.model_copy(update={name: chosen[name] for name in left_open})
 
 
 def pick_layers(num_layers: int, num_picked: int, how: LayerPick | Sequence[int]) -> list[int]:
