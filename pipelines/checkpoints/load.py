@@ -84,7 +84,8 @@ def left_behind(folder: Path, max_tokens: int) -> Iterator[str]:
         yield f"is a {made_as}, of which the student takes the encoder alone"
     for module in listed[1:]:
         if module.kind == "Pooling":
-            pooling = Pooling.load(str(folder), subfolder=module.path)
+            with refusing(folder):
+                pooling = Pooling.load(str(folder), subfolder=module.path)
             mode = pooling.pooling_mode
             if mode != "mean":
                 told = mode if isinstance(mode, str) else " and ".join(mode)
