@@ -27,7 +27,9 @@ def path_of(text: str, what: str) -> Path:
     except UnicodeEncodeError as error:
         raise UserError(f"{what} {str(path.absolute())!r} has a name in it that is not UTF-8; rename it") from error
     except RuntimeError as error:  # of expanduser
-        raise UserError(f"{what} {text}: no such user; expected a path, and of a folder of that name ./{text}") from error
+        raise UserError(
+            f"{what} {text}: no such user; expected a path, and of a folder of that name ./{text}"
+        ) from error
     except (OSError, ValueError) as error:  # too long, a NUL, links in a circle, no permission
         found = getattr(error, "strerror", None) or str(error)
         raise UserError(f"{what} {text!r} leads nowhere: {found}; expected another path") from error
