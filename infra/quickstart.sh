@@ -9,7 +9,7 @@ source infra/setup.sh
 
 work=quickstart
 rotten=sklearn
-export TABLES=$work/tables HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
+export TABLES=$work/tables HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false TQDM_DISABLE=1
 export RAY_USAGE_STATS_ENABLED=0 RAY_AUTH_MODE=disabled
 export MALLOC_TRIM_THRESHOLD_=4000000000 MALLOC_MMAP_THRESHOLD_=4000000000 # glibc gives nothing back between batches
 

@@ -35,6 +35,7 @@ COMMANDS = (
 
 
 NO_TEXT = re.compile("[\0\ud800-\udfff]")  # what of a word of the command line was not UTF-8 became surrogates
+DAMAGED = re.compile("parquet: File out of specification")  # as Polars says it of a file whose bytes have changed
 NO_PATH = (errno.ENAMETOOLONG, errno.ELOOP)
 NOBODY_READS = 141  # as shells say it of a program that SIGPIPE ended
 
@@ -147,6 +148,10 @@ def _told(error: BaseException) -> int:
         told = "what was committed stays; once this is mended, the same command may be run again"
         say(f"{_one_line(error)}; {told}", jobs_command(sys.argv[1:]))
         return 1
+    if type(error).__name__ == "ComputeError" and DAMAGED.match(str(error)):
+        found = f"a data file of the tables is damaged ({_one_line(error)})"
+        say(f"{found}; expected what was written: bring the tables back from a copy, or use another root")
+        return 2
     traceback.print_exception(error)
     say("this is not your input's fault; the same command may be run again", jobs_command(sys.argv[1:]))
     return 1

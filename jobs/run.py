@@ -1,4 +1,7 @@
-"""Do all of it: ingest (or mine) to evaluate."""
+"""Do all of it: ingest (or mine) to evaluate.
+
+Goes on where it stopped.
+"""
 
 import sys
 from typing import TYPE_CHECKING, Annotated
@@ -7,16 +10,12 @@ from cyclopts import Parameter
 
 from jobs.options import BeirOption, IntakeOptions, StageOptions, print_curation, print_versions
 from pipelines.stage.errors import UserError
+from pipelines.stage.progress import tell
 
 if TYPE_CHECKING:
     from jobs.recipe import Recipe
     from pipelines.evaluate import Evaluation
     from pipelines.storage import Tables, TableVersion
-
-INTERRUPTED = (
-    "interrupted; the same command goes on from the last commit; once a curated_triplets@V was printed and training "
-    "has begun: python -m jobs distill --from curated_triplets@V --name NAME (with the same --tables, --recipe, --set)"
-)
 
 
 def main(
@@ -30,35 +29,60 @@ def main(
     from pipelines import ingest, mine
 
     recipe, tables = stage.load()
-    check_all(tables, name, recipe, beir or [])
+    begun = begun_from(tables, name)
+    check_all(recipe, beir or [])
+    told = {**intake.described(), "closed": _has_begun(tables, name) if begun else None}
     if mine_negatives:
-        triplets = mine.run(tables, intake.input_, recipe.mine, **intake.described())
+        triplets = mine.run(tables, intake.input_, recipe.mine, **told)
     else:
-        triplets = ingest.run(tables, intake.input_, recipe.ingest, **intake.described())
-    print_versions([triplets])
-    evaluation = run_all(triplets, name, recipe, beir or [])
+        triplets = ingest.run(tables, intake.input_, recipe.ingest, **told)
+    if begun:
+        tell(f"going on with {name}, which was begun with {begun}")
+    else:
+        print_versions([triplets])
+    evaluation = train_all(begun, name, recipe, beir or []) if begun else run_all(triplets, name, recipe, beir or [])
     print(evaluation.text())
     print_versions([evaluation.version])
 
 
-def check_all(tables: "Tables", name: str, recipe: "Recipe", beir: list[str]) -> None:
+def begun_from(tables: "Tables", name: str) -> "TableVersion | None":
+    """The curated version that an interrupted run of this very recipe had begun to train NAME from; None if none had.
+
+    Raises:
+        UserError: NAME was begun otherwise.
+    """
+    from pipelines.checkpoints.run_folder import IDENTITY, RunFolder
+    from pipelines.storage.commits import Input
+
+    folder = RunFolder(tables, name)
+    if not folder.has_trained():
+        return None
+    identity = folder.read(IDENTITY)
+    curated = tables.recorded(Input(**identity["curated"])).usable() if identity else None
+    if curated is None or curated.commit.recipe != tables.invocation.recipe:
+        raise UserError(_has_begun(tables, name))
+    return curated
+
+
+def _has_begun(tables: "Tables", name: str) -> str:
+    return (
+        f"there is a model {name} under {tables.uri}, of other data or another recipe; choose another --name, or go on "
+        f"with it: python -m jobs distill --name {name} --from curated_triplets@VERSION"
+    )
+
+
+def check_all(recipe: "Recipe", beir: list[str]) -> None:
     """What a later stage would refuse after hours of the earlier ones, as far as the recipe and its models tell it."""
     from jobs import cluster
     from pipelines import distill
     from pipelines.checkpoints.find import find
     from pipelines.checkpoints.inspect import vector_width
-    from pipelines.checkpoints.run_folder import RunFolder
     from pipelines.intake.beir import read_beir
     from pipelines.students.data.teacher_vectors import check_teacher
     from pipelines.teachers.config import name_teacher
 
     cluster.check(**recipe.score.claims())
     cluster.check(**recipe.distill.claims())
-    if RunFolder(tables, name).has_trained():
-        raise UserError(
-            f"there is a model {name} under {tables.uri}, of data that is curated already; choose another --name, or "
-            f"go on with it: python -m jobs distill --name {name} --from curated_triplets@VERSION"
-        )
     if not beir and not recipe.curate.test_share:
         raise UserError("curate.test_share is 0 and there is no --beir: nothing to evaluate on; give one of them")
     for folder in (*beir, *recipe.curate.evaluation_sets):
@@ -78,8 +102,7 @@ def check_all(tables: "Tables", name: str, recipe: "Recipe", beir: list[str]) ->
 def run_all(triplets: "TableVersion", name: str, recipe: "Recipe", beir: list[str]) -> "Evaluation":
     """triplets -> scored_triplets -> curated_triplets -> models -> evaluations; prints each version as it is made."""
     from jobs.cluster import connect
-    from jobs.versions import newest_vectors
-    from pipelines import curate, distill, evaluate, score
+    from pipelines import curate, score
     from pipelines.evaluation.evaluation_sets import test_query_ids
     from pipelines.storage.commits import ScoringResult
 
@@ -94,6 +117,15 @@ def run_all(triplets: "TableVersion", name: str, recipe: "Recipe", beir: list[st
     print_versions([curated])
     if not beir and test_query_ids(curated).is_empty():
         raise UserError(f"{curated} has no query in its test split: raise curate.test_share, or give --beir DIR")
-    vectors = newest_vectors(triplets.tables, recipe)
+    return train_all(curated, name, recipe, beir)
+
+
+def train_all(curated: "TableVersion", name: str, recipe: "Recipe", beir: list[str]) -> "Evaluation":
+    """curated_triplets -> models -> evaluations; a training that was interrupted goes on."""
+    from jobs.cluster import connect
+    from jobs.versions import newest_vectors
+    from pipelines import distill, evaluate
+
+    vectors = newest_vectors(curated.tables, recipe)
     print_versions([distill.run(curated, recipe.distill, name=name, vectors=vectors, connect=connect)])
-    return evaluate.run(triplets.tables, name, recipe.evaluate, on=curated, beir=beir)
+    return evaluate.run(curated.tables, name, recipe.evaluate, on=curated, beir=beir)

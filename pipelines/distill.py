@@ -27,7 +27,7 @@ from pipelines.stage.disk import check_room
 from pipelines.stage.errors import UserError
 from pipelines.stage.progress import tell
 from pipelines.storage import Lineage, Tables, TableVersion, new_version
-from pipelines.storage.commits import TrainingResult
+from pipelines.storage.commits import Input, TrainingResult
 from pipelines.storage.fingerprint import fingerprint, fingerprint_of
 from pipelines.storage.lineage import code
 from pipelines.students.config import DistillConfig
@@ -56,8 +56,8 @@ def run(
         UserError: the name belongs to another run or is being trained now, or the data cannot serve the config.
     """
     curated.usable().tables.check_writable("models")
-    vectors = vectors if config.weights_on_teacher_vectors() else None
     folder = RunFolder(curated.tables, name)
+    vectors = _vectors_begun_with(folder, curated) or vectors if config.weights_on_teacher_vectors() else None
     config = with_prompts(config, (folder.read(RUN) or {}).get("config", {}))
     identity = _identity(curated, config, vectors)
     if _finished(folder) is None:
@@ -170,6 +170,13 @@ def _identity(curated: TableVersion, config: DistillConfig, vectors: TableVersio
         "vectors": vectors.identity() if vectors else None,
         "config": config.model_dump(mode="json"),
     }
+
+
+def _vectors_begun_with(folder: RunFolder, curated: TableVersion) -> TableVersion | None:
+    """The vectors of a run that this one goes on with: newer ones may have come since, of other texts or teachers."""
+    begun = folder.read(IDENTITY) if folder.has_trained() else None
+    is_same = begun is not None and begun["curated"] == curated.identity()
+    return curated.tables.recorded(Input(**begun["vectors"])) if begun and is_same and begun["vectors"] else None
 
 
 def _update_record(folder: RunFolder) -> None:

@@ -30,6 +30,7 @@ def run(
     quoting: Quoting | None = None,
     source: str | None = None,
     licence: str | None = None,
+    closed: str | None = None,
 ) -> TableVersion:
     """Append what is new in the inputs. Returns the newest triplets version, the old one if nothing was new."""
     check_named_columns(columns)
@@ -44,4 +45,4 @@ def run(
             for number, row in intake.good_rows(position, opened, layouts):
                 intake.add(position, number, row, [(negative, "given", None) for negative in row.negatives])
 
-    return append_new(tables, "ingest", config, files, spill_rows)
+    return append_new(tables, "ingest", config, files, spill_rows, closed=closed)

@@ -58,6 +58,7 @@ def run(
     quoting: Quoting | None = None,
     source: str | None = None,
     licence: str | None = None,
+    closed: str | None = None,
 ) -> TableVersion:
     """Append what is new of the mined triplets. Returns the newest triplets version, the old one if nothing was new."""
     columns = columns or {}
@@ -79,7 +80,8 @@ def run(
         negatives = dict(mine_negatives(known, drawn_from, config, _sources(intake, pairs)))
         _spill_mined(intake, pairs, drawn_from, known, negatives)
 
-    return append_new(tables, "mine", config, files, spill_rows, triplets_per_row=config.negatives_per_query)
+    per_row = config.negatives_per_query
+    return append_new(tables, "mine", config, files, spill_rows, triplets_per_row=per_row, closed=closed)
 
 
 def _sources(intake: Intake, pairs: list[Pair]) -> dict[str, set[str]]:

@@ -12,12 +12,29 @@ from jobs.recipe import load_recipe
 from jobs.run import run_all
 from pipelines import ingest, publish
 from pipelines.inspection.graph import downstream_of, upstream_of
-from pipelines.storage import Tables
+from pipelines.storage import Invocation, Tables
 from tests.tiny import WORDS, tiny_bi_encoder
 
 NUM_QUERIES = 120
 HOSTILE = "a b'é#?*[1]{100%}"
 """Holds the input, the teacher and the tables: what a path is here it must be in Ray's workers."""
+
+
+SETTINGS = {
+    "score.teacher_kind": "bi_encoder",
+    "score.max_tokens": 64,
+    "curate.max_drop_share": 0.95,
+    "curate.test_share": 0.2,
+    "distill.num_layers": 2,
+    "distill.dimensions": [32, 16],
+    "distill.max_tokens": 64,
+    "distill.triplets_per_step": 16,
+    "distill.epochs": 10,
+    "distill.max_steps": 30,
+    "distill.learning_rate": 1e-3,
+    "distill.info_nce": 1.0,
+    "distill.vectors": 0.5,
+}
 
 
 def write_corpus(path: Path) -> None:
@@ -29,31 +46,20 @@ def write_corpus(path: Path) -> None:
             file.write(json.dumps({name: " ".join(text) for name, text in row.items()}) + "\n")
 
 
+def settings_for(teacher: str) -> list[str]:
+    return [f"{key}={json.dumps(value)}" for key, value in SETTINGS.items()] + [
+        f"{key}={json.dumps(teacher)}" for key in ("score.teacher", "distill.source_model")
+    ]
+
+
 @pytest.fixture(scope="module")
 def flow(ray_cluster, tmp_path_factory):
     folder = tmp_path_factory.mktemp("flow") / HOSTILE
     folder.mkdir()
     write_corpus(folder / "corpus.jsonl")
     teacher = tiny_bi_encoder(folder / "teacher", num_layers=4)
-    settings = {
-        "score.teacher": teacher,
-        "score.teacher_kind": "bi_encoder",
-        "score.max_tokens": 64,
-        "curate.max_drop_share": 0.95,
-        "curate.test_share": 0.2,
-        "distill.source_model": teacher,
-        "distill.num_layers": 2,
-        "distill.dimensions": [32, 16],
-        "distill.max_tokens": 64,
-        "distill.triplets_per_step": 16,
-        "distill.epochs": 10,
-        "distill.max_steps": 30,
-        "distill.learning_rate": 1e-3,
-        "distill.info_nce": 1.0,
-        "distill.vectors": 0.5,
-    }
-    recipe = load_recipe("modernbert_small_v2", [f"{key}={json.dumps(value)}" for key, value in settings.items()])
-    tables = Tables.at(str(folder / "tables"))
+    recipe = load_recipe("modernbert_small_v2", settings_for(teacher))
+    tables = Tables.at(str(folder / "tables"), Invocation(recipe.model_dump(mode="json")))
     triplets = ingest.run(tables, [str(folder / "corpus.jsonl")], recipe.ingest, columns={}, source="toy")
     return tables, run_all(triplets, "small", recipe, [])
 
@@ -108,3 +114,27 @@ def test_the_model_is_made_again_byte_for_byte(flow, monkeypatch, capsys, tmp_pa
     assert out.startswith("identical: ")
     old, new = Path(tables.path("models", "small", "model")), tmp_path / "again" / "model"
     assert (old / "model.safetensors").read_bytes() == (new / "model.safetensors").read_bytes()
+
+
+def test_the_same_run_again_goes_on_and_another_is_refused_before_it_writes(flow, monkeypatch, capsys):
+    tables, evaluation = flow
+    folder = Path(tables.uri).parent
+    sets = [f"--set={setting}" for setting in settings_for(str(folder / "teacher"))]
+    words = ["jobs", "run", "--tables", tables.uri, "--name", "small", "--source", "toy", *sets]
+    (folder / "other.jsonl").write_text((folder / "corpus.jsonl").read_text().upper())
+
+    monkeypatch.setattr("sys.argv", [*words, "--input", str(folder / "corpus.jsonl")])
+    assert main() == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("models@0\n")
+    assert "going on with small, which was begun with curated_triplets@0" in err
+    assert evaluation.text() in out
+    assert [str(tables.latest(name)) for name in ("triplets", "curated_triplets")] == [
+        "triplets@0",
+        "curated_triplets@0",
+    ]
+
+    monkeypatch.setattr("sys.argv", [*words, "--input", str(folder / "other.jsonl")])
+    assert main() == 2
+    assert "other.jsonl was not ingested before, but there is a model small" in capsys.readouterr().err
+    assert str(tables.latest("triplets")) == "triplets@0"

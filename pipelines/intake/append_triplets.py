@@ -37,13 +37,18 @@ def append_new(
     files: Sequence[FileCounts],
     spill_rows: Callable[[Intake], None],
     triplets_per_row: int = 1,
+    closed: str | None = None,
 ) -> TableVersion:
     """Append what is new of the rows that `spill_rows` takes from those files that were not ingested before.
 
+    Args:
+        closed: why nothing may be added; a file that was not ingested before is then refused.
     Returns:
         The newest triplets version, the old one if nothing was new.
     """
     files = _not_yet_ingested(tables, files)
+    if files and closed is not None:
+        raise UserError(f"{files[0].path} was not ingested before, but {closed}")
     if files:
         num_bytes = triplets_per_row * sum(map(_text_bytes, files))
         check_room(tempfile.gettempdir(), num_bytes, f"{stage}: sorting the rows")

@@ -145,6 +145,8 @@ class Tables:
         try:
             return TableVersion(self, name, self.delta(name).version())
         except TableNotFoundError:
+            if self.is_local and Path(self.path(name)).is_symlink() and not Path(self.path(name)).exists():
+                raise UserError(f"{self.path(name)} is a link to nothing; is its disk there?") from None
             return None
         except DeltaError as error:
             found = first_line(error)

@@ -130,6 +130,16 @@ def copied(setting, tmp_path):
     return tables, folder, folder.read(IDENTITY)
 
 
+def test_vectors_that_came_since_make_no_other_run(setting, trained, tmp_path):
+    _, curated, _, config = setting
+    tables, _, _ = copied(setting, tmp_path)
+    since = write_vectors(tables, tables.parse(str(curated)), WIDTH, teacher="other@0123456789ab")
+
+    again = distill.run(tables.parse(str(curated)), config, name="small", vectors=since, connect=no_cluster)
+
+    assert str(again) == str(trained)
+
+
 def test_a_model_begun_before_a_field_had_its_default_is_the_same_run(setting, trained, tmp_path):
     _, curated, vectors, config = setting
     tables, folder, recorded = copied(setting, tmp_path)

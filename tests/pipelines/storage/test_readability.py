@@ -76,6 +76,11 @@ def cut_file(version):
     os.truncate(Path(version.tables.path(version.name), version.files()[0]["path"]), 100)
 
 
+def zero_file(version):
+    file = version.files()[0]
+    Path(version.tables.path(version.name), file["path"]).write_bytes(bytes(file["size_bytes"]))
+
+
 def empty_entry(version):
     log_entry(version).write_text("")
 
@@ -118,6 +123,7 @@ def put_another_table_there(version):
     [
         (remove_file, "triplets@2 lacks 1 of its 3 data files"),
         (cut_file, "triplets@2 has 1 data files of another length than its log says"),
+        (zero_file, "triplets@2 has 1 damaged data files .* no Parquet at its end"),
         (empty_entry, r"triplets@2 has an empty entry in its log, 0+2\.json"),
         (drop_column, "triplets@3 has no column query; expected triplet_id, "),
         (rename_column, "triplets@3 has no column query; expected triplet_id, "),
@@ -310,6 +316,9 @@ def test_a_log_that_another_program_cleaned_leaves_what_it_still_tells(three, ta
     assert len(queries(three)) == 6
     with pytest.raises(UserError, match=r"triplets@1 cannot be opened .*; triplets@2 is the newest other one"):
         tables.parse("triplets@1").usable()
+    log_entry(three).unlink()
+    with pytest.raises(UserError, match=r"nothing can be written to .*: triplets@2 has no entry in the log any more"):
+        tables.check_writable("triplets")
 
 
 def test_a_version_recorded_of_a_table_that_was_made_anew_is_refused(three, tables, append, tmp_path):

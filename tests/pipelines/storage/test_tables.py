@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -86,6 +87,14 @@ def test_a_root_is_what_its_links_lead_to(append, tmp_path):
         Tables.at(str(tmp_path / "percent"))
     with pytest.raises(UserError, match="dangling is a link to nothing; expected a folder"):
         Tables.at(str(tmp_path / "dangling" / "tables"))
+
+
+def test_a_table_that_is_a_link_to_nothing_is_not_taken_for_none(tables):
+    Path(tables.uri).mkdir(exist_ok=True)
+    Path(tables.path("triplets")).symlink_to("/a/disk/that/is/not/there")
+
+    with pytest.raises(UserError, match="/triplets is a link to nothing; is its disk there"):
+        tables.latest("triplets")
 
 
 def test_a_root_is_no_pattern_for_the_copies_beside_it(append, tmp_path):
