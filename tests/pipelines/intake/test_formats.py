@@ -230,6 +230,7 @@ def test_half_a_surrogate_pair_in_utf_16_is_one_bad_row_and_half_a_character_a_b
     [
         ('{"a": 1, "a": 2}', "repeated_key"),
         ('{"a": [{"b": 1,\t"b" : "x: y"}]}', "repeated_key"),
+        ('{"a"  : 1, "a"\t: 2}', "repeated_key"),
         ('{"a": 1, "b": "\\"a\\": 2", "a": 1}', None),
         ('{"a": "b: c", "d" :{"a": ["\\"a\\":"]}}', None),
         ('{"a": 1}{"a": 2}', "not_json"),
