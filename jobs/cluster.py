@@ -11,6 +11,7 @@ from types import FrameType
 from typing import Any, NoReturn, TextIO, cast
 
 from jobs.reach import answers_as_ray, host_and_port
+from pipelines.stage.cluster import named_cluster
 from pipelines.stage.disk import check_writable
 from pipelines.stage.errors import UserError
 from pipelines.stage.terminal import Terminal
@@ -61,9 +62,9 @@ def connect() -> None:
     check()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        _start_or_join(address())
+        _start_or_join(named_cluster())
     except (Exception, SystemExit) as error:  # Ray raises plain ones: a time-out, ports taken; it exits when given up
-        where = address() or "on this machine"
+        where = named_cluster() or "on this machine"
         raise OSError(f"Ray could not be started or reached ({where}): {error}") from error
     for number, handler in handlers.items():  # Ray's own handler of SIGTERM exits with the signal's number
         signal.signal(number, handler)
@@ -71,12 +72,6 @@ def connect() -> None:
     resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
     num_cpus, num_gpus = (resources.get(kind, 0) for kind in ("CPU", "GPU"))
     print(f"ray: nodes {len(nodes)}, CPUs {num_cpus:g}, GPUs {num_gpus:g}", file=sys.stderr)
-
-
-def address() -> str | None:
-    """The cluster that RAY_ADDRESS names; None where one is to be started on this machine."""
-    named = os.environ.get("RAY_ADDRESS", "")
-    return None if named in ("", "local") else named
 
 
 def check(*, cpus: float = 0, use_gpu: bool | None = None, claimed_by: str = "") -> None:
@@ -90,7 +85,7 @@ def check(*, cpus: float = 0, use_gpu: bool | None = None, claimed_by: str = "")
         UserError: an address that is none, a temporary folder that cannot serve, or more claimed than there is.
         OSError: the cluster does not answer.
     """
-    if named := address():
+    if named := named_cluster():
         _check_answers(named)
         return
     _check_temporary_folder()

@@ -7,7 +7,6 @@ its data and what its config means, never the job that ran it or the version of 
 """
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from pydantic import ValidationError
 from pipelines.checkpoints.inspect import weight_files
 from pipelines.checkpoints.name import weights_sha256
 from pipelines.checkpoints.run_folder import IDENTITY, METRICS, MODEL, RUN, UNTRAINED, WORK, Json, RunFolder
+from pipelines.stage.cluster import named_cluster
 from pipelines.stage.disk import check_room
 from pipelines.stage.errors import UserError
 from pipelines.stage.progress import tell
@@ -97,7 +97,7 @@ def check(curated: TableVersion, config: DistillConfig, vectors: TableVersion | 
         check_vectors(vectors.usable(), curated, config, source.width)
     weights = sum(path.stat().st_size for path in weight_files(source.folder))
     check_room(curated.tables.uri, BYTES_KEPT * weights, "distill: its checkpoints")
-    if not os.environ.get("RAY_ADDRESS"):  # else it lies on the cluster's nodes
+    if named_cluster() is None:  # else it lies on the cluster's nodes
         width = source.width if vectors is not None else None
         check_room(tempfile.gettempdir(), cache_bytes(curated, config, width or 0), "distill: the token cache")
 

@@ -103,13 +103,6 @@ def run(
     models = tables.latest("models")
     assert models is not None, "find_student has read it"
     inputs = [models, student.trained_on, *([on] if on and on != student.trained_on else [])]
-
-    def write(rows: pl.DataFrame) -> TableVersion:
-        told = {"systems": roles, "not_measured": not_measured}
-        result = EvaluationResult(**told, sizes=sizes, overlap=tuple(overlap.to_dicts()))
-        lineage = Lineage("evaluate", inputs, config, result)
-        return replace_rows(tables, Evaluations, rows, on=["model_id", "data_set"], lineage=lineage)
-
     measured: list[pl.DataFrame] = []
     roles: dict[str, str] = {}
     not_measured: dict[str, str] = {}
@@ -119,7 +112,11 @@ def run(
             measured.append(system.rows)
         else:
             not_measured[system.role] = system.reason
-        version = write(measured[-1])  # as they come: a later system may fail
+        told = {"systems": roles, "not_measured": not_measured}
+        result = EvaluationResult(**told, sizes=sizes, overlap=tuple(overlap.to_dicts()))
+        lineage = Lineage("evaluate", inputs, config, result)
+        # as they come: a later system may fail
+        version = replace_rows(tables, Evaluations, measured[-1], on=["model_id", "data_set"], lineage=lineage)
     chances = config.model_dump(include={"num_permutations", "num_resamples", "seed"})
     return Evaluation(version, summarise(pl.concat(measured), roles, **chances), overlap, not_measured)
 

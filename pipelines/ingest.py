@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from pipelines.intake.accounts import Intake, describe_file
 from pipelines.intake.append_triplets import append_new, record_missing_files
-from pipelines.intake.delimited import Quoting, quoting_told
+from pipelines.intake.delimited import Quoting
 from pipelines.intake.find_files import find_files
 from pipelines.intake.layouts import Layouts, RowChecks, check_named_columns
 from pipelines.storage import Tables, TableVersion
@@ -34,12 +34,12 @@ def run(
     """Append what is new in the inputs. Returns the newest triplets version, the old one if nothing was new."""
     check_named_columns(columns)
     record_missing_files(tables, config)
-    told = {**columns, **quoting_told(quoting), **config.told()}
-    files = [describe_file(file, source, licence, told) for file in find_files(inputs)]
+    told = {**columns, **config.told()}
+    files = [describe_file(file, source, licence, told) for file in find_files(inputs, quoting)]
 
     def spill_rows(intake: Intake) -> None:
         for position, file in enumerate(intake.files):
-            opened = file.found.open(quoting)
+            opened = file.found.open()
             layouts = Layouts(file.path, opened.columns, columns, own_source=source is None)
             for number, row in intake.good_rows(position, opened, layouts):
                 intake.add(position, number, row, [(negative, "given", None) for negative in row.negatives])

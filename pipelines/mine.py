@@ -21,7 +21,7 @@ from pydantic import Field
 from pipelines.intake.accounts import FileCounts, Intake, describe_file
 from pipelines.intake.append_triplets import append_new, record_missing_files
 from pipelines.intake.beir import BeirSet, is_beir_folder
-from pipelines.intake.delimited import Quoting, quoting_told
+from pipelines.intake.delimited import Quoting
 from pipelines.intake.find_files import find_files
 from pipelines.intake.input_files import InputFile
 from pipelines.intake.layouts import RowChecks, check_named_columns
@@ -64,21 +64,18 @@ def run(
     check_named_columns(columns)
     record_missing_files(tables, config)
     judgements = {path: beir for folder in filter(is_beir_folder, inputs) for path, beir in read_judgements(folder)}
-    found = find_files(path for path in inputs if not is_beir_folder(path))
-    found += [InputFile(path, beir.name) for path, beir in judgements.items() if is_mined(path)]
+    found = find_files((path for path in inputs if not is_beir_folder(path)), quoting)
+    found += [InputFile(path, beir.name, quoting=quoting) for path, beir in judgements.items() if is_mined(path)]
     files = [describe_file(file, source, licence) for file in found]
-    passage_files = find_files([passages] if passages is not None else [])
-    mined = _fingerprint(files, judgements, passage_files, config)
-    told = {**columns, **quoting_told(quoting), "mined": mined}
+    passage_files = find_files([passages] if passages is not None else [], quoting)
+    told = {**columns, "mined": _fingerprint(files, judgements, passage_files, config)}
     for file in files:
         file.columns = json.dumps({**told, **file.found.told}, sort_keys=True)
 
     def spill_rows(intake: Intake) -> None:
-        pairs = list(read_pairs(intake, judgements, columns, quoting, own_source=source is None))
+        pairs = list(read_pairs(intake, judgements, columns, own_source=source is None))
         known = known_positives(pairs, judgements.values())
-        drawn_from = all_passages(
-            pairs, judgements.values(), passage_files, quoting, config, config.max_passages, known
-        )
+        drawn_from = all_passages(pairs, judgements.values(), passage_files, config, config.max_passages, known)
         negatives = dict(mine_negatives(known, drawn_from, config, _sources(intake, pairs)))
         _spill_mined(intake, pairs, drawn_from, known, negatives)
 

@@ -78,8 +78,7 @@ def encoder_folder(folder: Path) -> Path:
 
 def encoder_config(folder: Path) -> dict[str, Any]:
     """What config.json says of the encoder of a model's folder; empty where there is none."""
-    listed = modules(folder)
-    return _settings((folder / listed[0].path if listed else folder) / "config.json")
+    return _of_encoder(folder, "config.json")
 
 
 def check_family(folder: Path, family: str | None) -> None:
@@ -165,15 +164,10 @@ def check_checkpoint(folder: Path, loader: str) -> None:
 
 def check_outputs(folder: Path, *, runs_own_code: bool) -> None:
     """Refuse what is no cross-encoder, or one whose config names several outputs, before any worker loads it."""
-    config = folder / "config.json"
-    try:
-        settings = json.loads(config.read_text(encoding="utf-8"))
-        labels, made_as = settings.get("id2label"), settings.get("architectures") or []
-    except (ValueError, AttributeError, OSError) as error:
-        raise UserError(f"{config} cannot be read ({error}); expected a JSON object; fetch the model again") from error
-    if made_as and not runs_own_code and not any("SequenceClassification" in str(name) for name in made_as):
+    labels, made_as = _settings(folder / "config.json").get("id2label"), _architectures(folder)
+    if made_as and not runs_own_code and "SequenceClassification" not in made_as:
         raise UserError(
-            f"{folder} is a {', '.join(map(str, made_as))}, expected a ...ForSequenceClassification, which gives a "
+            f"{folder} is a {made_as}, expected a ...ForSequenceClassification, which gives a "
             'pair a score; set score.teacher_kind to "bi_encoder" if it gives vectors, or take a re-ranker'
         )
     if labels is not None and len(labels) != 1:
@@ -224,10 +218,9 @@ def default_prompt(folder: Path) -> str:
 
 def left_behind(folder: Path, max_tokens: int) -> Iterator[str]:
     """What of a sentence-transformers model its student is made without, a line each."""
-    listed, of_model = modules(folder), _of_model(folder)
-    made_as = [str(name) for name in encoder_config(folder).get("architectures") or []]
-    if any("SequenceClassification" in name for name in made_as):
-        yield f"is a {', '.join(made_as)}, of which the student takes the encoder alone"
+    listed, made_as = modules(folder), _architectures(folder)
+    if "SequenceClassification" in made_as:
+        yield f"is a {made_as}, of which the student takes the encoder alone"
     for module in listed[1:]:
         if module.kind == "Pooling":
             pooling = _settings(folder / module.path / "config.json")
@@ -239,11 +232,11 @@ def left_behind(folder: Path, max_tokens: int) -> Iterator[str]:
                 yield "leaves the prompt out of its mean, the student does not"
         elif module.kind != "Normalize":
             yield f"has a {module.kind} module, which the student is made without"
-    similarity = of_model.get("similarity_fn_name") or "cosine"
+    similarity = _of_model(folder).get("similarity_fn_name") or "cosine"
     is_unit = any(module.kind == "Normalize" for module in listed)
     if similarity != "cosine" and not (similarity in ("dot", "dot_score") and is_unit):
         yield f"compares by {similarity}, the student by cosine"
-    longest = _settings(folder / listed[0].path / "sentence_bert_config.json").get("max_seq_length") if listed else None
+    longest = _of_encoder(folder, "sentence_bert_config.json").get("max_seq_length")
     if longest is not None and longest < max_tokens:
         yield f"reads {longest} tokens, the student {max_tokens} (max_tokens)"
     others = [name for name, prompt in named_prompts(folder).items() if prompt and name not in KEPT_PROMPTS]
@@ -253,8 +246,18 @@ def left_behind(folder: Path, max_tokens: int) -> Iterator[str]:
 
 def reads_lower_case(folder: Path) -> bool:
     """Whether a sentence-transformers model puts each text in lower case itself."""
+    return bool(_of_encoder(folder, "sentence_bert_config.json").get("do_lower_case"))
+
+
+def _architectures(folder: Path) -> str:
+    """The classes that the encoder was saved as."""
+    return ", ".join(map(str, encoder_config(folder).get("architectures") or []))
+
+
+def _of_encoder(folder: Path, name: str) -> dict[str, Any]:
+    """A settings file beside the encoder's weights."""
     listed = modules(folder)
-    return bool(listed) and bool(_settings(folder / listed[0].path / "sentence_bert_config.json").get("do_lower_case"))
+    return _settings((folder / listed[0].path if listed else folder) / name)
 
 
 def _of_model(folder: Path) -> dict[str, Any]:
@@ -267,12 +270,13 @@ def _settings(path: Path) -> dict[str, Any]:
         return {}
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        if not isinstance(found, dict):
+            raise ValueError(f"found a {type(found).__name__}")
+    except (ValueError, RecursionError, OSError) as error:
         raise UserError(
-            f"{path.parent} cannot be loaded: {path.name} is no JSON ({error}); fetch the model again"
+            f"{path.parent} cannot be loaded: {path.name} cannot be read ({error}), expected a JSON object; fetch the "
+            "model again"
         ) from error
-    if not isinstance(found, dict):
-        raise UserError(f"{path.parent} cannot be loaded: {path.name} is no JSON object; fetch the model again")
     return found
 
 

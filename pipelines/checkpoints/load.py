@@ -11,7 +11,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from pipelines.checkpoints.inspect import check_family, left_behind, weight_files
-from pipelines.stage.errors import UserError, describe
+from pipelines.stage.errors import UserError, describe, first_of
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def load_encoder(folder: Path, *, trust_remote_code: bool = False) -> PreTrained
 def refuse_random_weights(folder: Path, model: PreTrainedModel, missing: Collection[str], advice: str) -> None:
     """Raise UserError when the files lack weights of the model: transformers makes them at random."""
     if missing:
-        names = ", ".join(sorted(missing)[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
+        names = first_of(sorted(missing), 4)
         raise UserError(
             f"{folder}: its weights lack {names} of {type(model).__name__}, which would be random; {advice}"
         )

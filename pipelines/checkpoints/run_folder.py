@@ -226,6 +226,16 @@ def trained_from(tables: Tables, row: dict[str, Any]) -> list[TableVersion]:
     return [tables.parse(name) for name in named]
 
 
+def refuse_if_lost(model: str, version: TableVersion, consequence: str) -> None:
+    """Raise UserError where the rows that a model was trained on cannot be read any more."""
+    if version.unusable:
+        raise UserError(
+            f"{model} was trained on {version}, which {version.unusable}: {consequence}. Bring "
+            f"{version.tables.path(version.name)} back from a copy, or train on what can be read: python -m jobs "
+            "distill --name ANOTHER"
+        )
+
+
 def _process_start(pid: int) -> str | None:
     """When a process of this host started, so that a reused pid is told apart; None when there is none.
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipelines.checkpoints.run_folder import RUN, RunFolder
+from pipelines.checkpoints.run_folder import RUN, RunFolder, refuse_if_lost
 from pipelines.stage.errors import UserError
 from pipelines.stage.paths import path_of
 from pipelines.stage.progress import tell
@@ -36,12 +36,7 @@ class Recorded(NamedTuple):
         if recorded is None:
             return None
         version = tables.recorded(Input(**recorded))
-        if version.unusable:
-            raise UserError(
-                f"{self.where} was trained on {version}, which {version.unusable}: it cannot be made again here. Bring "
-                f"{tables.path(version.name)} back from a copy, or train on what can be read: python -m jobs distill "
-                "--name ANOTHER"
-            )
+        refuse_if_lost(self.where, version, "it cannot be made again here")
         if version.identity() != recorded:
             raise UserError(
                 f"{self.where} was trained on {recorded}, but {tables.uri} now has {version.identity()}: the table was "

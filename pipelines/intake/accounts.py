@@ -8,7 +8,6 @@ A file in which too many rows are bad is refused.
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from pipelines.intake.input_files import InputFile, stem
 from pipelines.intake.layouts import CheckedRow, Layouts, RowChecks, check_row, shown_name
 from pipelines.intake.raw_rows import RawRow
 from pipelines.intake.spill import Spill, SpilledTriplet
-from pipelines.stage.errors import UserError
+from pipelines.stage.errors import UserError, first_of
 from pipelines.stage.progress import tell
 from pipelines.storage.commits import IngestedFile
 from schemas.quarantined_rows import MAX_RAW_BYTES
@@ -105,8 +104,9 @@ class Intake:
     def add(self, position: int, number: int, row: CheckedRow, negatives: list[tuple[str, str, int | None]]) -> None:
         """Spill each of a row's positives with each (negative, miner, rank)."""
         origin = (row.source or self.files[position].source, row.external_id, position, number)
-        for positive, (negative, miner, rank) in product(row.positives, negatives):
-            self.spill.add(SpilledTriplet(row.query, positive, negative, miner, rank, *origin))
+        for positive in row.positives:
+            for negative, miner, rank in negatives:
+                self.spill.add(SpilledTriplet(row.query, positive, negative, miner, rank, *origin))
 
     def quarantine(self, position: int, number: int, reasons: list[str], raw: str) -> None:
         """Count and keep one bad row."""
@@ -142,9 +142,7 @@ class Intake:
         ignored = tuple(sorted(columns))
         if ignored and ignored not in self._announced:
             self._announced.add(ignored)
-            shown = ", ".join(map(shown_name, ignored[:30]))
-            more = f" and {len(ignored) - 30} more" if len(ignored) > 30 else ""
-            tell(f"{path} and files like it: ignored columns {shown}{more}")
+            tell(f"{path} and files like it: ignored columns {first_of(map(shown_name, ignored), 30)}")
 
     def _announce_labels(self, path: str, layouts: Layouts) -> None:
         for column, of_pairs in layouts.labels.items():

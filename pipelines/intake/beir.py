@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from pipelines.intake.qrels import find_qrels, qrels_names, read_qrels
 from pipelines.intake.raw_rows import open_bytes
-from pipelines.intake.records import RECORD_ENDINGS, compression_of, records, shown_files
+from pipelines.intake.records import RECORD_ENDINGS, records, shown_files
 from pipelines.stage.errors import UserError
 from pipelines.stage.paths import path_of
 from pipelines.texts.comparison import is_blank, same_texts
@@ -143,7 +143,7 @@ def _digests(files: list[Path]) -> bytes:
     """Of the uncompressed files, so that a gzip copy is the same set."""
     digests = b""
     for file in files:
-        with open_bytes(str(file), compression_of(file)) as content:
+        with open_bytes(str(file)) as content:
             digests += hashlib.file_digest(content, "sha256").digest()
     return digests
 

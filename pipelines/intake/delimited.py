@@ -53,11 +53,6 @@ class Dialect:
         return sorted(map(_word, fields)) == sorted(self.header_words)
 
 
-def quoting_told(quoting: Quoting | None) -> dict[str, str]:
-    """As ingested_files records it: nothing where nothing was said."""
-    return {"quoting": quoting} if quoting else {}
-
-
 def _word(name: str) -> str:
     """What a column is called, however it is written: its role, where the name is known for one."""
     word = name.strip().casefold()
@@ -104,13 +99,13 @@ def tell_dialect(path: str, lines: Sequence[bytes], delimiter: str, quoting: Quo
     return Dialect(delimiter, names, quoting)
 
 
-def delimited(path: str, compression: str | None, dialect: Dialect) -> Iterator[RawRow]:
+def delimited(path: str, dialect: Dialect) -> Iterator[RawRow]:
     """Rows below the header; an empty field is an absent value. Raises UserError at the end if quotes are ambiguous.
 
     Where quotes are broken, every line up to the break is a row with the problem `not_csv`, so that a quote that is
     never closed shows as all the lines it swallowed.
     """
-    with open_text(path, compression) as stream:
+    with open_text(path) as stream:
         taken: list[bytes] = []
         reader = dialect.reader(_lines(stream, path, taken))
         quotes = None if dialect.quoting else _Quotes(path, dialect)

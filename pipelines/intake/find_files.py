@@ -11,21 +11,16 @@ of a download from a hub the data set's; a folder named source=abc gives a colum
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote
 
+from pipelines.intake.delimited import Quoting
 from pipelines.intake.formats import DATA_ENDINGS, EXPECTED
-from pipelines.intake.hub_folders import (
-    DESCRIBES_DATA,
-    MADE_BY_MAP,
-    files_of_data_set,
-    first_of,
-    snapshot,
-    tell_missing_shards,
-)
+from pipelines.intake.hub_folders import DESCRIBES_DATA, MADE_BY_MAP, files_of_data_set, snapshot, tell_missing_shards
 from pipelines.intake.input_files import InputFile, Partitions, stem
-from pipelines.stage.errors import UserError
+from pipelines.stage.errors import UserError, first_of
 from pipelines.stage.paths import path_of
 from pipelines.stage.progress import tell
 from pipelines.storage.foreign_tables import is_table, open_table
@@ -41,8 +36,8 @@ OTHER_TABLES = {  # what lies in the folder of a table of another kind -> its na
 }
 
 
-def find_files(inputs: Iterable[str]) -> list[InputFile]:
-    """Everything that is to be read, in the order of the inputs.
+def find_files(inputs: Iterable[str], quoting: Quoting | None = None) -> list[InputFile]:
+    """Everything that is to be read, in the order of the inputs; `quoting` of CSV and TSV as delimited.py has it.
 
     Raises:
         UserError: an input is not there, or holds nothing or something that would be read wrong.
@@ -56,8 +51,9 @@ def find_files(inputs: Iterable[str]) -> list[InputFile]:
                 f"{error.filename or given} cannot be read ({error.strerror}), expected a readable file or folder: "
                 "mend it, or give the files that are to be read"
             ) from error
-    search.tell_repeated()
-    return search.found
+    if search.repeated:
+        tell(f"read once, though given twice or there again by a link: {first_of(search.repeated)}")
+    return [replace(file, quoting=quoting) for file in search.found]
 
 
 class _Search:
@@ -78,10 +74,6 @@ class _Search:
         if not is_new:
             self.repeated.append(str(path))
         return is_new
-
-    def tell_repeated(self) -> None:
-        if self.repeated:
-            tell(f"read once, though given twice or there again by a link: {first_of(self.repeated)}")
 
     def add(self, given: str) -> None:
         path, version = path_of(given, "input"), None
@@ -131,9 +123,7 @@ class _Folder:
         self.search, self.folder = search, folder
         base, self.partitions = _above(folder)
         self.source = _source_of(base)
-        self.skipped: list[str] = []
-        self.other_data: list[str] = []
-        self.num_hidden = 0
+        self.left_out: dict[str, list[str]] = {kind: [] for kind in ("other", "skipped", "hidden")}
 
     def add(self, version: int | None) -> None:
         before = len(self.search.found) + len(self.search.repeated)
@@ -141,41 +131,43 @@ class _Folder:
             self._walk()
         else:
             self.search.add_table(self.folder, self.source, version)
-        hidden = f"{self.num_hidden:,} whose names begin with . or _ or end in .crc" if self.num_hidden else ""
-        if self.other_data:
+        other, skipped, hidden = self.left_out.values()
+        told = f"{len(hidden):,} whose names begin with . or _ or end in .crc" if hidden else ""
+        if other:
             raise UserError(
-                f"folder {self.folder} holds data of formats that are not read: {first_of(self.other_data)}; expected "
+                f"folder {self.folder} holds data of formats that are not read: {first_of(other)}; expected "
                 f"{EXPECTED}: unpack or convert them, move them away, or give the files that are to be read"
             )
         if len(self.search.found) + len(self.search.repeated) == before:
-            endings = " ".join(sorted(DATA_ENDINGS))
-            others = " and ".join(filter(None, [f"{len(self.skipped):,} other files", hidden]))
+            others = " and ".join(filter(None, [f"{len(skipped):,} other files", told]))
             raise UserError(
                 f"folder {self.folder} holds no data file ({others}), expected at least one that ends in "
-                f"{endings}: give the right folder, or name a file itself if it ends otherwise"
+                f"{' '.join(sorted(DATA_ENDINGS))}: give the right folder, or name a file itself if it ends otherwise"
             )
-        if self.skipped:
-            tell(f"skipped in {self.folder}, not data by their names: {first_of(self.skipped)}")
-        if hidden:
-            tell(f"skipped in {self.folder}: {hidden}")
+        if skipped:
+            tell(f"skipped in {self.folder}, not data by their names: {first_of(skipped)}")
+        if told:
+            tell(f"skipped in {self.folder}: {told}")
 
     def _walk(self) -> None:
-        pending = [(self.folder, self.partitions, False)]
+        pending = [(self.folder, self.partitions, "")]
         while pending:
-            path, partitions, is_data = pending.pop()
+            path, partitions, kind = pending.pop()
             if path.is_symlink():
                 self.search.refuse_part_of_table(path)
             if path.suffix.lower() in UNFINISHED and path != self.folder:
                 raise UserError(f"{path} is a download or a file that was not finished: finish it, or move it away")
             if path.is_dir():
                 pending += reversed(list(self._entries(path, _with_partition(partitions, path))))
-            elif path.is_file():
-                self._sort(path, partitions, is_data)
-            else:
+            elif not path.is_file():
                 raise UserError(f"{path} {_why_no_file(path)}, expected files alone: mend it, or move it away")
+            elif kind == "data":
+                self.search.add_file(path, partitions.get("source") or self.source, partitions)
+            else:
+                self.left_out[kind].append(str(path))
 
-    def _entries(self, folder: Path, partitions: Partitions) -> Iterator[tuple[Path, Partitions, bool]]:
-        """What is in a folder and not hidden, sorted, and which of it is data; none of a folder that is a table."""
+    def _entries(self, folder: Path, partitions: Partitions) -> Iterator[tuple[Path, Partitions, str]]:
+        """What is in a folder and not hidden, sorted, and what kind of file it is; none of a folder that is a table."""
         entries = sorted(folder.iterdir())
         if is_table(folder):
             return self.search.add_table(folder, self.source, None)
@@ -186,30 +178,21 @@ class _Folder:
         tell_missing_shards(folder, entries)
         for path in snapshot(folder) or entries:
             if path.name.startswith(".") or (path.name.startswith("_") and "=" not in path.name):
-                self.num_hidden += 1
+                self.left_out["hidden"].append(str(path))
             else:
-                yield path, partitions, path.name in listed if listed else _is_data(path)
+                yield path, partitions, _kind(path, listed)
         return None
 
-    def _sort(self, path: Path, partitions: Partitions, is_data: bool) -> None:
-        ending = path.suffix.lower()
-        if is_data:
-            self.search.add_file(path, partitions.get("source") or self.source, partitions)
-        elif ending in OTHER_DATA or _is_tar(path):
-            self.other_data.append(str(path))
-        elif ending == ".crc":
-            self.num_hidden += 1
-        else:
-            self.skipped.append(str(path))
 
-
-def _is_data(path: Path) -> bool:
-    is_other = path.name in DESCRIBES_DATA or _is_tar(path) or MADE_BY_MAP.fullmatch(path.name)
-    return path.suffix.lower() in DATA_ENDINGS and not is_other
-
-
-def _is_tar(path: Path) -> bool:
-    return Path(path.stem).suffix.lower() == ".tar"  # .tar.gz; .tar itself is in OTHER_DATA
+def _kind(path: Path, listed: Collection[str]) -> str:
+    """Whether a file is data by its name, or by the list that its folder has; other data is not read."""
+    ending, is_tar = path.suffix.lower(), Path(path.stem).suffix.lower() == ".tar"  # .tar.gz
+    is_made_of_data = path.name in DESCRIBES_DATA or MADE_BY_MAP.fullmatch(path.name)
+    if path.name in listed if listed else ending in DATA_ENDINGS and not is_made_of_data and not is_tar:
+        return "data"
+    if ending in OTHER_DATA or is_tar:
+        return "other"
+    return "hidden" if ending == ".crc" else "skipped"
 
 
 def _refuse_other_table(folder: Path) -> None:

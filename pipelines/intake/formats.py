@@ -19,7 +19,7 @@ import pyarrow.parquet
 
 from pipelines.intake.arrow_files import MAGIC, arrow, arrow_columns
 from pipelines.intake.delimited import Quoting, delimited, delimiter_of, tell_dialect
-from pipelines.intake.raw_rows import LINE_BYTES, RawRow, in_batches, json_lines, open_text, parquet
+from pipelines.intake.raw_rows import LINE_BYTES, RawRow, compression_of, in_batches, json_lines, open_text, parquet
 from pipelines.stage.errors import UserError
 
 EXPECTED = "JSON Lines or CSV/TSV with a header (plain, gzip or zstd), Parquet or Arrow"
@@ -67,15 +67,14 @@ def open_file(path: str, quoting: Quoting | None = None) -> Input:
                 return _tell_parquet(path, file)
         if magic in MAGIC:
             return Input(path, arrow_columns(path), partial(arrow, path))
-        compression = "gzip" if magic[:2] == b"\x1f\x8b" else "zstd" if magic == b"\x28\xb5\x2f\xfd" else None
-        with open_text(path, compression) as stream:
+        with open_text(path) as stream:
             first_lines = _first_lines(stream)
     except (OSError, pyarrow.ArrowException) as error:
         raise UserError(f"{path} cannot be read ({error}), expected {EXPECTED}: fetch it or write it again") from error
     if not first_lines:
-        found = "holds only blank lines" if magic and not compression else "is empty"
+        found = "holds only blank lines" if magic and not compression_of(path) else "is empty"
         raise UserError(f"{path} {found}, expected rows as {EXPECTED}: leave it out or give another file")
-    return _tell_text(path, compression, first_lines, quoting)
+    return _tell_text(path, first_lines, quoting)
 
 
 def _tell_parquet(path: str, file: pyarrow.parquet.ParquetFile) -> Input:
@@ -91,7 +90,7 @@ def _tell_parquet(path: str, file: pyarrow.parquet.ParquetFile) -> Input:
     return Input(path, names, partial(parquet, path))
 
 
-def _tell_text(path: str, compression: str | None, lines: list[bytes], quoting: Quoting | None) -> Input:
+def _tell_text(path: str, lines: list[bytes], quoting: Quoting | None) -> Input:
     first = lines[0].decode("utf-8", "replace").strip()
     _refuse_other_content(path, lines[0].lstrip())
     has_objects = any(isinstance(_json(line), dict) for line in lines)
@@ -102,15 +101,15 @@ def _tell_text(path: str, compression: str | None, lines: list[bytes], quoting: 
             f"jq -c '.[]' {path} > rows.jsonl"
         )
     if first.startswith("{") and "\0" not in first and not has_objects:
-        _find_object(path, compression, first)
+        _find_object(path, first)
         has_objects = True
     if has_objects:
-        return Input(path, None, lambda _: in_batches(json_lines(path, compression)))
+        return Input(path, None, lambda _: in_batches(json_lines(path)))
     delimiter = delimiter_of(first, quoting)
     if b"\0" in lines[0] or delimiter is None:
-        raise UserError(_unknown_format(path, compression, lines[0]))
+        raise UserError(_unknown_format(path, lines[0]))
     dialect = tell_dialect(path, lines, delimiter, quoting)
-    return Input(path, dialect.columns, lambda _: in_batches(delimited(path, compression, dialect)))
+    return Input(path, dialect.columns, lambda _: in_batches(delimited(path, dialect)))
 
 
 def _refuse_other_content(path: str, first: bytes) -> None:
@@ -119,10 +118,10 @@ def _refuse_other_content(path: str, first: bytes) -> None:
             raise UserError(f"{path} is {found}, expected {EXPECTED}: {what_to_do}")
 
 
-def _find_object(path: str, compression: str | None, first: str) -> None:
+def _find_object(path: str, first: str) -> None:
     """Raise UserError if no line at all holds a JSON object, however many bad ones come first."""
     number = 0
-    for row in json_lines(path, compression):
+    for row in json_lines(path):
         number += 1
         if row.problem in (None, "repeated_key"):
             return
@@ -133,9 +132,10 @@ def _find_object(path: str, compression: str | None, first: str) -> None:
     )
 
 
-def _unknown_format(path: str, compression: str | None, line: bytes) -> str:
+def _unknown_format(path: str, line: bytes) -> str:
     shown = _shown(line.decode("utf-8", "replace").strip())
     told = f"{path} begins with {shown}: found neither of the known formats, expected {EXPECTED}"
+    compression = compression_of(path)
     if compression and line.startswith((b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1")):
         return f"{told}: it is packed once more inside its {compression}: unpack it"
     if b"\0" in line:

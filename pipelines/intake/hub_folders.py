@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from pipelines.stage.errors import UserError
+from pipelines.stage.errors import UserError, first_of
 from pipelines.stage.progress import tell
 
 DESCRIBES_DATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
@@ -75,8 +75,3 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
-
-
-def first_of(names: list[str]) -> str:
-    """The first ten, and how many more there are."""
-    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")

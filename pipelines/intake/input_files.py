@@ -30,6 +30,7 @@ class InputFile:
     source: str  # of rows that name none, if the user names none
     partitions: Partitions = field(default_factory=dict)
     table: ForeignTable | None = None
+    quoting: Quoting | None = None  # of CSV and TSV, where it was said
 
     @cached_property
     def sha256(self) -> str:
@@ -45,19 +46,20 @@ class InputFile:
     @property
     def told(self) -> dict[str, Any]:
         """How it is read, where not by its content alone."""
-        return {"folders": self.partitions} if self.partitions else {}
+        told = {"folders": self.partitions, "quoting": self.quoting}
+        return {name: value for name, value in told.items() if value}
 
     @property
     def size_bytes(self) -> int:
         return self.table.size_bytes if self.table else Path(self.path).stat().st_size
 
-    def open(self, quoting: Quoting | None = None) -> Input:
-        """How to read it; `quoting` as open_file takes it. Raises UserError where it is nothing that can be read."""
+    def open(self) -> Input:
+        """How to read it. Raises UserError where it is nothing that can be read."""
         if self.table:
             if not self.table.files:
                 raise UserError(f"{self.path} is a Delta table without rows, expected rows: give another version")
             return Input(self.path, self.table.columns, partial(_table_rows, self.table))
-        opened = open_file(self.path, quoting)
+        opened = open_file(self.path, self.quoting)
         if not self.partitions:
             return opened
         columns = opened.columns and tuple(dict.fromkeys([*opened.columns, *self.partitions]))

@@ -40,7 +40,7 @@ from uuid import UUID
 from pydantic import Field
 
 from pipelines.stage.config import Config
-from pipelines.stage.errors import UserError
+from pipelines.stage.errors import UserError, first_of
 from pipelines.texts.comparison import is_blank, visible, visible_head
 from pipelines.texts.ids import encoding_error
 
@@ -266,7 +266,7 @@ def _numbered(columns: Iterable[str]) -> tuple[str, ...]:
 
 
 def _unknown_layout(path: str, columns: list[str], absent: list[str], missing: list[str], pairs: bool) -> UserError:
-    found = ", ".join(map(shown_name, columns[:30])) or "none"
+    found = first_of(map(shown_name, columns), 30) or "none"
     problem = f"no column {', '.join(map(shown_name, absent))}" if absent else f"no column for {', '.join(missing)}"
     roles = ("query", "positive") if pairs else ("query", "positive", "negative")
     known = "; ".join(f"{role}: {' or '.join(KNOWN_NAMES[role])}" for role in roles)

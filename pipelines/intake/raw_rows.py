@@ -11,6 +11,7 @@ import codecs
 import io
 import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow
@@ -35,15 +36,23 @@ class RawRow(NamedTuple):
     raw: bytes | None = None  # None in Parquet and Arrow: the value itself is what was found
 
 
-def open_bytes(path: str, compression: str | None) -> io.BufferedReader:
+def compression_of(path: str) -> str | None:
+    """gzip or zstd, told by how the file begins."""
+    with Path(path).open("rb") as stream:
+        start = stream.read(4)
+    return "gzip" if start[:2] == b"\x1f\x8b" else "zstd" if start == b"\x28\xb5\x2f\xfd" else None
+
+
+def open_bytes(path: str) -> io.BufferedReader:
     """The file's content, uncompressed."""
+    compression = compression_of(path)
     raw = pyarrow.CompressedInputStream(pyarrow.OSFile(path), compression) if compression else io.FileIO(path)
     return io.BufferedReader(raw, 1 << 20)
 
 
-def open_text(path: str, compression: str | None) -> io.BufferedReader:
+def open_text(path: str) -> io.BufferedReader:
     """The file's content in UTF-8 behind its byte order mark, if it has one; UTF-16 is told by its mark."""
-    stream = open_bytes(path, compression)
+    stream = open_bytes(path)
     start = stream.peek(4)[:4]
     if start.startswith(UTF_32):
         stream.close()
@@ -96,9 +105,9 @@ def in_batches(rows: Iterator[RawRow]) -> Iterator[list[RawRow]]:
         yield batch
 
 
-def numbered_lines(path: str, compression: str | None) -> Iterator[tuple[int, bytes]]:
+def numbered_lines(path: str) -> Iterator[tuple[int, bytes]]:
     """(number, line) of each line that is not blank; of a line too long for memory its first LINE_BYTES."""
-    with open_text(path, compression) as stream:
+    with open_text(path) as stream:
         number = 0
         while line := stream.readline(LINE_BYTES):
             number += 1
@@ -113,36 +122,12 @@ def _is_cut(line: bytes) -> bool:
     return len(line) == LINE_BYTES and not line.endswith(b"\n")
 
 
-def json_lines(path: str, compression: str | None) -> Iterator[RawRow]:
-    return (_json_row(number, line) for number, line in numbered_lines(path, compression))
+def json_lines(path: str) -> Iterator[RawRow]:
+    return (_json_row(number, line) for number, line in numbered_lines(path))
 
 
 def _constant(name: str) -> float | None:
     return None if name == "NaN" else float(name)  # NaN is how a table without a value is written
-
-
-_decode = json.JSONDecoder(parse_constant=_constant).raw_decode  # json.loads would look for space around, at a cost
-
-
-def _json_row(number: int, line: bytes) -> RawRow:
-    if _is_cut(line):
-        return RawRow(number, None, "line_too_long", line[: 1 << 16])
-    try:
-        text = line.removeprefix(BOM).strip(b" \t\r\n").decode()  # a byte order mark is where files were joined
-        value, end = _decode(text)
-        if end < len(text):
-            return RawRow(number, None, "not_json", line)
-        if not isinstance(value, dict):
-            return RawRow(number, None, "not_an_object", line)
-        if _may_repeat_a_key(value, line):
-            json.loads(text, object_pairs_hook=_distinct)
-    except UnicodeDecodeError:
-        return RawRow(number, None, "not_utf8", line)
-    except _RepeatedKey:
-        return RawRow(number, None, "repeated_key", line)
-    except (ValueError, RecursionError):
-        return RawRow(number, None, "not_json", line)
-    return RawRow(number, value, None, line)
 
 
 class _RepeatedKey(ValueError):
@@ -156,24 +141,27 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
-def _may_repeat_a_key(value: dict[str, Any], line: bytes) -> bool:
-    """Told fast: the line has more colons than keys, and more `":` too; such a text may stand in a value as well."""
-    colons = line.count(b":")
-    if colons == len(value) or colons == (num_keys := _num_keys(value)):
-        return False
-    return line.count(b'":') + line.count(b'" :') != num_keys
+# json.loads would look for space around, at a cost
+_decode = json.JSONDecoder(parse_constant=_constant, object_pairs_hook=_distinct).raw_decode
 
 
-def _num_keys(value: dict[str, Any]) -> int:
-    """Keys of an object and of all objects in it."""
-    number, inner = 0, [value]
-    for part in inner:  # which grows
-        if isinstance(part, dict):
-            number += len(part)
-            inner.extend(part.values())
-        elif isinstance(part, list):
-            inner.extend(part)
-    return number
+def _json_row(number: int, line: bytes) -> RawRow:
+    if _is_cut(line):
+        return RawRow(number, None, "line_too_long", line[: 1 << 16])
+    try:
+        text = line.removeprefix(BOM).strip(b" \t\r\n").decode()  # a byte order mark is where files were joined
+        value, end = _decode(text)
+        if end < len(text):
+            return RawRow(number, None, "not_json", line)
+        if not isinstance(value, dict):
+            return RawRow(number, None, "not_an_object", line)
+    except UnicodeDecodeError:
+        return RawRow(number, None, "not_utf8", line)
+    except _RepeatedKey:
+        return RawRow(number, None, "repeated_key", line)
+    except (ValueError, RecursionError):
+        return RawRow(number, None, "not_json", line)
+    return RawRow(number, value, None, line)
 
 
 def parquet(path: str, columns: Sequence[str] | None) -> Iterator[list[RawRow]]:
@@ -195,10 +183,7 @@ def record_rows(batch: pyarrow.RecordBatch, first: int) -> list[RawRow]:
         if any(map(_has_binary, batch.schema.types)):
             values = [_with_text(value) for value in values]
         return [RawRow(number, value) for number, value in enumerate(values, first)]
-    except (
-        ValueError,
-        OverflowError,
-    ) as error:  # no UTF-8, though that is promised, or no Python value: find the rows
+    except (ValueError, OverflowError) as error:  # no UTF-8, though promised, or no Python value: find the rows
         if batch.num_rows == 1 and isinstance(error, UnicodeDecodeError):
             return [RawRow(first, None, "not_utf8", bytes(error.object))]
         if batch.num_rows == 1:

@@ -16,16 +16,11 @@ from pipelines.stage.errors import UserError
 RECORD_ENDINGS = (".jsonl", ".jsonl.gz", ".parquet")
 
 
-def compression_of(file: Path) -> str | None:
-    """As pyarrow names it."""
-    return "gzip" if file.suffix == ".gz" else None
-
-
 def lines(file: Path) -> Iterator[tuple[str, str]]:
     """(place, line) of each line that is not blank; the place is file:line for messages."""
     place = ""
     try:
-        for number, line in numbered_lines(str(file), compression_of(file)):
+        for number, line in numbered_lines(str(file)):
             place = f"{file}:{number}"
             yield place, line.decode().rstrip("\r\n")
     except UnicodeDecodeError as error:

@@ -12,13 +12,12 @@ from typing import NamedTuple
 
 from pipelines.intake.accounts import Intake
 from pipelines.intake.beir import BeirSet, read_all_judgements
-from pipelines.intake.delimited import Quoting
 from pipelines.intake.formats import Input
 from pipelines.intake.input_files import InputFile
 from pipelines.intake.layouts import CheckedRow, Layouts, RowChecks, shown_name, text_problem, title_and_text
 from pipelines.intake.qrels import qrels_name, qrels_names
 from pipelines.intake.raw_rows import RawRow, in_batches
-from pipelines.stage.errors import UserError
+from pipelines.stage.errors import UserError, first_of
 from pipelines.stage.progress import tell
 from pipelines.texts.comparison import comparison_ids
 from pipelines.texts.ids import text_id
@@ -77,17 +76,12 @@ def is_mined(qrels: str) -> bool:
 
 
 def read_pairs(
-    intake: Intake,
-    judgements: Mapping[str, BeirSet],
-    columns: Mapping[str, str],
-    quoting: Quoting | None,
-    *,
-    own_source: bool,
+    intake: Intake, judgements: Mapping[str, BeirSet], columns: Mapping[str, str], *, own_source: bool
 ) -> Iterator[Pair]:
     """The good pairs of every file; --columns names those of files that are no judgements."""
     for position, file in enumerate(intake.files):
         judged = judgements.get(file.path)
-        opened = file.found.open(quoting) if judged is None else _judged_pairs(file.path, judged)
+        opened = file.found.open() if judged is None else _judged_pairs(file.path, judged)
         named = columns if judged is None else {}
         layouts = Layouts(file.path, opened.columns, named, pairs=True, own_source=own_source)
         yield from (Pair(position, number, row) for number, row in intake.good_rows(position, opened, layouts))
@@ -168,7 +162,6 @@ def all_passages(
     pairs: list[Pair],
     judgements: Iterable[BeirSet],
     passages: Iterable[InputFile],
-    quoting: Quoting | None,
     checks: RowChecks,
     max_passages: int,
     known: Known,
@@ -180,7 +173,7 @@ def all_passages(
     positives = (text for pair in pairs for text in pair.row.positives)
     corpora = (text for beir in judgements for text in beir.corpus.values())
     good = (text for text in corpora if text_problem(text, checks.max_text_chars) is None)
-    further = (text for file in passages for text in _read_passages(file, quoting, checks, known))
+    further = (text for file in passages for text in _read_passages(file, checks, known))
     collected = Passages(chain(positives, good, further), max_passages)
     held = f"{len(pairs):,} pairs and {len(collected):,} passages"
     num_bytes = sum(map(sys.getsizeof, collected.texts)) + 150 * len(collected)
@@ -188,13 +181,13 @@ def all_passages(
     return collected
 
 
-def _read_passages(file: InputFile, quoting: Quoting | None, checks: RowChecks, known: Known) -> Iterator[str]:
+def _read_passages(file: InputFile, checks: RowChecks, known: Known) -> Iterator[str]:
     """The texts of a file with a column text or passage, and perhaps title; bad rows are left out, counted.
 
     Raises:
         UserError: no such column, or more bad rows than `max_bad_share`.
     """
-    opened = file.open(quoting)
+    opened = file.open()
     columns = None if opened.columns is None else [name for name in PASSAGE_COLUMNS if name in opened.columns]
     seen = dict.fromkeys(opened.columns or ())
     rows = bad = 0
@@ -214,7 +207,7 @@ def _read_passages(file: InputFile, quoting: Quoting | None, checks: RowChecks, 
             yield text
         _forbid_own(titled, known)
     if not {"text", "passage"} & seen.keys():
-        found = ", ".join(map(shown_name, [*seen][:30]))
+        found = first_of(map(shown_name, seen), 30)
         raise UserError(f"{file.path} has the columns {found}; expected text or passage, and perhaps title: rename one")
     if bad > checks.max_bad_share * rows:
         raise UserError(

@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from pipelines.checkpoints.run_folder import trained_from
+from pipelines.checkpoints.run_folder import refuse_if_lost, trained_from
 from pipelines.inspection.queries import curation_counts
 from pipelines.stage.errors import UserError
 from pipelines.stage.progress import tell
@@ -58,12 +58,7 @@ def inputs_of(tables: Tables, model: Row) -> list[TableVersion]:
     """
     inputs = trained_from(tables, model)
     for version in inputs:
-        if version.unusable:
-            raise UserError(
-                f"{model['model_id']} was trained on {version}, which {version.unusable}: nobody could answer for its "
-                f"rows any more. Bring {tables.path(version.name)} back from a copy, or train on what can be read: "
-                "python -m jobs distill --name ANOTHER"
-            )
+        refuse_if_lost(model["model_id"], version, "nobody could answer for its rows any more")
     return inputs
 
 

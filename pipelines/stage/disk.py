@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 
 from pipelines.stage.errors import UserError
+from pipelines.stage.paths import folder_of
 from pipelines.stage.progress import tell
 
 
@@ -15,11 +16,8 @@ def check_writable(folder: str | Path, what: str) -> None:
     """
     if "://" in str(folder):
         return
-    place = _nearest(Path(folder))
-    if not place.is_dir():
-        raise UserError(f"{what} {folder}: {place} is a file; expected a folder (existing or new)")
     try:
-        with tempfile.TemporaryFile(dir=place):
+        with tempfile.TemporaryFile(dir=_nearest(folder_of(str(folder), what))):
             pass
     except OSError as error:
         raise UserError(f"{what} {folder} cannot be written: {error.strerror or error}; name another folder") from error

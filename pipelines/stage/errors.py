@@ -1,8 +1,16 @@
 """The one error a user can cause: what was found, what was expected, what to do; printed as it is."""
 
+from collections.abc import Iterable
+
 
 class UserError(ValueError):
     """Wrong usage or refused input: running the same command again will not help (exit code 2)."""
+
+
+def first_of(names: Iterable[str], number: int = 10) -> str:
+    """The first names of many, and how many more there are."""
+    names = list(names)
+    return ", ".join(names[:number]) + (f" and {len(names) - number} more" if len(names) > number else "")
 
 
 def describe(error: BaseException) -> str:

@@ -27,8 +27,20 @@ def path_of(text: str, what: str) -> Path:
     except UnicodeEncodeError as error:
         raise UserError(f"{what} {str(path.absolute())!r} has a name in it that is not UTF-8; rename it") from error
     except RuntimeError as error:  # of expanduser
-        raise UserError(f"{what} {text}: no such user; expected a path, and of a folder of that name ./{text}") from error
+        raise UserError(f"{what} {text}: no such user; expected a path (or ./{text})") from error
     except (OSError, ValueError) as error:  # too long, a NUL, links in a circle, no permission
         found = getattr(error, "strerror", None) or str(error)
         raise UserError(f"{what} {text!r} leads nowhere: {found}; expected another path") from error
     return path
+
+
+def folder_of(text: str, what: str) -> Path:
+    """`path_of` as a folder, absolute, there or not yet. Raises UserError also where a file or a dead link stands."""
+    folder = path_of(text, what).absolute()
+    folder = folder.resolve() if ".." in folder.parts else folder  # else `new/..` would make `new`
+    for place in (folder, *folder.parents):
+        if place.is_symlink() and not place.exists():
+            raise UserError(f"{what} {folder}: {place} is a link to nothing; expected a folder")
+        if place.exists() and not place.is_dir():
+            raise UserError(f"{what} {folder}: {place} is a file; expected a folder (existing or new)")
+    return folder

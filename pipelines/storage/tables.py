@@ -23,7 +23,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from pyarrow import fs
 
 from pipelines.stage.errors import UserError
-from pipelines.stage.paths import path_of
+from pipelines.stage.paths import folder_of
 from pipelines.stage.progress import tell
 from pipelines.storage.commits import LINEAGE, RESTORE, Commit, Input, Result
 from pipelines.storage.readability import first_line, why_foreign, why_unreadable, why_unwritable
@@ -95,13 +95,7 @@ class Tables:
             return cls(root.rstrip("/"), invocation)
         if "://" in root:
             raise UserError(f"tables root {root!r} has an unknown scheme; expected a folder or s3://bucket/prefix")
-        folder = path_of(root, "tables root").absolute()
-        folder = folder.resolve() if ".." in folder.parts else folder  # else `new/..` would make `new`
-        for parent in (folder, *folder.parents):
-            if parent.is_symlink() and not parent.exists():
-                raise UserError(f"tables root {folder}: {parent} is a link to nothing; expected a folder")
-            if parent.exists() and not parent.is_dir():
-                raise UserError(f"tables root {folder}: {parent} is a file; expected a folder (existing or new)")
+        folder = folder_of(root, "tables root")
         _refuse_what_is_not_held(str(folder.resolve()), NOT_HELD)  # deltalake follows links
         return cls(str(folder), invocation)
 

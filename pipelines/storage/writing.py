@@ -253,17 +253,33 @@ def replace_rows(
             with new_version(tables, table, lineage, expected=None) as writer:
                 writer.write(rows)
             return writer.version
-    predicate = _equal_to(rows, on)
+    return _replace(tables, table, rows.select(on), rows, lineage)
+
+
+def delete_rows(version: TableVersion, table: type[Table], keys: pl.DataFrame, lineage: Lineage) -> TableVersion:
+    """Take out of the newest version the rows whose values are those of one of the `keys`, whose columns are text."""
+    return _replace(version.tables, table, keys, pl.DataFrame(schema=table.polars_schema()), lineage)
+
+
+def _replace(
+    tables: Tables, table: type[Table], keys: pl.DataFrame, rows: pl.DataFrame, lineage: Lineage
+) -> TableVersion:
+    """Rows in the place of those that have one of the `keys`, in one commit."""
+    name = table.table_name()
     arrow, record = _to_arrow(table, rows), lineage.commit(tables.invocation)
     while True:
         handle = tables.delta(name)
         try:
             if not tables.takes_predicates:
-                return _rewrite(tables, table, rows, on, [rows], lineage)
+                return _rewrite(tables, table, keys, rows, lineage)
             _widen(handle, Schema.from_arrow(table.arrow_schema()), record)
-            properties = _properties(record)
             write_deltalake(
-                handle, arrow, mode="overwrite", predicate=predicate, schema_mode="merge", commit_properties=properties
+                handle,
+                arrow,
+                mode="overwrite",
+                predicate=_equal_to(keys),
+                schema_mode="merge",
+                commit_properties=_properties(record),
             )
             return TableVersion(tables, name, handle.version())
         except VersionMoved:
@@ -272,42 +288,20 @@ def replace_rows(
             _check_moved(TableVersion(tables, name, handle.version()), error)
 
 
-def delete_rows(version: TableVersion, table: type[Table], keys: pl.DataFrame, lineage: Lineage) -> TableVersion:
-    """Take out of the newest version the rows whose values are those of one of the `keys`, whose columns are text."""
-    tables = version.tables
-    predicate, record = _equal_to(keys, keys.columns), lineage.commit(tables.invocation)
-    while True:
-        handle = tables.delta(version.name)
-        try:
-            if not tables.takes_predicates:
-                return _rewrite(tables, table, keys, keys.columns, [], lineage)
-            handle.delete(predicate, commit_properties=_properties(record))
-            return TableVersion(tables, version.name, handle.version())
-        except VersionMoved:
-            continue
-        except CommitFailedError as error:  # when another commit is faster
-            _check_moved(TableVersion(tables, version.name, handle.version()), error)
-
-
-def _equal_to(rows: pl.DataFrame, on: Sequence[str]) -> str:
-    """SQL that is true of rows whose `on` values, which are text, occur among these."""
-    equal = [pl.format(f"{column} = '{{}}'", pl.col(column).str.replace_all("'", "''")) for column in on]
-    groups = rows.select(pl.concat_str(equal, separator=" AND ").unique().sort()).to_series()
+def _equal_to(keys: pl.DataFrame) -> str:
+    """SQL that is true of rows whose values are those of one of the keys."""
+    equal = [pl.format(f"{column} = '{{}}'", pl.col(column).str.replace_all("'", "''")) for column in keys.columns]
+    groups = keys.select(pl.concat_str(equal, separator=" AND ").unique().sort()).to_series()
     return " OR ".join(f"({group})" for group in groups)
 
 
 def _rewrite(
-    tables: Tables,
-    table: type[Table],
-    keys: pl.DataFrame,
-    on: Sequence[str],
-    added: list[pl.DataFrame],
-    lineage: Lineage,
+    tables: Tables, table: type[Table], keys: pl.DataFrame, rows: pl.DataFrame, lineage: Lineage
 ) -> TableVersion:
     """What a predicate would do, by the whole table anew, in memory."""
     there = tables.latest(table.table_name())
     assert there is not None, "there are rows to take out"
-    others = there.scan().select(table.polars_schema().keys()).join(keys.lazy(), on=list(on), how="anti").collect()
+    others = there.scan().select(table.polars_schema().keys()).join(keys.lazy(), on=keys.columns, how="anti").collect()
     with new_version(tables, table, lineage, mode="overwrite", expected=there) as writer:
-        writer.write(pl.concat([others, *added]))
+        writer.write(pl.concat([others, rows]))
     return writer.version

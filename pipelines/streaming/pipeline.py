@@ -7,7 +7,6 @@ one row of Ray's: a row cannot be split over blocks, and an empty chunk still ar
 """
 
 import logging
-import os
 import pickle
 from collections.abc import Iterator
 from functools import cache, partial
@@ -17,8 +16,8 @@ import polars as pl
 import ray
 import ray.data
 
+from pipelines.stage.cluster import check_there_is
 from pipelines.stage.errors import UserError
-from pipelines.stage.progress import tell
 from pipelines.storage import DataFile, QueryRange, TableVersion, write_file
 from pipelines.storage.lineage import engine
 from pipelines.streaming.config import StreamConfig
@@ -117,7 +116,9 @@ def _worked_on(chunks: ray.data.Dataset, stream: Stream, num_chunks: int) -> ray
     In a fixed-size pool a dead actor would keep its slot (Ray issue 62746), so the pool may shrink to one.
     """
     config, on_gpu = stream.config, has_gpu(stream.config)
-    _check_there_is_room(config)
+    kind, needed = ("GPU", config.num_gpus) if on_gpu else ("CPU", config.num_cpus)
+    told, field = f"an actor needs {needed:g} {kind}s", f"score.num_{kind.lower()}s"
+    check_there_is(kind, needed, _resources().get(kind, 0), told, field)
     size = min(num_actors(config), num_chunks)
     pool = ray.data.ActorPoolStrategy(min_size=1, max_size=size, initial_size=size, max_tasks_in_flight_per_actor=2)
     claim: dict[str, Any] = {"num_gpus": config.num_gpus} if on_gpu else {"num_cpus": config.num_cpus - IO_CPUS}
@@ -135,16 +136,6 @@ def num_actors(config: StreamConfig) -> int:
     resources = _resources()
     room = resources.get("GPU", 0) / config.num_gpus if has_gpu(config) else resources.get("CPU", 0) / config.num_cpus
     return max(1, min(int(room), config.max_actors or int(room)))
-
-
-def _check_there_is_room(config: StreamConfig) -> None:
-    """A cluster's autoscaler may still add nodes; a machine has what it has, and the run would wait for ever."""
-    kind, needed = ("GPU", config.num_gpus) if has_gpu(config) else ("CPU", config.num_cpus)
-    if needed > _resources().get(kind, 0):
-        told = f"an actor needs {needed:g} {kind}s, and there are {_resources().get(kind, 0):g}"
-        if (os.environ.get("RAY_ADDRESS") or "local") == "local":
-            raise UserError(f"{told}; lower score.num_{kind.lower()}s, or set RAY_ADDRESS to a cluster that has more")
-        tell(f"{told}: waiting for more nodes; without an autoscaler, stop and lower score.num_{kind.lower()}s")
 
 
 def device(config: StreamConfig) -> str:

@@ -102,7 +102,7 @@ def name_teacher(config: TeacherConfig) -> str:
         check_outputs(folder, runs_own_code=config.trust_remote_code)
     else:
         check_model_type(folder)
-    _check_length(folder, config)
+    check_length(folder, config, longest_input(encoder_config(folder)))  # as far as the files say
     if config.teacher_sha256 is not None and (found := weights_sha256(folder)) != config.teacher_sha256:
         raise UserError(
             f"teacher {config.teacher}: its weights have sha256 {found}, the recipe expects {config.teacher_sha256}; "
@@ -111,9 +111,8 @@ def name_teacher(config: TeacherConfig) -> str:
     return teacher_name(folder, config)
 
 
-def _check_length(folder: Path, config: TeacherConfig) -> None:
-    """As far as the files say; a loaded teacher is asked again."""
-    longest = longest_input(encoder_config(folder))
+def check_length(folder: Path, config: TeacherConfig, longest: int | None) -> None:
+    """Refuse to read more tokens than the `longest` that the teacher has positions for, where that is known."""
     if longest is not None and config.max_tokens > longest:
         raise UserError(
             f"max_tokens is {config.max_tokens}, but {folder} reads at most {longest} tokens; set score.max_tokens to "

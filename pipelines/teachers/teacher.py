@@ -14,7 +14,7 @@ from transformers.utils import logging as transformers_logging
 from pipelines.checkpoints.load import longest_input
 from pipelines.stage.errors import UserError
 from pipelines.teachers.batches import Scores
-from pipelines.teachers.config import DTYPES, TeacherConfig, check_folder, prompts_of, teacher_name
+from pipelines.teachers.config import DTYPES, TeacherConfig, check_folder, check_length, prompts_of, teacher_name
 
 CPU_BATCH_TOKENS = 2_048
 """Tried on 2 cores (6 layers, 384 wide): 8,192 tokens fall out of the caches and lose most of what sorting gains."""
@@ -40,12 +40,7 @@ class Teacher(ABC):
         check_folder(folder, config)
         with quiet():
             encoder = self.load(getattr(torch, DTYPES[config.precision]))
-        longest = None if encoder is None else longest_input(encoder)
-        if longest is not None and config.max_tokens > longest:
-            raise UserError(
-                f"max_tokens is {config.max_tokens}, but {folder} reads at most {longest} tokens; set it to that or "
-                "less"
-            )
+        check_length(folder, config, None if encoder is None else longest_input(encoder))
 
     @cached_property
     def name(self) -> str:

@@ -4,7 +4,6 @@ A run goes on by being run again with the same storage: Ray Train finds its last
 and no shared disk beside that storage: they read the untrained student from it and tokenise from the tables.
 """
 
-import os
 import shutil
 import tempfile
 import threading
@@ -25,6 +24,7 @@ from ray.util.queue import Empty, Queue
 from sentence_transformers import SentenceTransformer
 
 from pipelines.checkpoints.run_folder import CHECKPOINTS, UNTRAINED, Json
+from pipelines.stage.cluster import check_there_is
 from pipelines.stage.errors import UserError
 from pipelines.stage.progress import tell
 from pipelines.storage import Tables, TableVersion
@@ -49,7 +49,9 @@ def train_on_ray(curated: TableVersion, config: DistillConfig, vectors: TableVer
     """
     filesystem, path = kept.filesystem()
     use_gpu = _available("GPU") > 0 if config.use_gpu == "auto" else config.use_gpu
-    _check_there_is_room(config, use_gpu)
+    kind = "GPU" if use_gpu else "CPU"
+    told = f"distill: {config.num_workers} workers need a {kind} each"
+    check_there_is(kind, config.num_workers, _available(kind), told, "distill.num_workers")
     with _printed_on_stderr() as lines:
         trainer = TorchTrainer(
             partial(_train_on_one_rank, curated, config, vectors, kept, lines),  # type: ignore[arg-type]  # it returns
@@ -87,16 +89,6 @@ def _worker_environment(config: DistillConfig) -> dict[str, str]:
         "MALLOC_TRIM_THRESHOLD_": str(4 << 30),
         "MALLOC_MMAP_THRESHOLD_": str(32 << 20),  # the most that glibc accepts
     }
-
-
-def _check_there_is_room(config: DistillConfig, use_gpu: bool) -> None:
-    """A cluster's autoscaler may still add nodes; a machine has what it has, and the run would wait for ever."""
-    kind = "GPU" if use_gpu else "CPU"
-    if config.num_workers > _available(kind):
-        told = f"distill: {config.num_workers} workers need a {kind} each, and there are {_available(kind):g}"
-        if (os.environ.get("RAY_ADDRESS") or "local") == "local":
-            raise UserError(f"{told}; lower distill.num_workers, or set RAY_ADDRESS to a cluster that has more")
-        tell(f"{told}: waiting for more nodes; without an autoscaler, stop and lower distill.num_workers")
 
 
 def _available(kind: str) -> float:

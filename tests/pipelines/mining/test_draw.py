@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.intake.layouts import CheckedRow
 from pipelines.mining.draw import Candidate, DrawConfig, Shortfall, mine_negatives, tell_stand_ins, tell_unmatched
-from pipelines.mining.inputs import Known, Passages
+from pipelines.mining.inputs import Pair, Passages, known_positives
 
 LANGUAGES = (Path(__file__).parent / "topics.txt").read_text(encoding="utf-8").split("\n\n")[1:]
 OF_EACH_TOPIC = 80
@@ -23,10 +24,11 @@ def test_negatives_come_from_the_querys_own_topic_five_times_as_often_as_by_chan
         return between.join(chooser.sample(words, len(words)))
 
     topic_of = {text(topic, 3, 6): topic for topic in range(len(topics)) for _ in range(OF_EACH_TOPIC)}
-    passages, known = Passages(topic_of, 10_000), Known({}, {})
+    passages = Passages(topic_of, 10_000)
     asked = {text(topic, 2, 1): topic for topic in range(len(topics)) for _ in range(10)}
-    for query, topic in asked.items():
-        known.add(query, [next(text for text in passages.texts if topic_of[text] == topic)])
+    first_of = {topic: next(text for text in passages.texts if topic_of[text] == topic) for topic in asked.values()}
+    rows = [CheckedRow(query, [first_of[topic]], [], None, None) for query, topic in asked.items()]
+    known = known_positives([Pair(0, number, row) for number, row in enumerate(rows, 1)], [])
 
     drawn = dict(mine_negatives(known, passages, DrawConfig(), {}))
 

@@ -170,7 +170,6 @@ def test_a_modernbert_pick_without_layer_0_is_refused_and_says_why(sources):
     ("settings", "message"),
     [
         ({"dimensions": [64, 32]}, "from 1 to 32"),
-        ({"dimensions": []}, "from 1 to 32"),
         ({"max_tokens": 513}, "at most 512 tokens"),
     ],
 )
