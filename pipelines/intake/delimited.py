@@ -3,10 +3,12 @@
 Whether a quote quotes cannot be seen at one place of a file. `quoting` says it: "minimal", as CSV has it, or "none",
 as MS MARCO's TSV has it, where one line is one row. If nobody says it, quotes quote; and where a quote goes on over
 lines each of which is a row by itself, in a file that shows no other need of quotes, the file is refused: it would lose
-those rows. A header that comes again, where files were joined, is no row but `repeated_header`.
+those rows; so it is where a few fields of a TSV stand in quotes that they need not. A header that comes again, where
+files were joined, is no row but `repeated_header`.
 """
 
 import csv
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -138,7 +140,7 @@ def delimited(path: str, dialect: Dialect) -> Iterator[RawRow]:
                 else:
                     yield _fields_row(number, dialect.columns, fields, raw)
         if quotes:
-            quotes.judge()
+            quotes.judge(number)
 
 
 def _lines(stream: BinaryIO, path: str, taken: list[bytes]) -> Iterator[str]:
@@ -185,8 +187,10 @@ class _Quotes:
         self.path, self.num_fields = path, len(dialect.columns)
         self.delimiter = dialect.delimiter.encode()
         self.all_quoted = b'"' + self.delimiter + b'"'
-        self.needed = self.swallowing = self.broken = 0
-        self.example = ""
+        # no comma in it either: Excel puts such fields into quotes in TSV, too
+        self.needless_field = re.compile(rb'(?:^|\%b)"[^",%b\r\n]+"(?:\%b|\r?\n|$)' % ((self.delimiter,) * 3))
+        self.needed = self.needless = self.swallowing = self.broken = 0
+        self.example = self.needless_example = ""
 
     def see(self, first_line: int, taken: Sequence[bytes], num_fields: int) -> None:
         """One record with quotes, which was read as `num_fields` fields (0: not at all)."""
@@ -197,20 +201,35 @@ class _Quotes:
             self.example = self.example or f"line {first_line:,} opens a quote that takes in {len(lines):,} lines"
         elif num_fields == self.num_fields and (rows < len(lines) or self._are_all_quoted(taken[0])):
             self.needed += 1
+        elif num_fields == self.num_fields and self.needless_field.search(taken[0]):
+            self.needless += 1
+            self.needless_example = self.needless_example or f"line {first_line:,}"
         elif not num_fields and rows == len(lines):
             self.broken += 1
 
     def _are_all_quoted(self, line: bytes) -> bool:
         return line.startswith(b'"') and line.count(self.all_quoted) == self.num_fields - 1
 
-    def judge(self) -> None:
-        """Raise UserError where more records are whole rows swallowed by a quote than have or need quotes."""
+    def judge(self, num_rows: int) -> None:
+        """Raise UserError where more records are whole rows swallowed by a quote than have or need quotes.
+
+        So too where a few rows of a TSV, not all, have a field in quotes that needs none, as no program writes it.
+        """
         if self.swallowing > self.needed:
             raise UserError(
                 f"{self.path}: {self.example}, each of them a row by itself ({self.swallowing:,} such places), "
                 "expected to know what a quote is here: --quoting none if it is a character like any other, one row a "
                 "line, as in MS MARCO's TSV; --quoting minimal if fields in quotes do hold line breaks"
             )
+        if self.needed < self.needless < num_rows / 2:
+            place = f"{self.needless:,} of {num_rows:,} rows, the first at {self.needless_example}"
+            told = f"{self.path}: {place}, have a field in quotes that needs none"
+            if self.delimiter == b"\t":
+                raise UserError(
+                    f"{told}, expected to know what a quote is: --quoting none if it is a character like any other, "
+                    "as in MS MARCO's TSV; --quoting minimal if it is no part of the text"
+                )
+            tell(f"{told}: they are taken off; if they are part of the text, give --quoting none")
         if self.broken:
             tell(
                 f"{self.path}: {self.broken:,} rows have quotes that CSV does not know: quarantined as not_csv; "

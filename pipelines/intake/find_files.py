@@ -83,7 +83,7 @@ class _Search:
             path, version = path_of(match[1], "input"), int(match[2])
             if not is_table(path):
                 raise UserError(f"input {given} does not exist and {path} is no Delta table: check the path")
-        self._refuse_part_of_table(path)
+        self.refuse_part_of_table(path)
         if path.is_dir():
             _Folder(self, path).add(version)
         elif path.is_file():
@@ -94,7 +94,7 @@ class _Search:
                 f"input {given} {_why_no_file(path)}, expected a file or a folder of files ({EXPECTED}): check the path"
             )
 
-    def _refuse_part_of_table(self, path: Path) -> None:
+    def refuse_part_of_table(self, path: Path) -> None:
         resolved = path.resolve().parents if path.exists() else ()
         for folder in {*_absolute(path).parents, *resolved} - self._no_tables:
             if is_table(folder):
@@ -153,6 +153,8 @@ class _Folder:
         pending = [(self.folder, self.partitions, "")]
         while pending:
             path, partitions, kind = pending.pop()
+            if path.is_symlink():
+                self.search.refuse_part_of_table(path)
             if path.suffix.lower() in UNFINISHED and path != self.folder:
                 raise UserError(f"{path} is a download or a file that was not finished: finish it, or move it away")
             if path.is_dir():

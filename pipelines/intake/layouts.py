@@ -6,7 +6,8 @@ A layout says which columns hold the query, the positives and the negatives. It 
     positive   positive | pos | positive_passages
     negative   negative | neg | negative_passages, and negative_1 .. negative_n beside or instead of it
     source, external_id   by these names, where there is such a column
-    label      label | relevance | grade .. , of pairs also score | similarity ..; `--columns label=none`: it is none
+    label      label | relevance | grade .. , of pairs also score | similarity .. and what ends so, as human_score;
+               `--columns label=none`: it is none
 
 and `--columns role=name` tells it for any other. Of several such columns, and of the keys of JSON Lines, those of a
 row that are not null tell its layout, so that what becomes of a row does not depend on the others.
@@ -52,7 +53,7 @@ KNOWN_NAMES = {
     "label": tuple("label labels gold_label relevant is_relevant relevance relevance_label grade".split())
     + tuple("is_positive is_duplicate is_match is_correct".split()),
 }
-SCORES = tuple("score scores similarity similarity_score relevance_score rating".split())
+SCORES = tuple("score scores similarity rating rel relevancy judgment judgement qrel match duplicate correct".split())
 """A label in pairs; beside triplets they are a teacher's, of whatever it was asked."""
 
 NO_LABEL = ("label", "none")
@@ -147,11 +148,19 @@ def _label_column(columns: Sequence[str], named: Mapping[str, str], pairs: bool)
     if "label" in named:
         return named["label"] if ("label", named["label"]) != NO_LABEL else None
     free = {_in_words(name): name for name in reversed(columns) if name not in named.values()}
-    return next((free[name] for name in (*KNOWN_NAMES["label"], *(SCORES if pairs else ())) if name in free), None)
+    known = (*KNOWN_NAMES["label"], *SCORES) if pairs else KNOWN_NAMES["label"]
+    if pairs:  # human_score, answer_label
+        free = {name.rpartition("_")[2]: column for name, column in free.items()} | free
+    return next((free[name] for name in known if name in free), None)
 
 
 def _in_words(name: str) -> str:
-    return re.sub(r"[\s-]+", "_", name.strip().casefold())
+    """isRelevant and Is-relevant as is_relevant."""
+    return re.sub(r"[\s-]+|(?<=[a-z])(?=[A-Z])", "_", name.strip()).casefold()
+
+
+def _may_be_label(name: str) -> bool:
+    return not _LABELS.isdisjoint((words := _in_words(name), words.rpartition("_")[2]))
 
 
 class Layouts:
@@ -205,7 +214,7 @@ class Layouts:
         keys = tuple(row)
         if None in row.values():
             self._seen.update(dict.fromkeys(keys))
-            keys = tuple(key for key, value in row.items() if value is not None or _in_words(key) in _LABELS)
+            keys = tuple(key for key, value in row.items() if value is not None or _may_be_label(key))
         return self._of_keys.get(keys) or self._tell(keys)
 
     def _tell(self, keys: tuple[str, ...]) -> Layout:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from deltalake import write_deltalake
 
 from pipelines.intake.find_files import find_files
 from pipelines.stage.errors import UserError
@@ -76,6 +77,11 @@ def dangling(folder):
     (folder / "b.jsonl").symlink_to("../blobs/none")
 
 
+def link_into_a_table(folder):
+    write_deltalake(str(folder.parent / "table"), pl.DataFrame([row("q")]))
+    (folder / "a.parquet").symlink_to(next(folder.parent.glob("table/*.parquet")))
+
+
 def in_a_circle(folder):
     put(folder, "a.jsonl")
     (folder / "x").symlink_to("y")
@@ -122,6 +128,10 @@ def unfinished_snapshot(folder):
 
 REFUSED = {
     "a link to nothing": (dangling, r"b.jsonl is a link to ../blobs/none, which leads nowhere"),
+    "a link to a file of a table": (
+        link_into_a_table,
+        "a.parquet lies in the Delta table .*/table, whose files may hold",
+    ),
     "links in a circle": (in_a_circle, r"/x is a link to y, which leads nowhere"),
     "a pipe": (fifo, "b.jsonl is no regular file"),
     "a socket": (listening, "b.sock is no regular file"),

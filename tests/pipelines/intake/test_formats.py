@@ -152,6 +152,31 @@ def test_a_quote_that_swallows_whole_rows_is_refused_unless_the_quoting_is_said(
     assert len(read(path, "minimal")) <= 40
 
 
+@pytest.mark.parametrize("field", ['"the who"', '"why?"'])
+def test_quotes_around_a_few_fields_that_need_none_are_asked_about_in_tsv_and_said_in_csv(tmp_path, capsys, field):
+    asked = write(tmp_path, tsv((11, f"{field}\tp\tn")))
+
+    with pytest.raises(UserError, match=r"1 of 40 rows, the first at line 12,.*--quoting none.*--quoting minimal"):
+        read(asked)
+    assert read(asked, "none")[10].value["query"] == field
+    assert read(asked, "minimal")[10].value["query"] == field.strip('"')
+    assert len(read(write(tmp_path, tsv((11, f"{field}\tp\tn"), delimiter=",")))) == 40
+    assert "they are taken off" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [(11, '"a, b"\t"say ""x"""\tn')],  # as Excel writes TSV
+        [(position, f'"q{position}"\t"p"\t{position}') for position in range(1, 41)],  # as R writes text and numbers
+        [(11, '""\tp\tn'), (12, '5" disk\tp\tn')],
+    ],
+    ids="excel r empty".split(),
+)
+def test_quotes_as_programs_write_them_are_not_asked_about(tmp_path, lines):
+    assert len(read(write(tmp_path, tsv(*lines)))) == 40
+
+
 def test_without_quoting_a_quote_is_a_character_and_a_field_holds_no_line_break(tmp_path):
     path = write(tmp_path, b'query\tpositive\r\n"q\t"p"\r\na\rb\tp\r\nc\td\te\n')
 
@@ -230,6 +255,7 @@ def test_half_a_surrogate_pair_in_utf_16_is_one_bad_row_and_half_a_character_a_b
     [
         ('{"a": 1, "a": 2}', "repeated_key"),
         ('{"a": [{"b": 1,\t"b" : "x: y"}]}', "repeated_key"),
+        ('{"a"  : 1, "a"\t: 2}', "repeated_key"),
         ('{"a": 1, "b": "\\"a\\": 2", "a": 1}', None),
         ('{"a": "b: c", "d" :{"a": ["\\"a\\":"]}}', None),
         ('{"a": 1}{"a": 2}', "not_json"),
