@@ -7,13 +7,16 @@ A file that was ingested before adds nothing; neither does a triplet, whatever f
 with the input (pipelines/intake/spill.py); the temporary folder (TMPDIR) needs about the input's size uncompressed.
 """
 
+import shlex
 from collections.abc import Mapping
 
 from pipelines.intake.accounts import Intake, describe_file
 from pipelines.intake.append_triplets import append_new, record_missing_files
+from pipelines.intake.beir import is_beir_folder
 from pipelines.intake.delimited import Quoting
 from pipelines.intake.find_files import find_files
 from pipelines.intake.layouts import Layouts, RowChecks, check_named_columns
+from pipelines.stage.errors import UserError
 from pipelines.storage import Tables, TableVersion
 
 
@@ -34,6 +37,9 @@ def run(
 ) -> TableVersion:
     """Append what is new in the inputs. Returns the newest triplets version, the old one if nothing was new."""
     check_named_columns(columns)
+    for folder in filter(is_beir_folder, inputs):
+        command = f"python -m jobs mine --input {shlex.quote(folder)}"
+        raise UserError(f"{folder} is a BEIR folder, expected triplets: `{command}` finds negatives for it")
     record_missing_files(tables, config)
     told = {**columns, **config.told()}
     files = [describe_file(file, source, licence, told) for file in find_files(inputs, quoting)]

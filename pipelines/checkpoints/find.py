@@ -82,7 +82,7 @@ def _from_hub(model: str, revision: str | None) -> Path:
         why = "HF_HUB_OFFLINE is set" if huggingface_hub.constants.is_offline_mode() else _first_line(error)
         raise UserError(
             f"model {model}{at} is no folder here and could not be fetched from the hub ({why}); give a local folder, "
-            f"check the id (and HF_TOKEN for a gated model), or set HF_HOME to a cache that has it"
+            f"check the id (and HF_TOKEN for a gated model), name another --recipe, or set HF_HOME to a cache"
         ) from error
     return Path(folder)
 

@@ -28,6 +28,7 @@ class ScoredRows(NamedTuple):
     teacher: str  # name@12hex
     teacher_kind: str  # "cross_encoder" or "bi_encoder"
     share: float | None  # of the queries that were to be scored; None while the scoring is not complete
+    share_rows: int = 0  # which these queries have
 
     @classmethod
     def find(cls, scored: TableVersion, teacher: str | None = None) -> "ScoredRows":
@@ -66,7 +67,7 @@ class ScoredRows(NamedTuple):
             if triplets.unusable is None:
                 for other, reason in refused.items():
                     tell(f"{scored}: passing over the scores of {other}, which {reason}")
-                return cls(scored, triplets, one.teacher, one.teacher_kind, one.share)
+                return cls(scored, triplets, one.teacher, one.teacher_kind, one.share, one.rows)
             refused[str(triplets)] = triplets.unusable
         newest = scored.tables.newest("triplets")
         told = "; ".join(f"{other}, which {reason}" for other, reason in refused.items())
@@ -77,7 +78,7 @@ class ScoredRows(NamedTuple):
 
     def check_complete(self, *, partial: bool) -> None:
         """Refuse scores of a part of the triplets unless `partial`; say what else the scores do not cover."""
-        if self.share is None:
+        if self.share is None or (self.share < 1 and self._num_rows() > self.share_rows):  # beyond it, on the way
             missing = self.triplets.num_rows() - self._num_rows()
             unscored = f"{missing:,} of {self.triplets.num_rows():,} rows of {self.triplets}"
             if not partial:
@@ -135,6 +136,7 @@ def _only_teacher(scored: TableVersion, results: Sequence[ScoringResult]) -> str
     if len(teachers) > 1:
         raise UserError(
             f"{scored} has scores by {len(teachers)} teachers; choose one with --teacher "
-            f"{' or --teacher '.join(teachers)}, or give the --recipe of one"
+            f"{' or --teacher '.join(teachers)}, as in `python -m jobs curate --teacher {teachers[0]}`, or give the "
+            "--recipe of one"
         )
     return teachers[0]

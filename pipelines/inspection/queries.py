@@ -67,6 +67,10 @@ def ask(tables: Tables, sql: str, at: Sequence[str] = ()) -> pl.DataFrame:
 
 def _failed(told: str, sql: str, frames: Mapping[str, pl.LazyFrame]) -> UserError:
     """A query's error; of an unknown name what is near it, and only if nothing is, what there is."""
+    if version := re.search(r"\b([a-z_]+)@[0-9]+", sql):
+        return UserError(
+            f"the query failed: {told}; a version stands beside the SQL: FROM {version[1]}, --at {version[0]}"
+        )
     unknown = UNKNOWN.search(told)
     if not unknown:
         return UserError(f"the query failed: {told}; expected SQL over {', '.join(frames)}")

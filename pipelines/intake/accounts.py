@@ -25,7 +25,7 @@ from pipelines.storage.commits import IngestedFile
 from schemas.quarantined_rows import MAX_RAW_BYTES
 
 HINTS = {
-    "not_utf8": "if it is Latin-1, iconv -f LATIN1 (of Windows: CP1252) -t UTF-8",
+    "not_utf8": "if it is Latin-1 or Windows-1252, iconv -f CP1252 -t UTF-8",
     "not_csv": 'in CSV a quote in a field is doubled, not written \\"; if quotes are plain: --quoting none',
     "label_not_0_or_1": "keep what is positive, or make 0 and 1 of a grade; to take all pairs: --columns label=none",
     "label_missing": "to take every row as positive: --columns label=none",

@@ -84,7 +84,7 @@ def tell_dialect(path: str, lines: Sequence[bytes], delimiter: str, quoting: Quo
     except UnicodeDecodeError as error:
         raise UserError(
             f"{path} line 1 is not UTF-8 ({error.reason} at byte {error.start}), expected a header in UTF-8: "
-            f"if it is Latin-1: iconv -f LATIN1 (of Windows: CP1252) -t UTF-8 {path} > utf8_file"
+            f"if it is Latin-1 or Windows-1252: iconv -f CP1252 -t UTF-8 {path} > utf8_file"
         ) from error
     except csv.Error as error:
         raise UserError(

@@ -114,7 +114,7 @@ UNREADABLE = {  # what is in the file -> (its bytes, what the message must say)
     "a JSON array": (json.dumps([GOOD]).encode(), r"found one JSON array, expected one JSON object a line: jq"),
     "an object over several lines": (json.dumps(GOOD, indent=1).encode(), "expected one on each line.*jq -c"),
     "UTF-32": ("query,positive,negative\n".encode("utf-32"), "is UTF-32, expected UTF-8 or UTF-16: iconv"),
-    "rows in Latin-1": ("query,positive,negative\né,b,c\n".encode("latin-1"), "not_utf8 in 1 .*iconv -f LATIN1"),
+    "rows in Latin-1": ("query,positive,negative\né,b,c\n".encode("latin-1"), "not_utf8 in 1 .*iconv -f CP1252"),
     "TSV without quoting": (
         b'query\tpositive\tnegative\na\tb\t"c\nd\te\tf\n',
         "line 2 opens a quote that takes in 2 lines, each of them a row.*--quoting none if .*--quoting minimal if",
@@ -125,7 +125,7 @@ UNREADABLE = {  # what is in the file -> (its bytes, what the message must say)
     ),
     "names in another case": (lines({"Query": 1, "positive": 2, "negative": 3}), """--columns '{"query": "Query"}'"""),
     "a missing column": (lines({"query": "a", "positive": "b"}), "no column for negative .*`mine`.*--columns"),
-    "a header in Latin-1": ("quéry,positive,negative\na,b,c\n".encode("latin-1"), "not UTF-8.*iconv -f LATIN1"),
+    "a header in Latin-1": ("quéry,positive,negative\na,b,c\n".encode("latin-1"), "not UTF-8.*iconv -f CP1252"),
     "a header alone": (b"query,positive,negative\n", "no row below its header, expected rows"),
     "Parquet without rows": (parquet_bytes(pl.DataFrame(good_rows(1)).clear()), "Parquet without rows, expected rows"),
     "gzip without its last bytes": (gzip.compress(lines(*good_rows(9)))[:-9], "fetch it"),

@@ -226,6 +226,14 @@ class TestWhichScores:
         assert done.counts["rows"].sum() == 3
         assert "curating the 0.5 of the queries" in capsys.readouterr().err
 
+    def test_scores_beyond_a_completed_share_are_incomplete(self, tables):
+        rows = made_up(2)
+        scored = write_scored(write_triplets(tables, rows), rows.head(3), share=0.5)
+        further = write_scored(scored.tables.parse("triplets@0"), rows.tail(1), is_complete=False)
+
+        with pytest.raises(UserError, match=r"2 of 6 rows of triplets@0 are not scored.*--partial"):
+            curate.run(further, CurateConfig())
+
 
 ROTTEN = [("q1", "a", -5.0, "b", -3.0), ("q2", "c", -5.0, "d", -3.0), ("q3", "e", 5.0, "f", -3.0)]
 

@@ -210,6 +210,14 @@ def test_a_quoting_that_is_said_is_another_way_to_read_the_same_file(tables, tmp
     assert sorted(rows_of(tables, "ingested_files", "columns")) == [("",), ('{"quoting": "none"}',)]
 
 
+def test_a_beir_folder_is_for_mine(tables, tmp_path):
+    (tmp_path / "a set" / "qrels").mkdir(parents=True)
+    write(tmp_path / "a set", {"_id": "d", "text": "a"}, name="corpus.jsonl")
+
+    with pytest.raises(UserError, match=r"is a BEIR folder.*`python -m jobs mine --input '.*a set'`"):
+        run(tables, str(tmp_path / "a set"))
+
+
 def test_parquet_with_lists_of_passages_is_read(tables, tmp_path):
     passages = [[{"docid": "1", "title": "T", "text": "x"}, {"docid": "2", "title": "", "text": "y"}]]
     frame = pl.DataFrame(
