@@ -69,15 +69,23 @@ def _why_incomplete(version: "TableVersion", there: dict[str, int]) -> str | Non
     sizes = {path: there.get(path, there.get(unquote(path))) for path in files}
     if gone := sum(size is None for size in sizes.values()):
         return f"lacks {gone:,} of its {len(files):,} data files (another program's VACUUM?)"
-    if torn := [path for path, size in sizes.items() if size != files[path]]:
-        return f"has {len(torn):,} data files of another length than its log says ({torn[0]})"
-    folder = Path(version.tables.uri, version.name)
-    damaged = [path for path in files if version.tables.is_local and not _ends_as_parquet(folder, path)]
+    torn = [path for path, size in sizes.items() if size != files[path]]
+    return f"has {len(torn):,} data files of another length than its log says ({torn[0]})" if torn else None
+
+
+def why_damaged(version: "TableVersion") -> str | None:
+    """Files that end as no Parquet does: a machine that lost power leaves some of the right length, but of zeros.
+
+    Each file is opened, so that this is asked once before work, not by every reader; files on S3 are written whole.
+    """
+    if not version.tables.is_local:
+        return None
+    folder, paths = Path(version.tables.uri, version.name), (row["path"] for row in version.files())
+    damaged = [path for path in paths if not OUTSIDE.match(path) and not _ends_as_parquet(folder, path)]
     return f"has {len(damaged):,} damaged data files ({damaged[0]}: no Parquet at its end)" if damaged else None
 
 
 def _ends_as_parquet(folder: Path, name: str) -> bool:
-    """A machine that lost power leaves files of the right length, but of zeros."""
     path = folder / name
     with (path if path.exists() else folder / unquote(name)).open("rb") as file:
         file.seek(-4, os.SEEK_END)

@@ -26,7 +26,7 @@ from pipelines.stage.errors import UserError
 from pipelines.stage.paths import folder_of
 from pipelines.stage.progress import tell
 from pipelines.storage.commits import LINEAGE, RESTORE, Commit, Input, Result
-from pipelines.storage.readability import first_line, why_foreign, why_unreadable, why_unwritable
+from pipelines.storage.readability import first_line, why_damaged, why_foreign, why_unreadable, why_unwritable
 from schemas import TABLES
 
 ADDED_TO = {"triplets", "scored_triplets", "teacher_vectors"}
@@ -223,7 +223,7 @@ class Tables:
                     "did (a feature: ALTER TABLE ... DROP FEATURE in Spark), bring the log back from a copy, or use "
                     "another root"
                 )
-            why = newest.unreadable if name not in WHOLE else why_foreign(newest)
+            why = (newest.unreadable or why_damaged(newest)) if name not in WHOLE else why_foreign(newest)
             if why := why or (newest.foreign if name in ADDED_TO else None):
                 raise UserError(f"nothing can be added to {self.path(name)}: {newest} {why}; {newest.way_out()}")
 
@@ -317,10 +317,10 @@ class TableVersion:
         made_by = origin.commit.operation or "unknown operation"
         return None if origin.commit.is_ours else f"was made by another program ({made_by}), which changed rows"
 
-    @property
+    @cached_property
     def unusable(self) -> str | None:
         """Why no stage may take this version's rows: another program changed them, or they cannot be read."""
-        return (None if self._rows_in else self.unreadable) or self.foreign
+        return self.foreign or why_damaged(self._rows_in) if self._rows_in else self.unreadable
 
     def usable(self) -> "TableVersion":
         """This version, if a stage may take its rows. Raises UserError with what is wrong and what may be taken."""

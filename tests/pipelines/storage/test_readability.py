@@ -123,7 +123,6 @@ def put_another_table_there(version):
     [
         (remove_file, "triplets@2 lacks 1 of its 3 data files"),
         (cut_file, "triplets@2 has 1 data files of another length than its log says"),
-        (zero_file, "triplets@2 has 1 damaged data files .* no Parquet at its end"),
         (empty_entry, r"triplets@2 has an empty entry in its log, 0+2\.json"),
         (drop_column, "triplets@3 has no column query; expected triplet_id, "),
         (rename_column, "triplets@3 has no column query; expected triplet_id, "),
@@ -142,6 +141,17 @@ def test_what_cannot_be_read_is_refused_by_name_with_the_newest_that_can(three, 
         tables.check_writable("triplets")
     assert str(tables.newest("triplets")) == readable
     assert f"passing over {newest}, which" in capsys.readouterr().err
+
+
+def test_a_version_with_a_file_of_zeros_is_passed_over_before_any_work(three, tables):
+    zero_file(three)
+    told = "triplets@2 has 1 damaged data files .* no Parquet at its end"
+
+    with pytest.raises(UserError, match=f"{told}.*; triplets@1 is the newest other one"):
+        tables.latest("triplets").usable()
+    with pytest.raises(UserError, match=f"nothing can be added to .*/triplets: {told}"):
+        tables.check_writable("triplets")
+    assert str(tables.newest("triplets")) == "triplets@1"
 
 
 def test_where_no_version_can_be_read_each_is_named_with_what_is_wrong(tables, append):
