@@ -1,6 +1,7 @@
 """Ask the tables in SQL, with Polars."""
 
 import json
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -42,6 +43,8 @@ def main(
         )
     if output is None or path is None:
         print_frame(frame, as_json)
+        if frame.is_empty():
+            print("0 rows", file=sys.stderr)
     else:
         _write(frame, output, path)
         print(output)

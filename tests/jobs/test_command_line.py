@@ -747,6 +747,7 @@ def test_a_query_cannot_change_a_table(run, refuse, tmp_path):
 
     assert files_below(tmp_path / "tables") == before
     assert json.loads(run("query", "SELECT COUNT(*) AS n FROM triplets", "--json")[1]) == [{"n": 12}]
+    assert run("query", "SELECT query FROM triplets WHERE source = ''")[2].endswith("0 rows\n")
 
 
 def test_history_lists_all_tables_and_as_json_one_object_a_line(run, tmp_path):
