@@ -171,7 +171,10 @@ class Tables:
             hint = f"found {found}" if found else "found no table there: is --tables (or TABLES) the right root?"
             raise UserError(f"{parsed}: there is no table {parsed.name} under {self.uri}; {hint}")
         if parsed.version > newest.version:
-            raise UserError(f"{parsed} does not exist; {parsed.name} has the versions 0 to {newest.version}")
+            raise UserError(
+                f"{parsed} does not exist; {parsed.name} has the versions 0 to {newest.version}, which "
+                f"`python -m jobs history {parsed.name}` lists"
+            )
         return parsed
 
     def recorded(self, read: Input) -> "TableVersion":
