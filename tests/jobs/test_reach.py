@@ -5,6 +5,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 
 import pytest
 
@@ -25,24 +26,26 @@ ANSWERS = {
 def listening() -> Iterator[dict[str, str]]:
     """What is said -> HOST:PORT of a server that takes a connection and says it; "nothing" keeps it open."""
     servers = {said: socket.create_server(("127.0.0.1", 0)) for said in ANSWERS}
+    with ExitStack() as kept:
 
-    def serve(server: socket.socket, answer: bytes) -> None:
-        kept = []
-        while True:
-            try:
-                connection, _ = server.accept()
-            except OSError:
-                return
-            kept.append(connection)
-            if answer:
-                connection.recv(1 << 12)
-                connection.sendall(answer)
+        def serve(server: socket.socket, answer: bytes) -> None:
+            with suppress(OSError):  # once it is shut down, or the other side has gone
+                while True:
+                    connection = kept.enter_context(server.accept()[0])
+                    if answer:
+                        connection.recv(1 << 12)
+                        connection.sendall(answer)
 
-    for said, server in servers.items():
-        threading.Thread(target=serve, args=(server, ANSWERS[said]), daemon=True).start()
-    yield {said: f"127.0.0.1:{server.getsockname()[1]}" for said, server in servers.items()}
-    for server in servers.values():
-        server.close()
+        threads = [threading.Thread(target=serve, args=(server, ANSWERS[said])) for said, server in servers.items()]
+        for thread in threads:
+            thread.start()
+        yield {said: f"127.0.0.1:{server.getsockname()[1]}" for said, server in servers.items()}
+        for server in servers.values():
+            server.shutdown(socket.SHUT_RDWR)
+        for thread in threads:
+            thread.join()
+        for server in servers.values():
+            server.close()
 
 
 @pytest.mark.parametrize(
