@@ -246,18 +246,26 @@ class TableVersion:
     def __str__(self) -> str:
         return f"{self.name}@{self.version}"
 
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the opened table, which stays in its process; what was found out about the files goes along."""
+        return {name: value for name, value in self.__dict__.items() if name != "_opened"}
+
+    @cached_property
+    def _opened(self) -> DeltaTable:
+        """The log is read once for all that is asked of this version. Raises DeltaError."""
+        return self.tables.delta(self.name, self.version)
+
     @property
     def delta(self) -> DeltaTable:
-        """The Delta table at this version, for pipelines/storage only."""
+        """The Delta table at this version, for pipelines/storage only, which must not commit by it."""
         try:
-            return self.tables.delta(self.name, self.version)
+            return self._opened
         except DeltaError as error:
             raise UserError(f"{self} cannot be opened ({first_line(error)}); {self.way_out()}") from error
 
     def open(self) -> pl.LazyFrame:
         """What lies there as this version, lazily and unchecked, for pipelines/storage only."""
-        delta = self.tables.delta(self.name, self.version)
-        return pl.scan_delta(delta, storage_options=self.tables.storage_options or None)
+        return pl.scan_delta(self._opened, storage_options=self.tables.storage_options or None)
 
     def scan(self) -> pl.LazyFrame:
         """The rows of exactly this version, lazily, with the columns of today's schema first: null where it is older.
