@@ -52,8 +52,8 @@ class ObjectiveConfig(Config):
         return {term: weight for term, weight in self.weights(LEARNS_FROM_VECTORS).items() if weight}
 
 
-class TrainingConfig(ObjectiveConfig):
-    """How the student is trained; the defaults are the guide's."""
+class BatchConfig(Config):
+    """Which triplets make a step, and how many steps there are."""
 
     epochs: int = Field(3, ge=1)
     """How often every triplet is seen."""
@@ -63,6 +63,13 @@ class TrainingConfig(ObjectiveConfig):
     """Triplets a step on all workers together, on average: a query's triplets stay together."""
     length_window_steps: int = Field(50, ge=1)
     """Groups are sorted by length inside random windows of so many steps; 1 samples without regard to length."""
+    seed: int = Field(0, ge=0)
+    """Of the batch plan, and of dropout where there is any."""
+
+
+class OptimizerConfig(Config):
+    """What moves the weights, and how far."""
+
     learning_rate: float = Field(2e-5, gt=0)
     """Highest learning rate, reached after the warm-up; it then falls linearly to 0."""
     warmup_share: float = Field(0.05, ge=0, lt=1)
@@ -74,6 +81,11 @@ class TrainingConfig(ObjectiveConfig):
     freeze_embeddings: bool = False
     """Leave the token embeddings as the source has them: often more than half of a small student's weights, and so of
     what every step sends between ranks and keeps for the optimizer."""
+
+
+class EngineConfig(Config):
+    """How a step is computed: changes speed, memory and last bits, not what is learnt."""
+
     dropout: float = Field(0.0, ge=0, lt=1)
     """0: a distilled student needs none, and masks would depend on the number of workers."""
     precision: Literal["auto", "float32", "bf16", "fp16"] = "auto"
@@ -87,8 +99,10 @@ class TrainingConfig(ObjectiveConfig):
     """A run that is killed goes on from its last checkpoint."""
     threads_per_worker: int = Field(1, ge=1)
     """CPU threads of each worker: another number gives other last bits, so it is fixed here, not by the machine."""
-    seed: int = Field(0, ge=0)
-    """Of the batch plan, and of dropout where there is any."""
+
+
+class TrainingConfig(EngineConfig, OptimizerConfig, BatchConfig, ObjectiveConfig):
+    """How the student is trained; the defaults are the guide's."""
 
 
 class DistillConfig(TrainingConfig):
