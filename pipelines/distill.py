@@ -21,7 +21,17 @@ from pydantic import ValidationError
 
 from pipelines.checkpoints.inspect import weight_files
 from pipelines.checkpoints.name import weights_sha256
-from pipelines.checkpoints.run_folder import IDENTITY, METRICS, MODEL, RUN, UNTRAINED, WORK, Json, RunFolder
+from pipelines.checkpoints.run_folder import (
+    IDENTITY,
+    METRICS,
+    MODEL,
+    OBJECTIVE,
+    RUN,
+    UNTRAINED,
+    WORK,
+    Json,
+    RunFolder,
+)
 from pipelines.stage.cluster import named_cluster
 from pipelines.stage.disk import check_room
 from pipelines.stage.errors import UserError
@@ -93,13 +103,11 @@ def check(curated: TableVersion, config: DistillConfig, vectors: TableVersion | 
                 f"distill.{term} is {weight}, but there are no teacher vectors under {curated.tables.uri}; run `python "
                 f"-m jobs score --vectors` with this --recipe first, or add --set distill.{term}=0"
             )
-    if vectors is not None:
-        check_vectors(vectors.usable(), curated, config, source.width)
+    vector_width = 0 if vectors is None else check_vectors(vectors.usable(), curated, config, source.width)
     weights = sum(path.stat().st_size for path in weight_files(source.folder))
     check_room(curated.tables.uri, BYTES_KEPT * weights, "distill: its checkpoints")
     if named_cluster() is None:  # else it lies on the cluster's nodes
-        width = source.width if vectors is not None else None
-        check_room(tempfile.gettempdir(), cache_bytes(curated, config, width or 0), "distill: the token cache")
+        check_room(tempfile.gettempdir(), cache_bytes(curated, config, vector_width), "distill: the token cache")
 
 
 def check_source(config: DistillConfig) -> Source:
@@ -242,8 +250,10 @@ def _initialise(config: DistillConfig, kept: Tables) -> str:
 
 
 def _fetch(checkpoint: Any, output: Path) -> None:
-    """The trained model and its metrics from the last checkpoint."""
+    """The trained model, what its objective has trained beside it, if anything, and its metrics."""
     output.mkdir(parents=True, exist_ok=True)
     with checkpoint.as_directory() as folder:
         shutil.copytree(Path(folder, MODEL), output / MODEL, dirs_exist_ok=True)
+        if Path(folder, OBJECTIVE).exists():
+            shutil.copy(Path(folder, OBJECTIVE), output / OBJECTIVE)
         shutil.copy(Path(folder, METRICS), output / METRICS)

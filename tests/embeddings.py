@@ -1,6 +1,7 @@
-"""Made-up embeddings for the losses' tests, in float64, and gradients in them."""
+"""Made-up embeddings for the losses' tests, in float64, gradients in them, and a model for the library's losses."""
 
 import torch
+from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
 EXACT = {"rtol": 1e-11, "atol": 1e-13}
@@ -16,3 +17,17 @@ def embeddings(num_texts: int, width: int = 32, seed: int = 0) -> Tensor:
 
 def gradient(value: Tensor, of: Tensor) -> Tensor:
     return torch.autograd.grad(value, of)[0]
+
+
+class Given(SentenceTransformer):
+    """A model whose forward hands back the embeddings it is given, so that the library's loss runs on ours."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(modules=[torch.nn.Identity()], device="cpu")
+        self.width = width
+
+    def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+        return dict(features)
+
+    def get_embedding_dimension(self) -> int:
+        return self.width

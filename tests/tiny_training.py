@@ -12,7 +12,7 @@ from pipelines.students.data.token_cache import TokenCache
 from pipelines.students.training.loop import STATE, TrainingSummary, train_student
 from pipelines.students.training.sinks import Line, MetricsFile, Sink
 
-WIDTH = 32
+WIDTH, WIDE = 32, 48  # of the student, of the wider teacher's vectors
 SETTINGS = {
     "dimensions": (32, 8),
     "epochs": 2,
@@ -23,6 +23,20 @@ SETTINGS = {
     "checkpoint_every_steps": 7,
     "vectors": 0.5,
     "info_nce": 0.5,
+}
+
+EVERY_TERM = {  # beside those of SETTINGS, with all that can be trained in them
+    "margin_scale": "fitted",
+    "info_nce_false_negative_share": 0.9,
+    "info_nce_false_negative_margin": 0.02,
+    "vectors_projection": True,
+    "kl": 0.5,
+    "kl_target": "score",
+    "kl_teacher_temperature": 1.0,
+    "pointwise": 0.5,
+    "pointwise_scale": "fitted",
+    "pointwise_offset": "fitted",
+    "spread_out": 0.5,
 }
 
 
@@ -48,6 +62,7 @@ class Setting:
         resume_from: Path | None = None,
         kill_at_step: int | None = None,
         kill_at_checkpoint: int | None = None,
+        objective_from: Path | None = None,
         dtype: torch.dtype = torch.float32,
         **changes: Any,
     ) -> tuple[TrainingSummary, SentenceTransformer, list[Line]]:
@@ -74,6 +89,7 @@ class Setting:
             resume_from=resume_from,
             on_checkpoint=on_checkpoint,
             sinks=[MetricsFile(folder), Recorder()],
+            objective_from=objective_from,
         )
         return summary, student, lines
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 LOCK, IDENTITY, RUN = "lock.json", "identity.json", "run.json"
 MODEL, METRICS = "model", "metrics.jsonl"
+OBJECTIVE = "objective.safetensors"  # what the objective trained beside the student, where it trained anything
 WORK, UNTRAINED, CHECKPOINTS = "ray", "untrained", "checkpoints"  # while it trains: ray/untrained, ray/checkpoints
 LONGEST_NAME = 200  # bytes, of the 255 that a file's name may have
 RENEW_S = 20  # a holder on another host shows that it is alive by touching its lock this often

@@ -3,14 +3,31 @@
 Each part sees its own: the losses (objective/), the loop (torch only), and the stage (Ray, folders).
 """
 
+import math
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from pipelines.stage.config import Config
 
 LayerPick = Literal["uniform", "uniform_with_last", "first", "last"]
-WEIGHT, LEARNS_FROM_VECTORS = "a term's weight", "of a term that learns from the teacher's vectors"  # marks of fields
+WEIGHT, LEARNS_FROM_VECTORS = "a term's weight", "on, it needs the teacher's vectors"  # marks of fields
+
+
+def _number_or_fitted(above: float, expected: str) -> BeforeValidator:
+    """One error where a union's members would each have their own."""
+
+    def check(value: Any) -> Any:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and above < value < math.inf
+        if value != "fitted" and not is_number:
+            raise ValueError(f"expected {expected}, or 'fitted'")
+        return value
+
+    return BeforeValidator(check)
+
+
+Scale = Annotated[float | Literal["fitted"], _number_or_fitted(0, "a number above 0")]
+Offset = Annotated[float | Literal["fitted"], _number_or_fitted(-math.inf, "a number")]
 
 
 class ObjectiveConfig(Config):
@@ -25,31 +42,72 @@ class ObjectiveConfig(Config):
     """Weight of MarginMSE, the mean over the step's triplets; 0 is off."""
     margin_target: Literal["relevance_margin", "score_margin"] = "relevance_margin"
     """The teacher's margin between positive and negative: of its relevances (-1..1), or of its raw scores."""
-    margin_scale: float = Field(1.0, gt=0)
+    margin_scale: Scale = 1.0
     """The student's cosine margin (at most 2) times this is compared with the teacher's margin.
-    1 for relevances or cosines, about 20 for the raw logits of a cross-encoder (measured: jobs/recipes/README.md)."""
+    1 for relevances or cosines, about 20 for the raw logits of a cross-encoder (measured: jobs/recipes/README.md);
+    "fitted": where the margins of the first steps are as large as the teacher's, and trained from there."""
     info_nce: Annotated[float, WEIGHT] = Field(0.0, ge=0)
     """Weight of InfoNCE, the mean over the step's queries, against every passage of the step on all ranks; 0 is off."""
     temperature: float = Field(0.05, gt=0)
     """InfoNCE divides cosines by it."""
+    info_nce_false_negative_share: Annotated[float, LEARNS_FROM_VECTORS] = Field(0.0, ge=0)
+    """InfoNCE leaves out each passage of the step whose cosine with the query, by the teacher's vectors, is above this
+    share of the positive's: it is taken for a false negative. 0.95 is NV-Retriever's, 1 GISTEmbed's; 0 is off."""
+    info_nce_false_negative_margin: float = Field(0.0, ge=0)
+    """What is taken off that share of the positive's cosine, too: a share of 1 and a margin of 0.05 leave out what
+    comes within 0.05 of the positive, or above it."""
     vectors: Annotated[float, WEIGHT, LEARNS_FROM_VECTORS] = Field(0.0, ge=0)
     """Weight of the regression to a bi-encoder teacher's vectors, the mean over the step's texts; 0 is off."""
     vectors_distance: Literal["l2", "cosine"] = "l2"
     """Squared L2 distance of unit vectors, or 1 - cosine, which is half of it."""
+    vectors_projection: bool = False
+    """Compare the teacher's vector with a linear projection of the student's embedding, at each dimension with all of
+    the teacher's vector: needed where the teacher is of another width. It is trained, and kept beside the model."""
+    kl: Annotated[float, WEIGHT] = Field(0.0, ge=0)
+    """Weight of the listwise KL(teacher || student) over each query's candidates, the mean over the step's queries
+    with two or more; 0 is off."""
+    kl_target: Literal["relevance", "score"] = "relevance"
+    """What of the teacher's is divided by its temperature: its relevance (0..1), or its raw score."""
+    kl_student_temperature: float = Field(0.05, gt=0)
+    """The student's cosines are divided by it, as InfoNCE's are by `temperature`."""
+    kl_teacher_temperature: float = Field(0.05, gt=0)
+    """Of a query's candidates, those that the teacher rates several times this below its best hardly count: 0.05 for
+    relevances and for a bi-encoder's scores (cosines), about 1 for a cross-encoder's (logits)."""
+    pointwise: Annotated[float, WEIGHT] = Field(0.0, ge=0)
+    """Weight of the squared error of each candidate's cosine against what the teacher says of it, the mean over the
+    step's candidates; 0 is off."""
+    pointwise_target: Literal["relevance", "score"] = "relevance"
+    """What the teacher says of a candidate: its relevance (0..1), or its raw score."""
+    pointwise_scale: Scale = 1.0
+    """The student's cosine times this, plus `pointwise_offset`, is compared with the target; "fitted" as
+    `margin_scale`. A bi-encoder's relevance is (1 + cosine) / 2, so scale and offset 0.5 make its own cosine exact."""
+    pointwise_offset: Offset = 0.0
+    """Added to the scaled cosine; "fitted": where the first steps' mean is the teacher's, and trained from there."""
+    spread_out: Annotated[float, WEIGHT] = Field(0.0, ge=0)
+    """Weight of the spread-out regulariser: how far the mean squared cosine of different queries of the step, and that
+    of different passages, is above that of random directions; 0 is off."""
 
     @model_validator(mode="after")
     def _some_term_is_on(self) -> Self:
         if not any(self.weights().values()):
             raise ValueError(f"the weights of {', '.join(self.weights())} are all 0, expected at least one above 0")
+        if self.info_nce_false_negative_margin and not self.info_nce_false_negative_share:
+            raise ValueError(
+                f"info_nce_false_negative_margin is {self.info_nce_false_negative_margin}, but without "
+                "info_nce_false_negative_share nothing is left out: set that to 1, or the margin to 0"
+            )
         return self
 
     def weights(self, mark: str = WEIGHT) -> dict[str, float]:
-        """The weight of each term whose field is so marked, those that are off included."""
+        """The value of each field that is so marked, those that are off (0) included."""
         return {name: getattr(self, name) for name, field in type(self).model_fields.items() if mark in field.metadata}
 
     def weights_on_teacher_vectors(self) -> dict[str, float]:
-        """The weights of the terms that are on and learn from the teacher's vectors."""
-        return {term: weight for term, weight in self.weights(LEARNS_FROM_VECTORS).items() if weight}
+        """The fields for which the teacher's vectors are needed, each off at 0: a term's weight, or part of a term."""
+        needed = {name: value for name, value in self.weights(LEARNS_FROM_VECTORS).items() if value}
+        if not self.info_nce:
+            needed.pop("info_nce_false_negative_share", None)
+        return needed
 
 
 class BatchConfig(Config):

@@ -23,13 +23,17 @@ Ints = NDArray[np.integer]
 
 
 class StepBatch(NamedTuple):
-    """One step: its unique texts, longest first, and its triplets as rows of `texts`."""
+    """One step: its unique texts, longest first, and its triplets and candidates as rows of `texts`."""
 
     texts: Ints
     query: Ints
     positive: Ints
     negative: Ints
     triplets: Ints  # which triplets of the token cache: their targets
+    is_query: NDArray[np.bool_]  # (T,), of `texts`; the others are passages
+    candidate_query: Ints  # (C,)
+    candidate_passage: Ints  # (C,)
+    candidates: Ints  # which candidates of the token cache: 2 * triplet for its positive, + 1 for its negative
 
 
 def plan_epoch(
@@ -66,7 +70,17 @@ def step_batch(groups: Ints, group_offsets: Ints, triplet_texts: Ints, text_toke
     place = np.empty_like(longest_first)
     place[longest_first] = np.arange(len(texts))
     query, positive, negative = place[rows.reshape(-1, 3)].T
-    return StepBatch(texts[longest_first], query, positive, negative, triplets)
+    is_query = np.zeros(len(texts), dtype=bool)
+    is_query[query] = True
+    candidates = _candidates(query, positive, negative, triplets)
+    return StepBatch(texts[longest_first], query, positive, negative, triplets, is_query, *candidates)
+
+
+def _candidates(query: Ints, positive: Ints, negative: Ints, triplets: Ints) -> tuple[Ints, Ints, Ints]:
+    """Query and passage of each unique pair that the triplets name, and where it is named first."""
+    pairs = np.column_stack([query, positive, query, negative]).reshape(-1, 2)
+    unique, first = np.unique(pairs, axis=0, return_index=True)
+    return unique[:, 0], unique[:, 1], 2 * triplets[first // 2] + first % 2
 
 
 def share_texts(tokens: Ints, num_ranks: int, tokens_per_forward: int) -> list[list[Ints]]:

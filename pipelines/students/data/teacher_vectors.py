@@ -44,21 +44,22 @@ def vectors_teacher(vectors: TableVersion, curated: TableVersion, config: Distil
 
 def check_teacher(config: DistillConfig, teacher: str, found: int | None, width: int | None) -> None:
     """Refuse a teacher whose vectors, `found` wide where that is known, the student of `width` cannot regress to."""
-    for term in config.weights_on_teacher_vectors():
-        if None not in (found, width) and found != width:
-            raise UserError(
-                f"the teacher's vectors are {found} wide, the student's {width}: the term distill.{term} needs the "
-                f"same width. Set distill.{term}=0, or take a teacher or a distill.source_model of the other's width"
-            )
+    if config.vectors and not config.vectors_projection and None not in (found, width) and found != width:
+        raise UserError(
+            f"the teacher's vectors are {found} wide, the student's {width}: the term distill.vectors needs the same "
+            "width, or a projection from one to the other. Set distill.vectors_projection=true, or distill.vectors=0, "
+            "or take a teacher or a distill.source_model of the other's width"
+        )
     if config.vectors_teacher not in (None, teacher):
         raise UserError(f"distill.vectors_teacher is {config.vectors_teacher!r}, the vectors are by {teacher}")
 
 
-def check_vectors(vectors: TableVersion, curated: TableVersion, config: DistillConfig, width: int | None) -> None:
-    """Refuse vectors that are not the student's width, or that some training text lacks."""
+def check_vectors(vectors: TableVersion, curated: TableVersion, config: DistillConfig, width: int | None) -> int:
+    """Refuse vectors that the student's width does not suit, or that some training text lacks; gives their width."""
     teacher = vectors_teacher(vectors, curated, config)
     of_teacher = _by(teacher, vectors)
-    check_teacher(config, teacher, of_teacher.select(pl.col("vector").list.len()).head(1).collect().item(), width)
+    found = int(of_teacher.select(pl.col("vector").list.len()).head(1).collect().item())
+    check_teacher(config, teacher, found, width)
     training = curated.scan().filter(pl.col("split") == "train")
     texts = pl.concat(
         training.select(kind=pl.lit(kind, KIND), text_id=raw_id(f"{role}_id")) for role, kind in ROLES.items()
@@ -66,6 +67,7 @@ def check_vectors(vectors: TableVersion, curated: TableVersion, config: DistillC
     lacking = texts.join(of_teacher.select(pl.col("kind").cast(KIND), raw_id("text_id")), on=TEXT, how="anti")
     num_texts, num_lacking = (part.select(pl.len()).collect(engine="streaming").item() for part in (texts, lacking))
     _refuse_gaps(vectors, teacher, num_lacking, num_texts)
+    return found
 
 
 def write_vectors(path: Path, vectors: TableVersion, teacher: str, texts: pl.DataFrame) -> int:

@@ -11,22 +11,40 @@ from torch import Tensor
 from pipelines.students.config import ObjectiveConfig
 from pipelines.students.data.token_cache import TARGETS
 from pipelines.students.objective.matryoshka import Step, cosines_at
+from pipelines.students.objective.term import Scale, Term
 
 
-def of_step(step: Step, config: ObjectiveConfig) -> Tensor:
-    """The mean over the step's triplets, summed over dimensions."""
-    kind = config.margin_target.removesuffix("_margin")
-    positive, negative = (step.targets[:, TARGETS.index(f"{side}_{kind}")] for side in ("positive", "negative"))
-    values_KB = margin_mse(
-        step.embeddings_TD,
-        step.on_device(step.batch.query),
-        step.on_device(step.batch.positive),
-        step.on_device(step.batch.negative),
-        torch.as_tensor(positive - negative, device=step.embeddings_TD.device),
-        dimensions=config.dimensions,
-        scale=config.margin_scale,
-    )
-    return values_KB.sum() / len(step.batch.triplets)
+class MarginMse(Term):
+    """The mean over the step's triplets."""
+
+    def __init__(self, config: ObjectiveConfig, width: int, teacher_width: int) -> None:
+        super().__init__(config, width, teacher_width)
+        self.scale = Scale(config.margin_scale)
+
+    def start(self, steps: Sequence[Step]) -> None:
+        student = [cosine_margins(step.embeddings_TD, *_triplets(step), self.config.dimensions) for step in steps]
+        self.scale.start(torch.cat(student, dim=1), torch.cat([self._teacher_margins(step) for step in steps]))
+
+    def forward(self, step: Step) -> Tensor:
+        values_KB = margin_mse(
+            step.embeddings_TD,
+            *_triplets(step),
+            self._teacher_margins(step),
+            dimensions=self.config.dimensions,
+            scale=self.scale(),
+        )
+        return values_KB.sum() / len(step.batch.triplets)
+
+    def _teacher_margins(self, step: Step) -> Tensor:
+        kind = self.config.margin_target.removesuffix("_margin")
+        positive, negative = (step.targets[:, TARGETS.index(f"{side}_{kind}")] for side in ("positive", "negative"))
+        return torch.as_tensor(positive - negative, device=step.embeddings_TD.device)
+
+
+def _triplets(step: Step) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows of query, positive and negative."""
+    batch = step.batch
+    return step.on_device(batch.query), step.on_device(batch.positive), step.on_device(batch.negative)
 
 
 def margin_mse(
@@ -61,7 +79,13 @@ def margin_mse(
             f"margin_mse got teacher margins of shape {tuple(teacher_margin_B.shape)}, expected "
             f"{tuple(query_B.shape)}: one margin per triplet, not one score per passage"
         )
-    positive_cosine_KB = cosines_at(embeddings_TD, query_B, positive_B, dimensions)
-    negative_cosine_KB = cosines_at(embeddings_TD, query_B, negative_B, dimensions)
-    student_margin_KB = scale * (positive_cosine_KB - negative_cosine_KB)
+    student_margin_KB = scale * cosine_margins(embeddings_TD, query_B, positive_B, negative_B, dimensions)
     return (student_margin_KB - teacher_margin_B.to(student_margin_KB.dtype)).square()
+
+
+def cosine_margins(
+    embeddings_TD: Tensor, query_B: Tensor, positive_B: Tensor, negative_B: Tensor, dimensions: Sequence[int]
+) -> Tensor:
+    """cos(q, p) - cos(q, n) of each triplet at each dimension, shape (K, B)."""
+    positive_cosine_KB = cosines_at(embeddings_TD, query_B, positive_B, dimensions)
+    return positive_cosine_KB - cosines_at(embeddings_TD, query_B, negative_B, dimensions)

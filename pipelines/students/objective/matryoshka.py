@@ -4,8 +4,9 @@ A student's score is always the cosine of the two embeddings *cut* to a dimensio
 need not have unit length. Arithmetic is float32 or better, also under autocast. Summing a loss over the dimensions is
 what sentence-transformers' MatryoshkaLoss does with its default weights of one.
 
-Shape letters of this package: T = unique texts, B = pairs (or triplets), Q = queries, P = passages, D = embedding
-width, K = Matryoshka dimensions, in the order the config gives them.
+Shape letters of this package: T = unique texts, B = pairs (or triplets), C = candidates (a query and a passage that
+the teacher has rated), Q = queries, P = passages, D = embedding width, E = width of the teacher's vectors, K =
+Matryoshka dimensions, in the order the config gives them.
 """
 
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from torch.nn import functional
 
 from pipelines.students.data.plan import Ints, StepBatch
 
+CANDIDATE_TARGETS = ["score", "relevance"]
 NORM_EPSILON = 1e-12  # of torch.nn.functional.normalize: norms below it count as this
 
 
@@ -28,11 +30,17 @@ class Step(NamedTuple):
     embeddings_TD: Tensor  # of `batch.texts`, in that order; of any length
     batch: StepBatch
     targets: NDArray[np.float32]  # (B, 4): TARGETS of the token cache, of `batch.triplets`
-    teacher_TD: Tensor | None  # the teacher's vectors of `batch.texts`, where a term needs them
+    teacher_TD: Tensor | None  # the teacher's vectors of `batch.texts`, where a term needs them; of any width
+    candidate_targets: NDArray[np.float32]  # (C, 2): CANDIDATE_TARGETS, of `batch.candidates`
 
     def on_device(self, rows: Ints) -> Tensor:
         """Some rows of `batch.texts`, where the embeddings are."""
         return torch.as_tensor(rows, device=self.embeddings_TD.device)
+
+    def candidate_target(self, name: str) -> Tensor:
+        """What the teacher says of each candidate, shape (C,), where the embeddings are."""
+        target_C = self.candidate_targets[:, CANDIDATE_TARGETS.index(name)]
+        return torch.as_tensor(target_C, device=self.embeddings_TD.device)
 
 
 def cosines_at(embeddings_TD: Tensor, left_B: Tensor, right_B: Tensor, dimensions: Sequence[int]) -> Tensor:
@@ -66,6 +74,17 @@ def cosine_matrices(query_QD: Tensor, passage_PD: Tensor, dimensions: Sequence[i
         ]
 
 
+def products_at(rows_BD: Tensor, matrix_ED: Tensor, dimensions: Sequence[int]) -> Tensor:
+    """Each row cut to each dimension, times as many columns of the matrix: (K, B, E), at the cost of one product."""
+    _check_dimensions(dimensions, rows_BD.shape[-1])
+    cuts, widths = _segments(dimensions)
+    rows = torch.split(_at_least_float32(rows_BD)[:, : cuts[-1]], widths, dim=1)
+    columns = torch.split(_at_least_float32(matrix_ED)[:, : cuts[-1]], widths, dim=1)
+    with torch.autocast(rows_BD.device.type, enabled=False):
+        products = torch.stack([row @ column.T for row, column in zip(rows, columns, strict=True)]).cumsum(dim=0)
+    return products[[cuts.index(dimension) for dimension in dimensions]]
+
+
 def rows_at(embeddings_TD: Tensor, index_B: Tensor) -> Tensor:
     """`embeddings_TD[index_B]`, by the lookup whose backward adds in a fixed order.
 
@@ -77,11 +96,16 @@ def rows_at(embeddings_TD: Tensor, index_B: Tensor) -> Tensor:
 
 def _prefix_sums(values_BD: Tensor, dimensions: Sequence[int]) -> Tensor:
     """Sum of the first d columns for each d, shape (K, B): a sum per segment between cuts, then sums of few terms."""
-    cuts = sorted(set(dimensions))
-    widths = [end - start for start, end in zip([0, *cuts[:-1]], cuts, strict=True)]
+    cuts, widths = _segments(dimensions)
     segments = torch.split(values_BD[:, : cuts[-1]], widths, dim=1)
     sums_KB = torch.stack([segment_BD.sum(dim=1) for segment_BD in segments]).cumsum(dim=0)
     return sums_KB[[cuts.index(dimension) for dimension in dimensions]]
+
+
+def _segments(dimensions: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Where to cut, ascending, and how wide each segment between cuts is."""
+    cuts = sorted(set(dimensions))
+    return cuts, [end - start for start, end in zip([0, *cuts[:-1]], cuts, strict=True)]
 
 
 def _norm(squared_norm: Tensor) -> Tensor:

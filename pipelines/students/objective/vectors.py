@@ -6,40 +6,93 @@ Shape letters: matryoshka.py.
 from collections.abc import Sequence
 from typing import Literal
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
 
 from pipelines.students.config import ObjectiveConfig
-from pipelines.students.objective.matryoshka import Step, cosines_of_rows
+from pipelines.students.objective.matryoshka import Step, cosines_of_rows, products_at
+from pipelines.students.objective.term import Term
+
+RIDGE = 0.01
+"""Of the mean square of a student's coordinate, added to each: a least-squares fit to few texts fits their noise."""
 
 
-def of_step(step: Step, config: ObjectiveConfig) -> Tensor:
-    """The mean over the step's texts, queries and passages, summed over dimensions."""
+class Vectors(Term):
+    """The mean over the step's texts, queries and passages."""
+
+    def __init__(self, config: ObjectiveConfig, width: int, teacher_width: int) -> None:
+        super().__init__(config, width, teacher_width)
+        self.projection = nn.Parameter(torch.eye(teacher_width, width)) if config.vectors_projection else None
+
+    def start(self, steps: Sequence[Step]) -> None:
+        if self.projection is not None:
+            student_TD = torch.cat([step.embeddings_TD for step in steps])
+            teacher_TE = torch.cat([_teacher(step) for step in steps])
+            self.projection.copy_(least_squares_projection(student_TD, teacher_TE, self.config.dimensions))
+
+    def forward(self, step: Step) -> Tensor:
+        values_KT = vector_regression(
+            step.embeddings_TD,
+            _teacher(step),
+            dimensions=self.config.dimensions,
+            distance=self.config.vectors_distance,
+            projection_ED=self.projection,
+        )
+        return values_KT.sum() / len(step.batch.texts)
+
+
+def _teacher(step: Step) -> Tensor:
     assert step.teacher_TD is not None, "the term `vectors` needs the teacher's vectors in the token cache"
-    values_KT = vector_regression(
-        step.embeddings_TD, step.teacher_TD, dimensions=config.dimensions, distance=config.vectors_distance
-    )
-    return values_KT.sum() / len(step.batch.texts)
+    return step.teacher_TD
 
 
 def vector_regression(
-    student_BD: Tensor, teacher_BD: Tensor, *, dimensions: Sequence[int], distance: Literal["l2", "cosine"] = "l2"
+    student_BD: Tensor,
+    teacher_BE: Tensor,
+    *,
+    dimensions: Sequence[int],
+    distance: Literal["l2", "cosine"] = "l2",
+    projection_ED: Tensor | None = None,
 ) -> Tensor:
-    """Distance between the student's and the teacher's vector of each text, both cut alike and of unit length.
+    """Distance between the student's and the teacher's vector of each text, both of unit length.
 
     `l2` is the squared L2 distance of the unit vectors, `|s - t|^2 = 2 - 2 cos(s, t)`; `cosine` is `1 - cos(s, t)`,
-    half of it, so the two differ only in weight. Cutting the teacher's vector asks the student's first dimensions to
-    rank as the teacher's first dimensions do.
+    half of it, so the two differ only in weight. Without a projection both vectors are cut alike, which asks the
+    student's first dimensions to rank as the teacher's first do. With one, the embedding cut to k is projected by the
+    first k columns and compared with all of the teacher's vector: its first dimensions learn what matters most.
 
     Returns:
         Shape (K, B).
     Raises:
-        ValueError: student and teacher vectors are not equally many, or not equally wide.
-    Source: Vujanic and Rueckstiess 2025 (LEAF), https://arxiv.org/abs/2509.12539.
+        ValueError: student and teacher vectors are not equally many, or not as wide as each other or the projection.
+    Source: Vujanic and Rueckstiess 2025 (LEAF), https://arxiv.org/abs/2509.12539; student to teacher, trained
+        throughout and kept: jina-embeddings-v5, https://arxiv.org/abs/2602.15547.
     """
-    if student_BD.shape != teacher_BD.shape:
+    width = student_BD.shape[1] if projection_ED is None else projection_ED.shape[0]
+    if teacher_BE.shape != (len(student_BD), width):
         raise ValueError(
-            f"vector_regression got teacher vectors of shape {tuple(teacher_BD.shape)}, expected "
-            f"{tuple(student_BD.shape)}: one per text, as wide as the student's"
+            f"vector_regression got teacher vectors of shape {tuple(teacher_BE.shape)}, expected "
+            f"{(len(student_BD), width)}: one per text, as wide as the student's, or as what they are projected to"
         )
-    cosine_KB = cosines_of_rows(student_BD, teacher_BD, dimensions)
+    if projection_ED is None:
+        cosine_KB = cosines_of_rows(student_BD, teacher_BE, dimensions)
+    else:
+        projected_KBE = products_at(student_BD, projection_ED, dimensions)
+        cosine_KB = torch.cat([cosines_of_rows(projected_BE, teacher_BE, [width]) for projected_BE in projected_KBE])
     return (1 - cosine_KB) * (2.0 if distance == "l2" else 1.0)
+
+
+def least_squares_projection(student_TD: Tensor, teacher_TE: Tensor, dimensions: Sequence[int]) -> Tensor:
+    """The W with the least sum over dimensions k and texts of `|W[:, :k] s[:k] - t|^2`, plus a ridge; shape (E, D).
+
+    Both vectors of unit length when whole; in float64. Columns that no dimension reaches are 0.
+    """
+    student_TD, teacher_TE = (functional.normalize(vectors.double(), dim=-1) for vectors in (student_TD, teacher_TE))
+    cuts_K1 = torch.tensor(dimensions, device=student_TD.device)[:, None]
+    is_kept_KD = (torch.arange(student_TD.shape[1], device=student_TD.device) < cuts_K1).double()
+    gram_DD = (student_TD.T @ student_TD) * (is_kept_KD.T @ is_kept_KD)
+    cross_DE = (student_TD.T @ teacher_TE) * is_kept_KD.sum(dim=0)[:, None]
+    gram_DD.diagonal().add_(RIDGE * gram_DD.diagonal().mean())
+    projection_DE: Tensor = torch.linalg.solve(gram_DD, cross_DE)
+    return projection_DE.T

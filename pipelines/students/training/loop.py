@@ -15,22 +15,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from sentence_transformers import SentenceTransformer
-from torch import Tensor
+from torch import Tensor, nn
 
-from pipelines.checkpoints.run_folder import MODEL
+from pipelines.checkpoints.run_folder import MODEL, OBJECTIVE
 from pipelines.students.config import TrainingConfig
 from pipelines.students.data.plan import Ints, Schedule, StepBatch, learning_rate_at, padded_tokens, share_texts
 from pipelines.students.data.token_cache import TokenCache
 from pipelines.students.objective.matryoshka import Step
-from pipelines.students.objective.registry import step_loss
+from pipelines.students.objective.registry import Objective
 from pipelines.students.training.encoder import RankEncoder
 from pipelines.students.training.optimizer import ADVICE, NonFiniteLoss, Optimizer
 from pipelines.students.training.sinks import Line, Sink
 
 STATE = "state.pt"
+STARTING_TEXTS = 4_096  # what is trained in the objective starts from: some times the width of a student's embeddings
 
 OnCheckpoint = Callable[[int, Path | None], None]
 
@@ -52,6 +54,7 @@ def train_student(
     resume_from: Path | None,
     on_checkpoint: OnCheckpoint,
     sinks: Sequence[Sink],
+    objective_from: Path | None = None,
 ) -> TrainingSummary:
     """Train on every rank of the default process group, or alone where there is none.
 
@@ -59,12 +62,13 @@ def train_student(
         folder: this rank's own, for checkpoints on their way out.
         resume_from: a checkpoint's folder. The rest is then bit-identical to a run that was never interrupted.
         on_checkpoint: called on every rank with the step; with a folder (state, what the sinks keep and, at the end,
-            the saved model) on rank 0, with None elsewhere.
+            the saved model and what the objective trained, if anything) on rank 0, with None elsewhere.
         sinks: what hears of every step; those of rank 0 are told.
+        objective_from: what the objective of an earlier training trained, for this one's to begin with.
     """
     with reproducible(config.threads_per_worker, device):
         trainer = _Trainer(RankEncoder(student, cache, config, device), cache, config, folder, sinks)
-        trainer.start(resume_from)
+        trainer.start(resume_from, objective_from)
         try:
             trainer.run(on_checkpoint)
         finally:
@@ -91,7 +95,7 @@ def reproducible(threads: int, device: torch.device) -> Iterator[None]:
 
 
 class _Trainer:
-    """The state of one rank: student, optimizer, step."""
+    """The state of one rank: student, objective, optimizer, step."""
 
     def __init__(
         self, encoder: RankEncoder, cache: TokenCache, config: TrainingConfig, folder: Path, sinks: Sequence[Sink]
@@ -99,20 +103,44 @@ class _Trainer:
         self.encoder, self.cache, self.config, self.folder = encoder, cache, config, folder
         self.sinks = sinks if encoder.rank == 0 else []
         self.device, self.step, self.seconds = encoder.device, 0, 0.0
-        self.optimizer = Optimizer(encoder.module, config, encoder.device, is_fp16=encoder.dtype == torch.float16)
+        width = encoder.student.get_embedding_dimension()
+        assert width is not None, "a student pools"
+        self.objective = Objective(config, width, cache.summary["vector_width"])
+        self.objective.to(encoder.device, next(encoder.module.parameters()).dtype)
+        trained = nn.ModuleList([encoder.module, self.objective])
+        self.optimizer = Optimizer(trained, config, encoder.device, is_fp16=encoder.dtype == torch.float16)
         self.schedule = Schedule(cache, config)
 
-    def start(self, resume_from: Path | None) -> None:
-        """From the beginning or from a checkpoint."""
+    def start(self, resume_from: Path | None, objective_from: Path | None) -> None:
+        """From the beginning, with or without what an earlier objective trained, or from a checkpoint."""
         self.folder.mkdir(parents=True, exist_ok=True)
         if resume_from is not None:
             state = torch.load(resume_from / STATE, map_location=self.device, weights_only=True)
             self.encoder.module.load_state_dict(state["model"])
+            self.objective.load_state_dict(state.get("objective", {}))  # older commits had nothing to train there
             self.optimizer.load(state)
             self.step, self.seconds = state["step"], state["seconds"]
         self.encoder.warm_up()
+        if resume_from is None:
+            if objective_from is not None:
+                self.objective.take_up(objective_from)
+            if self.objective.is_to_start:
+                self.objective.start(self._first_steps())
         for sink in self.sinks:
             sink.start(self.step, self.schedule.num_steps, resume_from)
+
+    @torch.no_grad()
+    def _first_steps(self) -> list[Step]:
+        """The first steps, or as many as have the texts that a start needs, embedded by the student as it is."""
+        steps: list[Step] = []
+        while len(steps) < self.schedule.num_steps and sum(len(step.batch.texts) for step in steps) < STARTING_TEXTS:
+            batch = self.schedule.batch(len(steps))
+            tokens = self.cache.text_tokens[batch.texts]
+            shares = share_texts(tokens, self.encoder.num_ranks, self.encoder.tokens_per_forward)
+            parts = shares[self.encoder.rank]
+            embeddings = self.encoder.embed(_texts_of(batch, parts), len(steps))
+            steps.append(self._step(batch, self._gathered(len(batch.texts), parts, embeddings)))
+        return steps
 
     def run(self, on_checkpoint: OnCheckpoint) -> None:
         """All steps that are left, with a checkpoint every so many and at the end."""
@@ -155,10 +183,9 @@ class _Trainer:
         """Gradients of the whole step's loss in this rank's parameters; returns the loss and its unweighted terms.
 
         Args:
-            parts: rows of `batch.texts` of each sub-forward; an empty one embeds any text, for nothing, as every
-                rank must take part in every exchange.
+            parts: rows of `batch.texts` of each sub-forward.
         """
-        texts = [batch.texts[rows] if len(rows) else batch.texts[-1:] for rows in parts]
+        texts = _texts_of(batch, parts)
         embeddings = self.encoder.embed(texts, self.step)
         losses, gradient_TD = self._loss(batch, self._gathered(len(batch.texts), parts, embeddings))
         gradients = [
@@ -178,14 +205,19 @@ class _Trainer:
             dist.all_reduce(everything_TD)  # rows of other ranks are 0 here: the sum is the gathering
         return everything_TD.requires_grad_()
 
-    def _loss(self, batch: StepBatch, embeddings_TD: Tensor) -> tuple[dict[str, float], Tensor]:
-        """Equal on every rank: the loss and its terms, and each embedding's gradient, ready for the ranks' average."""
+    def _step(self, batch: StepBatch, embeddings_TD: Tensor) -> Step:
+        """The step with what the teacher says of it."""
         arrays = self.cache.arrays
         teacher_TD = None
         if self.config.weights_on_teacher_vectors():
             teacher_TD = torch.as_tensor(arrays["vectors"][batch.texts], device=self.device)
-        step = Step(embeddings_TD, batch, arrays["targets"][batch.triplets], teacher_TD)
-        loss, values = step_loss(step, self.config)
+        sides = arrays["targets"][batch.candidates // 2]  # until the cache has candidates: those of its triplets
+        candidate_targets = np.where(batch.candidates[:, None] % 2 == 0, sides[:, ::2], sides[:, 1::2])
+        return Step(embeddings_TD, batch, arrays["targets"][batch.triplets], teacher_TD, candidate_targets)
+
+    def _loss(self, batch: StepBatch, embeddings_TD: Tensor) -> tuple[dict[str, float], Tensor]:
+        """Equal on every rank: the loss and its terms, and each embedding's gradient, ready for the ranks' average."""
+        loss, values = self.objective(self._step(batch, embeddings_TD))
         terms = {term: value.item() for term, value in values.items()}
         if not math.isfinite(loss.item()):
             raise NonFiniteLoss(
@@ -202,10 +234,17 @@ class _Trainer:
         folder = self.folder / f"step_{self.step}"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        state = {"model": self.encoder.module.state_dict(), **self.optimizer.state()}
+        state = {"model": self.encoder.module.state_dict(), "objective": self.objective.state_dict()}
+        state |= self.optimizer.state()
         torch.save(state | {"step": self.step, "seconds": self.seconds}, folder / STATE)
         for sink in self.sinks:
             sink.save(folder)
         if is_last:
             self.encoder.student.save_pretrained(str(folder / MODEL), create_model_card=False)
+            self.objective.save(folder / OBJECTIVE)
         return folder
+
+
+def _texts_of(batch: StepBatch, parts: list[Ints]) -> list[Ints]:
+    """The texts of each sub-forward; any text for an empty one, as every rank must take part in every exchange."""
+    return [batch.texts[rows] if len(rows) else batch.texts[-1:] for rows in parts]

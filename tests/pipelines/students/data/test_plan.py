@@ -72,6 +72,17 @@ def test_step_batch_names_each_text_once_longest_first_and_keeps_triplets():
     assert batch.triplets.tolist() == [0, 1, 3, 4]
     named = np.column_stack([batch.texts[batch.query], batch.texts[batch.positive], batch.texts[batch.negative]])
     assert named.tolist() == triplet_texts[[0, 1, 3, 4]].tolist()
+    assert batch.texts[batch.is_query].tolist() == [6, 0]
+
+
+def test_step_batch_names_each_candidate_of_a_query_once():
+    triplet_texts = np.array([[0, 1, 2], [0, 1, 3], [0, 3, 2]])
+
+    batch = step_batch(np.array([0]), np.array([0, 3]), triplet_texts, np.array([2, 9, 8, 7]))
+
+    query, passage = batch.texts[batch.candidate_query], batch.texts[batch.candidate_passage]
+    assert sorted(zip(query, passage, strict=True)) == [(0, 1), (0, 2), (0, 3)]
+    assert [triplet_texts[c // 2][1 + c % 2] for c in batch.candidates] == passage.tolist()
 
 
 @pytest.mark.parametrize("num_ranks", [1, 2, 3, 8])

@@ -2,13 +2,11 @@
 
 import pytest
 import torch
-from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import MarginMSELoss, MatryoshkaLoss
-from torch import Tensor
 from torch.nn import functional
 
 from pipelines.students.objective.margin_mse import margin_mse
-from tests.embeddings import DIMENSIONS, EXACT, embeddings, gradient
+from tests.embeddings import DIMENSIONS, EXACT, Given, embeddings, gradient
 
 TRIPLETS = (
     torch.tensor([0, 0, 1, 2]),
@@ -16,20 +14,6 @@ TRIPLETS = (
     torch.tensor([6, 4, 7, 3]),
 )  # texts stand in several
 MARGINS = torch.tensor([4.5, -1.25, 9.0, 0.5], dtype=torch.float64)
-
-
-class Given(SentenceTransformer):
-    """A model whose forward hands back the embeddings it is given, so that the library's loss runs on ours."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__(modules=[torch.nn.Identity()], device="cpu")
-        self.width = width
-
-    def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
-        return dict(features)
-
-    def get_embedding_dimension(self) -> int:
-        return self.width
 
 
 @pytest.mark.parametrize("dimensions", [DIMENSIONS, [32], [8], [24, 8, 32, 16]])

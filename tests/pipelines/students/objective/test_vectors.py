@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from sentence_transformers.sentence_transformer.losses import EmbedDistillLoss
 from torch.nn import functional
 
-from pipelines.students.objective.vectors import vector_regression
-from tests.embeddings import DIMENSIONS, EXACT, embeddings, gradient
+from pipelines.students.objective.vectors import RIDGE, least_squares_projection, vector_regression
+from tests.embeddings import DIMENSIONS, EXACT, Given, embeddings, gradient
 
 
 @pytest.mark.parametrize("distance", ["l2", "cosine"])
@@ -23,6 +24,54 @@ def test_vector_regression_equals_the_distance_of_both_vectors_cut_and_normalise
     torch.testing.assert_close(gradient(ours.sum(), student), gradient(torch.stack(expected).sum(), student), **EXACT)
 
 
-def test_vector_regression_refuses_a_teacher_of_another_width():
+@pytest.mark.parametrize(("width", "teacher_width"), [(32, 48), (32, 20), (32, 32)])
+def test_a_projection_takes_the_cut_embedding_by_its_first_columns_to_the_whole_teacher(width, teacher_width):
+    student, teacher = embeddings(5, width), embeddings(5, teacher_width, seed=1).detach()
+    projection = embeddings(teacher_width, width, seed=2)
+    expected = torch.stack(
+        [
+            (functional.normalize(student[:, :k] @ projection[:, :k].T, dim=-1) - functional.normalize(teacher, dim=-1))
+            .square()
+            .sum(-1)
+            for k in DIMENSIONS
+        ]
+    )
+
+    ours = vector_regression(student, teacher, dimensions=DIMENSIONS, projection_ED=projection)
+
+    torch.testing.assert_close(ours, expected, **EXACT)
+    for of in (student, projection):
+        torch.testing.assert_close(gradient(ours.sum(), of), gradient(expected.sum(), of), **EXACT)
+
+
+def test_a_projection_of_the_whole_embedding_equals_sentence_transformers_embed_distill_loss():
+    student, teacher = embeddings(6, 32), embeddings(6, 48, seed=1).detach()
+    library = EmbedDistillLoss(Given(32), distance_metric="cosine", projection_dim=48).double()
+    torch.nn.init.zeros_(library.projection.bias)
+    weight = library.projection.weight
+    columns = [{"sentence_embedding": student[:3]}, {"sentence_embedding": student[3:]}]
+    expected = library(columns, torch.stack([teacher[:3], teacher[3:]], dim=1))
+
+    ours = vector_regression(student, teacher, dimensions=[32], distance="cosine", projection_ED=weight).sum() / 6
+
+    torch.testing.assert_close(ours, expected, **EXACT)
+    for of in (student, weight):
+        torch.testing.assert_close(gradient(ours, of), gradient(expected, of), **EXACT)
+
+
+def test_a_projection_starts_where_its_gradient_over_all_dimensions_is_zero():
+    student, teacher = embeddings(100, 8).detach(), embeddings(100, 12, seed=1).detach()
+    unit_student, unit_teacher = functional.normalize(student, dim=-1), functional.normalize(teacher, dim=-1)
+    projection = least_squares_projection(student, teacher, [8, 3]).requires_grad_()
+    errors = [unit_student[:, :k] @ projection[:, :k].T - unit_teacher for k in (8, 3)]
+    ridge = RIDGE * (2 * unit_student[:, :3].square().sum() + unit_student[:, 3:].square().sum()) / 8
+
+    loss = sum(error.square().sum() for error in errors) + ridge * projection.square().sum()
+
+    assert gradient(loss, projection).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("projection", [None, torch.eye(20, 32)])
+def test_vector_regression_refuses_a_teacher_of_another_width(projection):
     with pytest.raises(ValueError, match="as wide as the student's"):
-        vector_regression(embeddings(5), embeddings(5, width=16), dimensions=[8])
+        vector_regression(embeddings(5), embeddings(5, width=16), dimensions=[8], projection_ED=projection)

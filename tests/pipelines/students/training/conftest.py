@@ -1,4 +1,4 @@
-"""One tiny student source and one token cache for all tests of the loop."""
+"""One tiny student source and two token caches for all tests of the loop: a teacher as wide as it, and a wider one."""
 
 from pathlib import Path
 
@@ -9,12 +9,13 @@ from pipelines.students.config import DistillConfig
 from pipelines.students.data.tokenise import build_token_cache
 from pipelines.students.initialise import initialise_student
 from tests.tiny import tiny_encoder
-from tests.tiny_training import WIDTH, Setting
+from tests.tiny_training import WIDE, WIDTH, Setting
 from tests.training_data import write_curated, write_vectors
 
 
 @pytest.fixture(scope="session")
-def setting(tmp_path_factory: pytest.TempPathFactory) -> Setting:
+def settings(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Setting]:
+    """By the width of the teacher's vectors."""
     folder = tmp_path_factory.mktemp("setting")
     tables = Tables.at(str(folder / "tables"))
     curated = write_curated(tables, num_queries=40)
@@ -22,7 +23,20 @@ def setting(tmp_path_factory: pytest.TempPathFactory) -> Setting:
     config = DistillConfig(source_model=source, num_layers=2, dimensions=(WIDTH,), max_tokens=64)
     student = initialise_student(config)
     student.save_pretrained(str(folder / "student"), create_model_card=False)
-    made = Setting(str(folder / "student"), str(folder / "cache"))
-    vectors = write_vectors(tables, curated, WIDTH)
-    build_token_cache(Path(made.cache), curated, student.tokenizer, config, vectors)
+    made = {width: Setting(str(folder / "student"), str(folder / f"cache_{width}")) for width in (WIDTH, WIDE)}
+    for width, setting in made.items():
+        vectors = write_vectors(tables, curated, width, teacher=f"teacher_{width}@0123456789ab")
+        its = config.model_copy(update={"vectors_teacher": f"teacher_{width}@0123456789ab"})
+        build_token_cache(Path(setting.cache), curated, student.tokenizer, its, vectors)
     return made
+
+
+@pytest.fixture(scope="session")
+def setting(settings: dict[int, Setting]) -> Setting:
+    return settings[WIDTH]
+
+
+@pytest.fixture(scope="session")
+def wide(settings: dict[int, Setting]) -> Setting:
+    """The teacher's vectors are wider than the student's: a projection is needed."""
+    return settings[WIDE]

@@ -4,13 +4,15 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
-from pipelines.checkpoints.run_folder import METRICS, MODEL
+from pipelines.checkpoints.run_folder import METRICS, MODEL, OBJECTIVE
 from pipelines.students.config import TrainingConfig
 from pipelines.students.data.plan import learning_rate_at
+from pipelines.students.training.loop import STATE
 from pipelines.students.training.optimizer import NonFiniteLoss
-from tests.tiny_training import Killed, steps_saved, weights_of
+from tests.tiny_training import EVERY_TERM, WIDE, WIDTH, Killed, steps_saved, weights_of
 
 STEPS = 20  # 40 queries with 3 triplets each, 12 triplets a step, 2 epochs
 
@@ -132,3 +134,65 @@ def test_learning_rate_rises_then_falls_linearly_to_zero():
 
     rates = [learning_rate_at(step, 10, config) for step in range(10)]
     assert rates == pytest.approx([0.5, 1.0, 1.0, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8])
+
+
+@pytest.fixture(scope="module")
+def every_term(wide, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("every_term")
+    return folder, *wide.train(folder, **EVERY_TERM)
+
+
+def test_every_term_leaves_its_value_and_falls(every_term):
+    *_, lines = every_term
+
+    terms = ["margin_mse", "info_nce", "vectors", "kl", "pointwise", "spread_out"]
+    assert list(lines[0])[2:9] == ["loss", *terms]
+    for term in terms[:5]:
+        assert sum(line[term] for line in lines[-8:]) < sum(line[term] for line in lines[:8])
+
+
+def test_a_killed_run_goes_on_with_what_its_objective_trained_to_identical_bytes(wide, every_term, tmp_path):
+    folder, _, student, _ = every_term
+    with pytest.raises(Killed):
+        wide.train(tmp_path, kill_at_step=16, **EVERY_TERM)
+
+    _, resumed, _ = wide.train(tmp_path, resume_from=tmp_path / "step_14", **EVERY_TERM)
+
+    assert torch.equal(weights_of(resumed), weights_of(student))
+    last = f"step_{STEPS}/{OBJECTIVE}"
+    assert (tmp_path / last).read_bytes() == (folder / last).read_bytes()
+
+
+def test_what_the_objective_trained_is_kept_beside_the_model_and_taken_up_by_another_training(
+    wide, every_term, tmp_path
+):
+    path = every_term[0] / f"step_{STEPS}" / OBJECTIVE
+    trained = load_file(path)
+    assert {name: tuple(value.shape) for name, value in trained.items()} == {
+        "margin_mse.scale.log": (),
+        "pointwise.offset": (),
+        "pointwise.scale.log": (),
+        "vectors.projection": (WIDE, WIDTH),
+    }
+    barely = {"learning_rate": 1e-12, "max_steps": 1} | EVERY_TERM
+
+    wide.train(tmp_path / "next", objective_from=path, **barely)
+    wide.train(tmp_path / "anew", **barely)
+
+    for name, value in load_file(tmp_path / "next" / "step_1" / OBJECTIVE).items():
+        torch.testing.assert_close(value, trained[name], rtol=0, atol=1e-9)
+    anew = load_file(tmp_path / "anew" / "step_1" / OBJECTIVE)["vectors.projection"]
+    assert (anew - trained["vectors.projection"]).abs().max() > 1e-4
+
+
+def test_a_checkpoint_of_before_objectives_were_trained_goes_on(setting, undisturbed, tmp_path):
+    with pytest.raises(Killed):
+        setting.train(tmp_path, kill_at_step=16)
+    state = torch.load(tmp_path / "step_14" / STATE, weights_only=True)
+    del state["objective"]
+    torch.save(state, tmp_path / "step_14" / STATE)
+
+    _, resumed, _ = setting.train(tmp_path, resume_from=tmp_path / "step_14")
+
+    assert torch.equal(weights_of(resumed), weights_of(undisturbed[2]))
+    assert not (tmp_path / f"step_{STEPS}" / OBJECTIVE).exists()

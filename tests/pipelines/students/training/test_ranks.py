@@ -9,8 +9,10 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from safetensors.torch import load_file
 
-from tests.tiny_training import SETTINGS, Killed, Setting, weights_of
+from pipelines.checkpoints.run_folder import OBJECTIVE
+from tests.tiny_training import EVERY_TERM, SETTINGS, Killed, Setting, weights_of
 
 RANKS = 3  # from three on, the order of DDP's buckets shows in the last bits
 
@@ -68,3 +70,38 @@ def test_in_float32_ranks_and_one_process_stay_within_the_stated_tolerance(setti
 
 def test_ranks_killed_at_a_checkpoint_go_on_to_identical_weights(several):
     assert torch.equal(several["weights"]["resumed"], several["weights"]["undisturbed"])
+
+
+def run_every_term(rank: int, wide: Setting, folder: Path) -> None:
+    """One of two processes: all terms with what is trained in them, in float64, and killed and resumed in float32."""
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    _, exact, lines = wide.train(folder / f"exact_{rank}", dtype=torch.float64, max_steps=8, **EVERY_TERM)
+    _, undisturbed, _ = wide.train(folder / f"undisturbed_{rank}", max_steps=8, **EVERY_TERM)
+    with contextlib.suppress(Killed):
+        wide.train(folder / f"killed_{rank}", kill_at_checkpoint=7, max_steps=8, **EVERY_TERM)
+    begun = folder / "killed_0" / "step_7"
+    _, resumed, _ = wide.train(folder / f"resumed_{rank}", resume_from=begun, max_steps=8, **EVERY_TERM)
+    weights = {"exact": exact, "undisturbed": undisturbed, "resumed": resumed}
+    result = {name: weights_of(student) for name, student in weights.items()} | {"lines": lines}
+    torch.save(result, folder / f"result_{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_two_ranks_learn_every_term_as_one_process_does_and_resume_identically(wide, tmp_path):
+    multiprocessing.set_forkserver_preload(["tests.tiny_training"])
+    _, alone, lines = wide.train(tmp_path / "alone", dtype=torch.float64, max_steps=8, **EVERY_TERM)
+
+    mp.start_processes(run_every_term, (wide, tmp_path), nprocs=2, start_method="forkserver")
+
+    first, second = (torch.load(tmp_path / f"result_{rank}.pt", weights_only=True) for rank in (0, 1))
+    for line, expected in zip(first.pop("lines"), lines, strict=True):
+        same = ["loss", "margin_mse", "info_nce", "vectors", "kl", "pointwise", "spread_out", "grad_norm"]
+        assert [line[name] for name in same] == pytest.approx([expected[name] for name in same], rel=1e-9)
+    torch.testing.assert_close(first["exact"], weights_of(alone), rtol=0, atol=1e-9)
+    assert torch.equal(first["resumed"], first["undisturbed"])
+    assert all(torch.equal(first[name], second[name]) for name in ("exact", "undisturbed", "resumed"))
+    trained = {name: load_file(tmp_path / name / "step_8" / OBJECTIVE) for name in ("alone", "exact_0")}
+    for name, value in trained["alone"].items():
+        torch.testing.assert_close(trained["exact_0"][name], value, rtol=0, atol=1e-9)
+    bits = [(tmp_path / name / "step_8" / OBJECTIVE).read_bytes() for name in ("undisturbed_0", "resumed_0")]
+    assert bits[0] == bits[1]
