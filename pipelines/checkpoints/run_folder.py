@@ -1,6 +1,7 @@
 """models/NAME under the tables' root: who is training it, what it is a model of, the files that come out, its rows.
 
     models/NAME/  lock.json  identity.json  ray/ (while it trains)  model/  metrics.jsonl  run.json (last: it is whole)
+                  objective.safetensors (where the objective trained something)
 
 The same code serves a local folder and S3: pyarrow copies files, and obstore makes the lock only where there is none.
 """

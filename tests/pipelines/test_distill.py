@@ -26,7 +26,7 @@ from pipelines.students.training.optimizer import NonFiniteLoss
 from tests.tiny import tiny_encoder
 from tests.training_data import write_curated, write_vectors
 
-WIDTH = 32
+WIDTH, TEACHER_WIDTH = 32, 48
 REPOSITORY = str(Path(__file__).parents[2])
 DRIVER = """
 import sys, ray
@@ -64,11 +64,12 @@ def setting(tmp_path_factory):
         triplets_per_step=12,
         learning_rate=1e-3,
         vectors=0.5,
+        vectors_projection=True,
         query_prompt="query: ",
         passage_prompt="",
         max_failures=0,
     )
-    return tables, curated, write_vectors(tables, curated, WIDTH), config
+    return tables, curated, write_vectors(tables, curated, TEACHER_WIDTH), config
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +88,7 @@ def test_model_lies_under_its_name_and_loads_with_its_prompts(setting, trained):
 
     assert (model.encode_query("red cat") == model.encode("query: red cat")).all()
     assert sorted(path.name for path in Path(tables.path("models", "small")).iterdir()) == [
-        *("identity.json", "metrics.jsonl", "model", "run.json")
+        *("identity.json", "metrics.jsonl", "model", "objective.safetensors", "run.json")
     ]
 
 
@@ -291,8 +292,13 @@ def test_vectors_that_cannot_serve_are_refused_before_ray(setting, tmp_path):
     tables = Tables.at(str(tmp_path / "tables"))
     part = write_curated(tables, num_queries=3)
     narrow = write_vectors(tables, part, width=16)
-    with pytest.raises(UserError, match=r"the teacher's vectors are 16 wide, the student's 32"):
-        distill.run(part, config, name="early", vectors=narrow, connect=no_cluster)
+    with pytest.raises(UserError, match=r"are 16 wide, the student's 32: .* Set distill.vectors_projection=true"):
+        distill.run(part, config.model_copy(update={"vectors_projection": False}), name="early", vectors=narrow,
+                    connect=no_cluster)  # fmt: skip
+    masking = {"vectors": 0.0, "info_nce": 1.0, "info_nce_false_negative_share": 0.95}
+    with pytest.raises(UserError, match=r"info_nce_false_negative_share is 0.95, but .* --set distill.info_nce_false"):
+        distill.run(curated, config.model_copy(update=masking), name="early", connect=no_cluster)
+    distill.check(part, config.model_copy(update=masking), narrow)  # of any width
     with pytest.raises(UserError, match=r"no vector by wide@0123456789ab for \d+ of the \d+ training texts"):
         distill.run(write_curated(tables, num_queries=4, seed=9), config, name="early", vectors=narrow_of(tables, part),
                     connect=no_cluster)  # fmt: skip

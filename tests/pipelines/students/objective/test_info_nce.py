@@ -98,7 +98,7 @@ def test_what_the_teacher_takes_for_false_negatives_is_left_out_as_by_sentence_t
 
     losses = info_nce(texts[:8], texts[8:], is_positive, dimensions=[32, 8], temperature=0.05, is_false_NP=is_false)
 
-    assert 0 < (is_false & ~is_positive).float().mean() < 0.5
+    assert 0 < (is_false & ~is_positive).float().mean() < 0.8
     torch.testing.assert_close(losses.sum() / 8, expected, **EXACT)
     torch.testing.assert_close(gradient(losses.sum() / 8, texts), gradient(expected, texts), **EXACT)
 
@@ -112,7 +112,7 @@ def teacher_near_by(num_texts: int) -> torch.Tensor:
 def test_each_positive_of_a_query_has_the_false_negatives_that_its_own_cosine_tells():
     texts = embeddings(6)
     is_positive = torch.tensor([[True, True, False, False, False]])
-    teacher = torch.tensor([[0.9, 0.5, 0.8, 0.4, -0.2]])
+    teacher = torch.tensor([[0.9, 0.5, 0.8, 0.35, -0.2]])
     logits = functional.cosine_similarity(texts[:1], texts[1:]) / 0.05
 
     is_false = false_negatives(teacher, is_positive, share=0.8, margin=0.0)  # above 0.72, above 0.4

@@ -55,7 +55,7 @@ def test_loss_is_the_weighted_sum_of_means_over_triplets_queries_texts_and_candi
     unit, cosines = functional.normalize(texts, dim=-1), functional.cosine_similarity(texts[:, None], texts, dim=-1)
     margins = [cosines[q, p] - cosines[q, n] for q, p, n in zip(*BATCH[1:4], strict=True)]
     logits = cosines[:2, 2:] / 0.05  # of either query, against passages 2, 3 and 4
-    relevances = torch.tensor([0.9, 0.2, 0.1, 0.7])
+    relevances = torch.tensor([0.9, 0.2, 0.1, 0.7], dtype=torch.float64)
     others = [cosines[i, j] ** 2 for i, j in [(2, 3), (2, 4), (3, 4)]]
     expected = {
         "margin_mse": sum((margin - target) ** 2 for margin, target in zip(margins, [1.0, 3.0, 2.5], strict=True)) / 3,
