@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 SUMMARY = "summary.json"
 TARGETS = ["positive_score", "negative_score", "positive_relevance", "negative_relevance"]
+CANDIDATE_TARGETS = ["score", "relevance"]
 GROUPS_PER_SUM = 500_000
 
 ARRAYS: dict[str, np.dtype[Any]] = {

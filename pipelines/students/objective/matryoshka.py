@@ -19,8 +19,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from pipelines.students.data.plan import Ints, StepBatch
+from pipelines.students.data.token_cache import CANDIDATE_TARGETS
 
-CANDIDATE_TARGETS = ["score", "relevance"]
 NORM_EPSILON = 1e-12  # of torch.nn.functional.normalize: norms below it count as this
 
 
