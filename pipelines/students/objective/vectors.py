@@ -14,8 +14,8 @@ from pipelines.students.config import ObjectiveConfig
 from pipelines.students.objective.matryoshka import Step, cosines_of_rows, products_at
 from pipelines.students.objective.term import Term
 
-RIDGE = 0.01
-"""Of the mean square of a student's coordinate, added to each: a least-squares fit to few texts fits their noise."""
+AS_IT_IS = 1e-3
+"""How much a start leaves each coordinate where it is, of what the texts say: it decides where they say nothing."""
 
 
 class Vectors(Term):
@@ -29,7 +29,7 @@ class Vectors(Term):
         if self.projection is not None:
             student_TD = torch.cat([step.embeddings_TD for step in steps])
             teacher_TE = torch.cat([_teacher(step) for step in steps])
-            self.projection.copy_(least_squares_projection(student_TD, teacher_TE, self.config.dimensions))
+            self.projection.copy_(procrustes_projection(student_TD, teacher_TE, self.config.dimensions))
 
     def forward(self, step: Step) -> Tensor:
         values_KT = vector_regression(
@@ -83,16 +83,21 @@ def vector_regression(
     return (1 - cosine_KB) * (2.0 if distance == "l2" else 1.0)
 
 
-def least_squares_projection(student_TD: Tensor, teacher_TE: Tensor, dimensions: Sequence[int]) -> Tensor:
-    """The W with the least sum over dimensions k and texts of `|W[:, :k] s[:k] - t|^2`, plus a ridge; shape (E, D).
+def procrustes_projection(student_TD: Tensor, teacher_TE: Tensor, dimensions: Sequence[int]) -> Tensor:
+    """The W with orthonormal columns (rows, where E < D) and the least sum over dimensions of `|W[:, :k] s[:k] - t|^2`.
 
-    Both vectors of unit length when whole; in float64. Columns that no dimension reaches are 0.
+    Orthonormal, since the student is published without it: then its own cosines, at every dimension, are those that
+    the loss brings to the teacher's. A free least-squares fit would bend them. Both vectors of unit length when whole;
+    in float64. Shape (E, D).
+
+    Source: Schoenemann 1966, https://doi.org/10.1007/BF02289451 (orthogonal Procrustes).
     """
     student_TD, teacher_TE = (functional.normalize(vectors.double(), dim=-1) for vectors in (student_TD, teacher_TE))
-    cuts_K1 = torch.tensor(dimensions, device=student_TD.device)[:, None]
-    is_kept_KD = (torch.arange(student_TD.shape[1], device=student_TD.device) < cuts_K1).double()
-    gram_DD = (student_TD.T @ student_TD) * (is_kept_KD.T @ is_kept_KD)
-    cross_DE = (student_TD.T @ teacher_TE) * is_kept_KD.sum(dim=0)[:, None]
-    gram_DD.diagonal().add_(RIDGE * gram_DD.diagonal().mean())
-    projection_DE: Tensor = torch.linalg.solve(gram_DD, cross_DE)
-    return projection_DE.T
+    column_D = torch.arange(student_TD.shape[1], device=student_TD.device)
+    num_cuts_D = torch.stack([column_D < dimension for dimension in dimensions]).sum(dim=0)  # that keep the column
+    cross_ED = teacher_TE.T @ student_TD * num_cuts_D
+    mean_singular_value = cross_ED.norm() / min(cross_ED.shape) ** 0.5
+    cross_ED.diagonal().add_(AS_IT_IS * mean_singular_value)
+    left_EM, _, right_MD = torch.linalg.svd(cross_ED, full_matrices=False)
+    projection_ED: Tensor = left_EM @ right_MD
+    return projection_ED

@@ -5,7 +5,7 @@ import torch
 from sentence_transformers.sentence_transformer.losses import EmbedDistillLoss
 from torch.nn import functional
 
-from pipelines.students.objective.vectors import RIDGE, least_squares_projection, vector_regression
+from pipelines.students.objective.vectors import AS_IT_IS, procrustes_projection, vector_regression
 from tests.embeddings import DIMENSIONS, EXACT, Given, embeddings, gradient
 
 
@@ -59,16 +59,33 @@ def test_a_projection_of_the_whole_embedding_equals_sentence_transformers_embed_
         torch.testing.assert_close(gradient(ours, of), gradient(expected, of), **EXACT)
 
 
-def test_a_projection_starts_where_its_gradient_over_all_dimensions_is_zero():
-    student, teacher = embeddings(100, 8).detach(), embeddings(100, 12, seed=1).detach()
+@pytest.mark.parametrize("teacher_width", [12, 5])
+def test_a_projection_starts_as_the_best_orthonormal_one_over_all_dimensions(teacher_width):
+    """Of all of them, the polar factor of a matrix M has the largest trace with it: `W.T M` is symmetric, positive."""
+    student, teacher = embeddings(100, 8).detach(), embeddings(100, teacher_width, seed=1).detach()
     unit_student, unit_teacher = functional.normalize(student, dim=-1), functional.normalize(teacher, dim=-1)
-    projection = least_squares_projection(student, teacher, [8, 3]).requires_grad_()
-    errors = [unit_student[:, :k] @ projection[:, :k].T - unit_teacher for k in (8, 3)]
-    ridge = RIDGE * (2 * unit_student[:, :3].square().sum() + unit_student[:, 3:].square().sum()) / 8
+    cross = unit_teacher.T @ unit_student
+    cross[:, :3] *= 2  # both dimensions, 8 and 3, keep these
+    cross += AS_IT_IS * torch.linalg.svdvals(cross).square().mean().sqrt() * torch.eye(teacher_width, 8)
 
-    loss = sum(error.square().sum() for error in errors) + ridge * projection.square().sum()
+    projection = procrustes_projection(student, teacher, [8, 3])
 
-    assert gradient(loss, projection).abs().max() < 1e-12
+    smaller = projection.T @ projection if teacher_width > 8 else projection @ projection.T
+    torch.testing.assert_close(smaller, torch.eye(len(smaller), dtype=torch.float64), **EXACT)
+    product = projection.T @ cross
+    torch.testing.assert_close(product, product.T, **EXACT)
+    assert torch.linalg.eigvalsh(product).min() > -1e-12
+
+
+def test_a_projection_to_a_turned_copy_of_the_student_starts_there_and_to_itself_leaves_it_as_it_is():
+    student = embeddings(100, 8).detach()
+    turn, _ = torch.linalg.qr(embeddings(12, 8, seed=2).detach())
+
+    torch.testing.assert_close(procrustes_projection(student, student @ turn.T, [8]), turn, rtol=0, atol=0.01)
+    itself = torch.eye(8, dtype=torch.float64)
+    torch.testing.assert_close(procrustes_projection(student, student, [8]), itself, **EXACT)
+    few = procrustes_projection(student[:1], student[:1], [8])  # says nothing of seven directions
+    torch.testing.assert_close(few, itself, **EXACT)
 
 
 @pytest.mark.parametrize("projection", [None, torch.eye(20, 32)])
