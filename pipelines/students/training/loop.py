@@ -20,17 +20,16 @@ import torch.distributed as dist
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
-from pipelines.checkpoints.run_folder import MODEL
+from pipelines.checkpoints.run_folder import MODEL, STATE
 from pipelines.students.config import TrainingConfig
 from pipelines.students.data.plan import Ints, Schedule, StepBatch, learning_rate_at, padded_tokens, share_texts
 from pipelines.students.data.token_cache import TokenCache
 from pipelines.students.objective.matryoshka import Step
 from pipelines.students.objective.registry import step_loss
+from pipelines.students.stages import ALONE, Place
 from pipelines.students.training.encoder import RankEncoder
 from pipelines.students.training.optimizer import ADVICE, NonFiniteLoss, Optimizer
 from pipelines.students.training.sinks import Line, Sink
-
-STATE = "state.pt"
 
 OnCheckpoint = Callable[[int, Path | None], None]
 
@@ -52,6 +51,8 @@ def train_student(
     resume_from: Path | None,
     on_checkpoint: OnCheckpoint,
     sinks: Sequence[Sink],
+    place: Place = ALONE,
+    carried: Path | None = None,
 ) -> TrainingSummary:
     """Train on every rank of the default process group, or alone where there is none.
 
@@ -61,10 +62,12 @@ def train_student(
         on_checkpoint: called on every rank with the step; with a folder (state, what the sinks keep and, at the end,
             the saved model) on rank 0, with None elsewhere.
         sinks: what hears of every step; those of rank 0 are told.
+        place: of this stage, whose lines of metrics have its name and go on counting steps.
+        carried: what the stage before kept beside its model, where there was one.
     """
     with reproducible(config.threads_per_worker, device):
-        trainer = _Trainer(RankEncoder(student, cache, config, device), cache, config, folder, sinks)
-        trainer.start(resume_from)
+        trainer = _Trainer(RankEncoder(student, cache, config, device), cache, config, folder, sinks, place)
+        trainer.start(resume_from, carried)
         try:
             trainer.run(on_checkpoint)
         finally:
@@ -94,16 +97,22 @@ class _Trainer:
     """The state of one rank: student, optimizer, step."""
 
     def __init__(
-        self, encoder: RankEncoder, cache: TokenCache, config: TrainingConfig, folder: Path, sinks: Sequence[Sink]
+        self,
+        encoder: RankEncoder,
+        cache: TokenCache,
+        config: TrainingConfig,
+        folder: Path,
+        sinks: Sequence[Sink],
+        place: Place,
     ) -> None:
-        self.encoder, self.cache, self.config, self.folder = encoder, cache, config, folder
+        self.encoder, self.cache, self.config, self.folder, self.place = encoder, cache, config, folder, place
         self.sinks = sinks if encoder.rank == 0 else []
         self.device, self.step, self.seconds = encoder.device, 0, 0.0
         self.optimizer = Optimizer(encoder.module, config, encoder.device, is_fp16=encoder.dtype == torch.float16)
         self.schedule = Schedule(cache, config)
 
-    def start(self, resume_from: Path | None) -> None:
-        """From the beginning or from a checkpoint."""
+    def start(self, resume_from: Path | None, carried: Path | None) -> None:
+        """From the beginning, of the first stage or of one that another's files are carried on to, or a checkpoint."""
         self.folder.mkdir(parents=True, exist_ok=True)
         if resume_from is not None:
             state = torch.load(resume_from / STATE, map_location=self.device, weights_only=True)
@@ -112,7 +121,7 @@ class _Trainer:
             self.step, self.seconds = state["step"], state["seconds"]
         self.encoder.warm_up()
         for sink in self.sinks:
-            sink.start(self.step, self.schedule.num_steps, resume_from)
+            sink.start(self.step, self.schedule.num_steps, resume_from or carried)
 
     def run(self, on_checkpoint: OnCheckpoint) -> None:
         """All steps that are left, with a checkpoint every so many and at the end."""
@@ -139,7 +148,8 @@ class _Trainer:
         grad_norm = self.optimizer.update(self.step, learning_rate)
         num_padded = sum(padded_tokens(tokens, parts) for parts in parts_of_ranks)
         return {
-            "step": self.step,
+            "stage": self.place.name,
+            "step": self.place.steps_before + self.step,
             "epoch": self.schedule.epoch(self.step),
             **losses,
             "learning_rate": learning_rate,
