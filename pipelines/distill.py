@@ -213,7 +213,7 @@ def _train_stages(stages: Sequence[Stage], told: Sequence[Json], kept: Tables, o
         if place.of > 1:
             start = f"the student after {place.steps_before:,} steps" if told else "the untrained student"
             tell(f"{place}: {start}, on {stage.curated}")
-        result = train_on_ray(stage.curated, stage.config, stage.vectors, work_of(kept, place.number), place)
+        result = train_on_ray(stage._replace(place=place), work_of(kept, place.number))
         with result.checkpoint.as_directory() as folder:
             told.append({"weights_sha256": weights_sha256(Path(folder, MODEL)), **result.return_value})
             if place.number < place.of:

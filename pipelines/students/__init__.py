@@ -9,6 +9,6 @@
                      (teacher_vectors.py), cut into steps (plan.py)
     training/        one rank's loop over the steps, its sinks, and Ray Train around it (on_ray.py)
 
-`distill.train` initialises once, then for each training stage builds its cache and trains: on its own version, by its own
-numbers, in its own work folder, whose `untrained` is the student that the stage before has trained.
+`distill.train` initialises once, then for each training stage builds its cache and trains: on its own version, by its
+own numbers, in its own work folder, whose `untrained` is the student that the stage before has trained.
 """
