@@ -68,7 +68,9 @@ def run(
     Raises:
         UserError: the name belongs to another run or is being trained now, or the data cannot serve the config.
     """
-    curated = main_version(curated, config)
+    given, curated = curated, main_version(curated, config)
+    if given != curated:
+        tell(f"distill: each stage names its version: {given} is not trained on")
     curated.usable().tables.check_writable("models")
     folder = RunFolder(curated.tables, name)
     vectors = _vectors_begun_with(folder, curated) or vectors if config.needs_vectors() else None
