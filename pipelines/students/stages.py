@@ -1,7 +1,7 @@
 """The training stages of one model in order: what each trains on, and how one's student becomes the next one's start.
 
     curated@v, [[distill.stages]]      --stages_of-->  Stage, Stage, ...
-    a finished stage's last checkpoint --hand_on-->    2/untrained, 2/objective.safetensors, 2/carried; 2/start.json: it is whole
+    its last checkpoint                --hand_on-->    2/untrained, objective.safetensors, carried, start.json (last)
 
 Stage 1 works in the work folder itself, as the only stage of a model does; each later one in a folder of its number
 there. `start.json` has what all stages before have told, so that none of them is run again.
@@ -65,16 +65,12 @@ def stages_of(curated: TableVersion, config: DistillConfig, vectors: TableVersio
     stages = []
     for number, (given, whole) in enumerate(zip(config.stages, config.training_stages(), strict=True), start=1):
         stage = Stage(Place(given.name, number, len(config.stages)), curated, vectors, whole)
-        with stage.named():
-            version = version_of(curated, given.curated_version)
-        of_stage = vectors if whole.weights_on_teacher_vectors() else None
-        stages.append(stage._replace(curated=version, vectors=of_stage))
+        if given.curated_version is not None:
+            with stage.named():
+                version = curated.tables.parse(f"{curated.name}@{given.curated_version}")
+            stage = stage._replace(curated=version)
+        stages.append(stage if whole.weights_on_teacher_vectors() else stage._replace(vectors=None))
     return stages
-
-
-def version_of(curated: TableVersion, number: int | None) -> TableVersion:
-    """The version of that number of the same table; None is this one. Raises UserError when there is none."""
-    return curated if number is None else curated.tables.parse(f"{curated.name}@{number}")
 
 
 def main_version(curated: TableVersion, config: DistillConfig) -> TableVersion:
@@ -83,7 +79,7 @@ def main_version(curated: TableVersion, config: DistillConfig) -> TableVersion:
     Else the last stage's: another newest version makes no other run of one whose stages name all of theirs.
     """
     numbers = [stage.curated_version for stage in config.stages]
-    return curated if not numbers or None in numbers else version_of(curated, numbers[-1])
+    return curated if not numbers or None in numbers else stages_of(curated, config, None)[-1].curated
 
 
 def curated_versions(stages: Sequence[Stage]) -> list[TableVersion]:
@@ -122,6 +118,8 @@ def hand_on(checkpoint: Path, kept: Tables, told: Sequence[Json]) -> None:
     for entry in sorted(checkpoint.iterdir()):
         if entry.name != STATE:
             target = beside.get(entry.name, f"{CARRIED}/{entry.name}")
+            if entry.is_dir():
+                filesystem.create_dir(f"{path}/{target}", recursive=True)
             fs.copy_files(str(entry), f"{path}/{target}", destination_filesystem=filesystem)
     with filesystem.open_output_stream(f"{path}/{START}.unfinished") as file:
         file.write(json.dumps(list(told), indent=1).encode())

@@ -174,6 +174,8 @@ def test_a_start_is_whole_only_with_its_last_file_and_leaves_out_the_optimizer(t
     kept, checkpoint = Tables(str(tmp_path / "work")), tmp_path / "checkpoint"
     (checkpoint / "model").mkdir(parents=True)
     (checkpoint / "model" / "config.json").write_text("{}")
+    (checkpoint / "tensorboard" / "a").mkdir(parents=True)
+    (checkpoint / "tensorboard" / "a" / "events").write_text("e")
     for name in (STATE, "metrics.jsonl", "objective.safetensors"):
         (checkpoint / name).write_text(name)
     stages = [None] * 3
@@ -182,7 +184,8 @@ def test_a_start_is_whole_only_with_its_last_file_and_leaves_out_the_optimizer(t
     hand_on(checkpoint, kept, [{"steps": 5}])
     start = tmp_path / "work" / "2"
     assert sorted(path.name for path in start.iterdir()) == [CARRIED, "objective.safetensors", START, UNTRAINED]
-    assert [path.name for path in (start / CARRIED).iterdir()] == ["metrics.jsonl"]
+    assert sorted(path.name for path in (start / CARRIED).iterdir()) == ["metrics.jsonl", "tensorboard"]
+    assert (start / CARRIED / "tensorboard" / "a" / "events").read_text() == "e"
     assert (start / UNTRAINED / "config.json").read_text() == "{}"
     hand_on(checkpoint, kept, [{"steps": 5}, {"steps": 6}])
     forget(kept, 2)
