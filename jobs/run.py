@@ -31,7 +31,7 @@ def main(
     recipe, tables = stage.load()
     begun = begun_from(tables, name)
     check_all(recipe, beir or [])
-    check_stages(tables, recipe)
+    check_training_stages(tables, recipe)
     told = {**intake.described(), "closed": _has_begun(tables, name) if begun else None}
     if mine_negatives:
         triplets = mine.run(tables, intake.input_, recipe.mine, **told)
@@ -101,7 +101,7 @@ def check_all(recipe: "Recipe", beir: list[str]) -> None:
             check_teacher(stage, teacher, width, source.width)
 
 
-def check_stages(tables: "Tables", recipe: "Recipe") -> None:
+def check_training_stages(tables: "Tables", recipe: "Recipe") -> None:
     """Refuse training stages on versions that are not there, and a curation that no stage would train on."""
     from pipelines.storage import TableVersion
 
