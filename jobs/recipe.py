@@ -5,8 +5,10 @@ A recipe is a file in jobs/recipes or the user's own path; `--set stage.field=va
 
 import sys
 import tomllib
+from contextlib import suppress
+from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
@@ -50,7 +52,8 @@ def load_recipe(name_or_path: str, overrides: list[str] | None) -> Recipe:
     try:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
-        raise UserError(f"recipe {name_or_path}: {'; '.join(map(_told, error.errors()))}") from error
+        told = "; ".join(_told(one, values) for one in error.errors())
+        raise UserError(f"recipe {name_or_path}: {told}") from error
     print(f"recipe {name_or_path}", file=sys.stderr)
     return recipe
 
@@ -64,16 +67,31 @@ def _find(name_or_path: str) -> Path:
 
 
 def _override(values: dict[str, Any], override: str) -> None:
-    """Apply `stage.field=value`; the value is read as TOML, and as text where it is none."""
+    """Apply `stage.field=value`; the value is read as TOML, and as text where it is none.
+
+    A training stage is meant by its name or, as in errors, by its number from 0: distill.stages.1.epochs=2.
+    """
     key, equals, text = override.partition("=")
     *stages, field = key.strip().split(".")
     if not equals or not stages or not field:
         raise UserError(f"--set {override!r}: expected stage.field=value, for example distill.learning_rate=3e-5")
     for stage in stages:
-        values = values.setdefault(stage, {})
-        if not isinstance(values, dict):
+        values = _entry(values, stage, override) if isinstance(values, list) else values.setdefault(stage, {})
+        is_list_of_more = isinstance(values, list) and stage != stages[-1]
+        if not (isinstance(values, dict) or is_list_of_more):
             raise UserError(f"--set {override!r}: {stage} holds no fields; expected stage.field=value")
     values[field] = _value(text.strip())
+
+
+def _entry(entries: list[Any], which: str, override: str) -> Any:
+    """One of a list of tables."""
+    names = [entry.get("name") if isinstance(entry, dict) else None for entry in entries]
+    there = {str(number): number for number in range(len(entries))} | {
+        name or f"stage_{number + 1}": number for number, name in enumerate(names)
+    }
+    if which not in there:
+        raise UserError(f"--set {override!r}: there is no {which} among them; expected one of {', '.join(there)}")
+    return entries[there[which]]
 
 
 def _value(text: str) -> Any:
@@ -85,12 +103,15 @@ def _value(text: str) -> Any:
         return text
 
 
-def _told(error: Any) -> str:
-    """One validation error: where, what was found, what is allowed."""
+def _told(error: Any, values: Any) -> str:
+    """One validation error: where, what was found in the recipe's values, what is allowed."""
     place = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         model: Any = Recipe
         for part in error["loc"][:-1]:
-            model = model.model_fields[part].annotation
-        return f"{place} is no key; expected one of {', '.join(model.model_fields)}"
-    return f"{place} = {error['input']!r}: {error['msg'].removeprefix('Value error, ')}"
+            model = get_args(model)[0] if isinstance(part, int) else model.model_fields[part].annotation
+        return f"{place} is no key; expected one of {', '.join(model.field_names())}"
+    found = error["input"]
+    with suppress(LookupError, TypeError):  # of a training stage the input is what [distill] has completed
+        found = reduce(lambda inner, part: inner[part], error["loc"], values)
+    return f"{place} = {found!r}: {error['msg'].removeprefix('Value error, ')}"

@@ -25,7 +25,7 @@ def main(
     from jobs.cluster import check, connect
     from pipelines import distill
     from pipelines.checkpoints.run_folder import MODEL
-    from pipelines.inspection.reproduction import differences, distance, recorded_run
+    from pipelines.inspection.reproduction import data_differences, differences, distance, recorded_run
     from pipelines.students.config import DistillConfig
 
     tables = root.open()
@@ -46,8 +46,8 @@ def main(
         if now["weights_sha256"] == then["weights_sha256"]:
             print(f"identical: {now['weights_sha256']}")
             return 0
-        if now["training_data"] != then["training_data"]:
-            print("the training data read was not the same", file=sys.stderr)
+        for line in data_differences(then, now):
+            print(line, file=sys.stderr)
         old = Path(tables.path("models", then["name"], MODEL))
         far = f", largest difference of a weight {distance(folder / MODEL, old):.3g}" if old.is_dir() else ""
     why = f"; what could explain it: {'; '.join(different)}" if different else ""

@@ -31,6 +31,7 @@ def main(
     recipe, tables = stage.load()
     begun = begun_from(tables, name)
     check_all(recipe, beir or [])
+    check_training_stages(tables, recipe)
     told = {**intake.described(), "closed": _has_begun(tables, name) if begun else None}
     if mine_negatives:
         triplets = mine.run(tables, intake.input_, recipe.mine, **told)
@@ -89,14 +90,30 @@ def check_all(recipe: "Recipe", beir: list[str]) -> None:
         read_beir(folder)
     source = distill.check_source(recipe.distill)
     teacher = name_teacher(recipe.score)
-    if weights := recipe.distill.weights_on_teacher_vectors():
-        if recipe.score.teacher_kind != "bi_encoder":
-            raise UserError(
-                f"distill.{next(iter(weights))} needs a bi-encoder teacher's vectors, found "
-                f"{recipe.score.teacher_kind} {recipe.score.teacher}"
-            )
-        width = vector_width(find(recipe.score.teacher, recipe.score.teacher_revision))
-        check_teacher(recipe.distill, teacher, width, source.width)
+    for stage in recipe.distill.training_stages():
+        if weights := stage.weights_on_teacher_vectors():
+            if recipe.score.teacher_kind != "bi_encoder":
+                raise UserError(
+                    f"distill.{next(iter(weights))} needs a bi-encoder teacher's vectors, found "
+                    f"{recipe.score.teacher_kind} {recipe.score.teacher}"
+                )
+            width = vector_width(find(recipe.score.teacher, recipe.score.teacher_revision))
+            check_teacher(stage, teacher, width, source.width)
+
+
+def check_training_stages(tables: "Tables", recipe: "Recipe") -> None:
+    """Refuse training stages on versions that are not there, and a curation that no stage would train on."""
+    from pipelines.storage import TableVersion
+
+    numbers = [stage.curated_version for stage in recipe.distill.stages]
+    if numbers and None not in numbers:
+        raise UserError(
+            "no training stage takes what `run` curates: each names another version (curated_version); leave it out of "
+            "one of them, or train by `python -m jobs distill`"
+        )
+    for number in numbers:
+        if number is not None:
+            tables.parse(str(TableVersion(tables, "curated_triplets", number))).usable()
 
 
 def run_all(triplets: "TableVersion", name: str, recipe: "Recipe", beir: list[str]) -> "Evaluation":
@@ -106,8 +123,7 @@ def run_all(triplets: "TableVersion", name: str, recipe: "Recipe", beir: list[st
     from pipelines.evaluation.evaluation_sets import test_query_ids
     from pipelines.storage.commits import ScoringResult
 
-    needs_vectors = bool(recipe.distill.weights_on_teacher_vectors())
-    scored = score.run(triplets, recipe.score, vectors=needs_vectors, connect=connect)
+    scored = score.run(triplets, recipe.score, vectors=recipe.distill.needs_vectors(), connect=connect)
     print_versions(scored)
     teacher = scored[0].commit.reports(ScoringResult)
     assert teacher is not None, "score returns what a scoring committed"

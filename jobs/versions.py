@@ -104,4 +104,4 @@ def _recipes_teacher(scored: "TableVersion", recipe: "Recipe") -> str | None:
 
 def newest_vectors(tables: "Tables", recipe: "Recipe") -> "TableVersion | None":
     """The newest teacher_vectors, if the objective has a term for them; distill refuses to go without."""
-    return tables.newest("teacher_vectors") if recipe.distill.weights_on_teacher_vectors() else None
+    return tables.newest("teacher_vectors") if recipe.distill.needs_vectors() else None

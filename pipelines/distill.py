@@ -2,6 +2,8 @@
 
     curated_triplets@v (+ teacher_vectors@v)  --train(config)-->  models/NAME/model, metrics.jsonl, run.json
 
+A config may hold several training stages, each with its data: see pipelines/students/stages.py.
+
 The same name, data and config again goes on where it stopped; a finished one is returned at once. A run's identity is
 its data and what its config means, never the job that ran it or the version of the code that began it.
 """
@@ -9,7 +11,7 @@ its data and what its config means, never the job that ran it or the version of 
 import json
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -44,6 +46,17 @@ from pipelines.students.config import DistillConfig
 from pipelines.students.data.teacher_vectors import check_vectors
 from pipelines.students.data.tokenise import cache_bytes
 from pipelines.students.source import Source, with_prompts
+from pipelines.students.stages import (
+    Stage,
+    curated_versions,
+    forget,
+    hand_on,
+    main_version,
+    stages_of,
+    told_before,
+    told_of_all,
+    work_of,
+)
 from schemas import Models
 
 BYTES_KEPT = 6
@@ -65,9 +78,12 @@ def run(
     Raises:
         UserError: the name belongs to another run or is being trained now, or the data cannot serve the config.
     """
+    given, curated = curated, main_version(curated, config)
+    if given != curated:
+        tell(f"distill: each stage names its version: {given} is not trained on")
     curated.usable().tables.check_writable("models")
     folder = RunFolder(curated.tables, name)
-    vectors = _vectors_begun_with(folder, curated) or vectors if config.weights_on_teacher_vectors() else None
+    vectors = _vectors_begun_with(folder, curated) or vectors if config.needs_vectors() else None
     config = with_prompts(config, (folder.read(RUN) or {}).get("config", {}))
     identity = _identity(curated, config, vectors)
     if _finished(folder) is None:
@@ -96,18 +112,47 @@ def check(curated: TableVersion, config: DistillConfig, vectors: TableVersion | 
         UserError: the source is not there or too small for the config, or the data cannot serve it.
     """
     source = check_source(config)
-    _check_splits(curated.usable(), config)
-    for term, weight in config.weights_on_teacher_vectors().items():
-        if vectors is None:
-            raise UserError(
-                f"distill.{term} is {weight}, but there are no teacher vectors under {curated.tables.uri}; run `python "
-                f"-m jobs score --vectors` with this --recipe first, or add --set distill.{term}=0"
-            )
-    vector_width = 0 if vectors is None else check_vectors(vectors.usable(), curated, config, source.width)
+    stages = stages_of(curated, config, vectors)
+    widths = []
+    for stage in stages:
+        with stage.named():
+            widths.append(_check_stage(stage, source))
+    _say_where_not_held_out(stages, curated)
     weights = sum(path.stat().st_size for path in weight_files(source.folder))
-    check_room(curated.tables.uri, BYTES_KEPT * weights, "distill: its checkpoints")
+    check_room(curated.tables.uri, (BYTES_KEPT + (len(stages) > 1)) * weights, "distill: its checkpoints")
     if named_cluster() is None:  # else it lies on the cluster's nodes
-        check_room(tempfile.gettempdir(), cache_bytes(curated, config, vector_width), "distill: the token cache")
+        largest = max(
+            cache_bytes(stage.curated, stage.config, width) for stage, width in zip(stages, widths, strict=True)
+        )
+        check_room(tempfile.gettempdir(), largest, "distill: the token cache")
+
+
+def _check_stage(stage: Stage, source: Source) -> int:
+    """Refuse data that cannot serve a stage; gives the width of its vectors, 0 without."""
+    _check_splits(stage.curated.usable(), stage.config)
+    for term, weight in stage.config.weights_on_teacher_vectors().items():
+        if stage.vectors is None:
+            raise UserError(
+                f"distill.{term} is {weight}, but there are no teacher vectors under {stage.curated.tables.uri}; run "
+                f"`python -m jobs score --vectors` with this --recipe first, or add --set distill.{term}=0"
+            )
+    if stage.vectors is None:
+        return 0
+    return check_vectors(stage.vectors.usable(), stage.curated, stage.config, source.width)
+
+
+def _say_where_not_held_out(stages: Sequence[Stage], curated: TableVersion) -> None:
+    """Versions curated with other shares may train on what another holds out for its test."""
+    test = curated.scan().filter(pl.col("split") == "test").select("query_id")
+    for version in curated_versions(stages):
+        if version != curated:
+            trained = version.scan().filter(pl.col("split") == "train").select("query_id").unique()
+            found = test.unique().join(trained, on="query_id", how="semi").select(pl.len())
+            if count := found.collect(engine="streaming").item():
+                tell(
+                    f"distill: {version} trains on {count:,} queries of the test split of {curated}, whose figures "
+                    "will flatter the model: curate both with the same curate.test_share, or evaluate with --beir"
+                )
 
 
 def check_source(config: DistillConfig) -> Source:
@@ -142,40 +187,64 @@ def train(
 ) -> Json:
     """Train what `check` has passed into `output`: model/, metrics.jsonl and run.json, whose content is returned.
 
+    A training stage that has finished in `work` is not run again.
+
     Args:
         output: a local folder.
         connect: connects to Ray.
         work: folder or S3 URI for the untrained student and checkpoints, seen by all workers, where a killed training
             goes on from; `output/work`, removed at the end, if not given.
     """
-    vectors = vectors if config.weights_on_teacher_vectors() else None
-    kept = Tables(work or str(output / "work"))
+    vectors = vectors if config.needs_vectors() else None
+    kept, stages = Tables(work or str(output / "work")), stages_of(curated, config, vectors)
+    told = told_before(kept, stages)
     beside = ThreadPoolExecutor(max_workers=1)  # Ray takes seconds to start, and so does the import of torch
-    initialised = beside.submit(_initialise, config, kept)
+    initialised = None if told else beside.submit(_initialise, config, kept)
     connect()
-    parent = initialised.result()
-    from pipelines.students.training.on_ray import train_on_ray  # torch: a finished model is found without
-
-    result = train_on_ray(curated, config, vectors, kept)
-    _fetch(result.checkpoint, output)
+    if initialised:
+        initialised.result()
+    told = _train_stages(stages, told, kept, output)
     if work is None:
         shutil.rmtree(output / "work")
     trained = {
-        "weights_sha256": weights_sha256(output / MODEL),
+        "weights_sha256": told[-1]["weights_sha256"],
         **_identity(curated, config, vectors),
-        "parents": [parent],
+        "parents": [json.loads((output / MODEL / "config.json").read_text())["distilled_from"]],
         "code": code().model_dump(),
-        **result.return_value,
+        **(told_of_all(stages, told) if config.stages else told[0]),
     }
     (output / RUN).write_text(json.dumps(trained, indent=1))
     return trained
 
 
+def _train_stages(stages: Sequence[Stage], told: Sequence[Json], kept: Tables, output: Path) -> list[Json]:
+    """Train the stages after those that have `told` of themselves; gives what all have told, and fetches the model."""
+    from pipelines.students.training.on_ray import train_on_ray  # torch: a finished model is found without
+
+    told = list(told)
+    for stage in stages[len(told) :]:
+        place = stage.place._replace(steps_before=sum(one["steps"] for one in told))
+        if place.of > 1:
+            start = f"the student after {place.steps_before:,} steps" if told else "the untrained student"
+            tell(f"{place}: {start}, on {stage.curated}")
+        result = train_on_ray(stage._replace(place=place), work_of(kept, place.number))
+        with result.checkpoint.as_directory() as folder:
+            told.append({"weights_sha256": weights_sha256(Path(folder, MODEL)), **result.return_value})
+            if place.number < place.of:
+                hand_on(Path(folder), kept, told)
+        if place.number < place.of:
+            forget(kept, place.number)
+    _fetch(result.checkpoint, output)
+    return told
+
+
 def _identity(curated: TableVersion, config: DistillConfig, vectors: TableVersion | None) -> Json:
     """What tells one run from another: its data and its config."""
+    versions = [stage.curated for stage in stages_of(curated, config, vectors)]
     return {
         "curated": curated.identity(),
         "vectors": vectors.identity() if vectors else None,
+        **({"stages": [{"curated": version.identity()} for version in versions]} if config.stages else {}),
         "config": config.model_dump(mode="json"),
     }
 
@@ -228,7 +297,8 @@ def _row_of(
         "steps": trained["steps"],
         "parents": trained["parents"],
     }
-    inputs = [curated] if vectors is None else [curated, vectors]
+    others = [one for one in curated_versions(stages_of(curated, config, vectors)) if one != curated]
+    inputs = [curated, *others] if vectors is None else [curated, *others, vectors]
     result = TrainingResult(model=model_id, training_data=trained["training_data"])
     lineage = Lineage("distill", inputs, config, result)
     with new_version(curated.tables, Models, lineage, mode="append") as writer:
@@ -236,8 +306,8 @@ def _row_of(
     return writer.version
 
 
-def _initialise(config: DistillConfig, kept: Tables) -> str:
-    """The untrained student as a folder for the workers, which then need no hub; returns the source's identity."""
+def _initialise(config: DistillConfig, kept: Tables) -> None:
+    """The untrained student as a folder for the workers, which then need no hub."""
     from pipelines.students.initialise import initialise_student
 
     student = initialise_student(config)
@@ -246,7 +316,6 @@ def _initialise(config: DistillConfig, kept: Tables) -> str:
     with tempfile.TemporaryDirectory() as folder:
         student.save_pretrained(folder, create_model_card=False)
         fs.copy_files(folder, f"{path}/{UNTRAINED}", destination_filesystem=filesystem)
-        return str(json.loads(Path(folder, "config.json").read_text())["distilled_from"])
 
 
 def _fetch(checkpoint: Any, output: Path) -> None:

@@ -98,11 +98,12 @@ def run(
     student = find_student(tables, model)
     sets = _sets(on or student.trained_on, beir, config)
     _say_where_few(sets)
-    overlap = count_overlap(sets if _can_count_overlap(student.trained_on, config) else [], student.trained_on)
+    trained_on = [student.trained_on, *student.others]
+    overlap = count_overlap(sets if _can_count_overlap(trained_on, config) else [], *trained_on)
     sizes = {one.name: {"queries": len(one.queries), "passages": len(one.corpus)} for one in sets}
     models = tables.latest("models")
     assert models is not None, "find_student has read it"
-    inputs = [models, student.trained_on, *([on] if on and on != student.trained_on else [])]
+    inputs = [models, *trained_on, *([on] if on and on not in trained_on else [])]
     measured: list[pl.DataFrame] = []
     roles: dict[str, str] = {}
     not_measured: dict[str, str] = {}
@@ -146,11 +147,12 @@ def _say_where_few(sets: list[EvaluationSet]) -> None:
             tell(f"{one.name} has {len(one.queries)} queries: too few to tell close systems apart; see its intervals")
 
 
-def _can_count_overlap(trained_on: TableVersion, config: EvaluateConfig) -> bool:
+def _can_count_overlap(trained_on: Sequence[TableVersion], config: EvaluateConfig) -> bool:
     """Whether the training text is wanted for it, and there."""
-    if config.count_overlap and trained_on.unusable:
-        tell(f"evaluate: the overlap with training is not counted: {trained_on} {trained_on.unusable}")
-    return config.count_overlap and trained_on.unusable is None
+    gone = [version for version in trained_on if config.count_overlap and version.unusable]
+    for version in gone:
+        tell(f"evaluate: the overlap with training is not counted: {version} {version.unusable}")
+    return config.count_overlap and not gone
 
 
 def _measure_systems(

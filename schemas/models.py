@@ -14,7 +14,7 @@ class Models(Table):
     name: str
     weights_sha256: str = pa.Field(str_matches=r"^[0-9a-f]{64}$")
     uri: str  # the sentence-transformers folder
-    curated_version: str
+    curated_version: str  # further ones, of training stages, stand in the recipe and among the commit's inputs
     vectors_version: str = pa.Field(nullable=True)
     recipe: str  # JSON: the resolved distill config
     config_fingerprint: str = pa.Field(str_matches=r"^[0-9a-f]{12}$")

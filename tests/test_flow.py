@@ -138,3 +138,44 @@ def test_the_same_run_again_goes_on_and_another_is_refused_before_it_writes(flow
     assert main() == 2
     assert "other.jsonl was not ingested before, but there is a model small" in capsys.readouterr().err
     assert str(tables.latest("triplets")) == "triplets@0"
+
+
+STAGES = [
+    '{name="vectors", curated_version=0, vectors=1.0, margin_mse=0.0, info_nce=0.0, max_steps=8}',
+    '{name="scores", vectors=0.0, max_steps=6}',
+]
+
+
+def test_a_model_of_two_stages_on_two_curations_goes_through_every_command(flow, monkeypatch, capsys, tmp_path):
+    tables, _ = flow
+    sets = settings_for(str(Path(tables.uri).parent / "teacher"))
+    sets += [f"distill.stages=[{', '.join(STAGES)}]", 'curate.corrections=["swapped"]', "evaluate.max_test_queries=10"]
+
+    def run(*words, recipe=()):
+        monkeypatch.setattr("sys.argv", ["jobs", *words, "--tables", tables.uri, *(f"--set={one}" for one in recipe)])
+        assert main() == 0, capsys.readouterr().err
+        return capsys.readouterr()
+
+    assert run("curate", recipe=sets).out == "curated_triplets@1\n"
+    made, told = run("distill", "--name", "staged", recipe=sets)
+    assert "distill: stage 2 of 2 (scores): the student after 8 steps, on curated_triplets@1" in told
+    evaluated, _ = run("evaluate", "--model", "staged", recipe=sets)
+    assert "student" in evaluated
+    strong, weak, vectors = (one.version for one in tables.parse(made.strip()).commit.inputs)
+    assert (strong, weak) == ("curated_triplets@1", "curated_triplets@0")
+    for version in (strong, weak, vectors):
+        assert made.strip() in run("history", version, "--downstream").out
+
+    published = tmp_path / "published"
+    run("publish", "--model", "staged", "--to", str(published))
+    card = (published / "README.md").read_text()
+    assert "| 1 | vectors | curated_triplets@0 |" in card
+    assert "| 2 | scores | curated_triplets@1 |" in card
+    assert "Of `curated_triplets@0`:" in card
+    manifest = json.loads((published / "manifest.json").read_text())
+    assert [one["curated"] for one in manifest["stages"]] == ["curated_triplets@0", "curated_triplets@1"]
+    assert list(manifest["other_curations"]) == ["curated_triplets@0"]
+
+    again, told = run("reproduce", "--model", str(published))
+    assert again.startswith("identical: ")
+    assert f"{strong} and {weak} and {vectors}: all are as they were" in told

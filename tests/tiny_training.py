@@ -62,7 +62,7 @@ class Setting:
         resume_from: Path | None = None,
         kill_at_step: int | None = None,
         kill_at_checkpoint: int | None = None,
-        objective_from: Path | None = None,
+        carried: Path | None = None,
         dtype: torch.dtype = torch.float32,
         **changes: Any,
     ) -> tuple[TrainingSummary, SentenceTransformer, list[Line]]:
@@ -89,7 +89,7 @@ class Setting:
             resume_from=resume_from,
             on_checkpoint=on_checkpoint,
             sinks=[MetricsFile(folder), Recorder()],
-            objective_from=objective_from,
+            carried=carried,
         )
         return summary, student, lines
 

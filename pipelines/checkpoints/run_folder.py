@@ -40,6 +40,8 @@ LOCK, IDENTITY, RUN = "lock.json", "identity.json", "run.json"
 MODEL, METRICS = "model", "metrics.jsonl"
 OBJECTIVE = "objective.safetensors"  # what the objective trained beside the student, where it trained anything
 WORK, UNTRAINED, CHECKPOINTS = "ray", "untrained", "checkpoints"  # while it trains: ray/untrained, ray/checkpoints
+CARRIED, START = "carried", "start.json"  # of a training stage after another: see pipelines/students/stages.py
+STATE = "state.pt"  # of a checkpoint: all but the model itself
 LONGEST_NAME = 200  # bytes, of the 255 that a file's name may have
 RENEW_S = 20  # a holder on another host shows that it is alive by touching its lock this often
 STALE_S = 3 * RENEW_S
@@ -84,9 +86,11 @@ class RunFolder:
 
     def has_trained(self) -> bool:
         """Whether a run got so far here that starting another would lose something."""
-        kept = fs.FileSelector(f"{self.path}/{WORK}/{CHECKPOINTS}", allow_not_found=True)
-        has_checkpoint = any(found.base_name.startswith("checkpoint_") for found in self.filesystem.get_file_info(kept))
-        return has_checkpoint or self.read(RUN) is not None
+        kept = self.filesystem.get_file_info(
+            fs.FileSelector(f"{self.path}/{WORK}", allow_not_found=True, recursive=True)
+        )
+        has_kept = any(found.base_name.startswith("checkpoint_") or found.base_name == START for found in kept)
+        return has_kept or self.read(RUN) is not None
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -217,10 +221,15 @@ def row_of_weights(rows: pl.DataFrame, weights_sha256: str) -> dict[str, Any]:
 def trained_from(tables: Tables, row: dict[str, Any]) -> list[TableVersion]:
     """The versions that a row of the models table was trained on: of curated_triplets and, if any, teacher_vectors.
 
+    The row's own curated version comes first, then those of other training stages, which its recipe names.
+
     Raises:
         UserError: a table was made anew since.
     """
-    named = [row[column] for column in ("curated_version", "vectors_version") if row[column]]
+    stages = json.loads(row["recipe"]).get("stages", ())
+    numbers = [stage["curated_version"] for stage in stages if "curated_version" in stage]
+    named = [row["curated_version"], *(f"curated_triplets@{number}" for number in numbers), row["vectors_version"]]
+    named = [name for name in dict.fromkeys(named) if name]
     models = tables.latest("models")
     for version, result in models.results(TrainingResult) if models else ():
         if result.model == row["model_id"] and version.commit.inputs:
@@ -259,5 +268,7 @@ def _differences(found: Json, wanted: Json) -> str:
 def _flat(value: Json, prefix: str = "") -> Json:
     flat: Json = {}
     for key, inner in value.items():
+        if isinstance(inner, list) and any(isinstance(entry, dict) for entry in inner):  # training stages
+            inner = {str(number): entry for number, entry in enumerate(inner)}
         flat |= _flat(inner, f"{prefix}{key}.") if isinstance(inner, dict) else {f"{prefix}{key}": inner}
     return flat

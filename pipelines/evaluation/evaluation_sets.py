@@ -99,8 +99,8 @@ def why_not_held_out(curated: TableVersion) -> str | None:
     return next((f"{one} {one.unusable}" for one in told if one.unusable), None)
 
 
-def count_overlap(sets: Sequence[EvaluationSet], curated: TableVersion) -> pl.DataFrame:
-    """How many evaluation texts stand in the train split, per data set and kind of text.
+def count_overlap(sets: Sequence[EvaluationSet], *curated: TableVersion) -> pl.DataFrame:
+    """How many evaluation texts stand in the train split of any of these versions, per data set and kind of text.
 
     Returns:
         data_set, kind (query, passage), texts, exact (the same text), near (the same but for case, punctuation and
@@ -114,8 +114,9 @@ def count_overlap(sets: Sequence[EvaluationSet], curated: TableVersion) -> pl.Da
     ]
     texts = pl.DataFrame(found, dict.fromkeys(["data_set", "kind", "text_id", "text"], pl.String), orient="row")
     texts = texts.with_columns(exact=pl.lit(False), near=pl.lit(False), normalised=normalise(pl.col("text")))
-    for query_range in curated.query_ranges(ROWS_PER_BLOCK) if sets else ():
-        rows = curated.scan().filter(query_range.contains("query_id") & (pl.col("split") == "train"))
+    ranges = ((version, one) for version in curated for one in version.query_ranges(ROWS_PER_BLOCK))
+    for version, query_range in ranges if sets else ():
+        rows = version.scan().filter(query_range.contains("query_id") & (pl.col("split") == "train"))
         training = _texts_in(rows, "query", "positive", "negative")
         block = training.select("text_id", normalised=normalise(pl.col("text"))).collect()
         texts = texts.with_columns(

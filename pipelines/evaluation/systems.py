@@ -5,7 +5,7 @@ recipe + picked layers -> the untrained student
 """
 
 import json
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -50,6 +50,7 @@ class Student(NamedTuple):
     row: dict[str, Any]  # of the models table
     model: SentenceTransformer
     trained_on: TableVersion  # curated_triplets
+    others: Sequence[TableVersion] = ()  # of curated_triplets, that other training stages were on
 
 
 def find_student(tables: Tables, model: str) -> Student:
@@ -57,8 +58,8 @@ def find_student(tables: Tables, model: str) -> Student:
     rows = rows_of_model(tables, model)
     folder = find(tables.path("models", rows["name"][0], MODEL))
     row = row_of_weights(rows, weights_sha256(folder))
-    trained_on = trained_from(tables, row)[0]
-    return Student(row, SentenceTransformer(str(folder), local_files_only=True), trained_on)
+    trained_on, *others = (one for one in trained_from(tables, row) if one.name == "curated_triplets")
+    return Student(row, SentenceTransformer(str(folder), local_files_only=True), trained_on, others)
 
 
 def systems(

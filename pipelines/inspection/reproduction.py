@@ -33,8 +33,9 @@ class Recorded(NamedTuple):
             UserError: its rows cannot be read any more, or the table was made anew.
         """
         recorded = self.run[role]
-        if recorded is None:
-            return None
+        return None if recorded is None else self._as_recorded(tables, recorded)
+
+    def _as_recorded(self, tables: Tables, recorded: dict[str, Any]) -> TableVersion:
         version = tables.recorded(Input(**recorded))
         refuse_if_lost(self.where, version, "it cannot be made again here")
         if version.identity() != recorded:
@@ -47,13 +48,16 @@ class Recorded(NamedTuple):
     def data(self, tables: Tables) -> tuple[TableVersion, TableVersion | None]:
         """The curated version and the vectors version, if any, as `version` finds them; said on stderr.
 
+        So are the versions of other training stages, which are found by their numbers in the config.
         Where another program has put the rows into other files, the digest of the training data will prove them.
         """
         curated, vectors = self.version(tables, "curated"), self.version(tables, "vectors")
         assert curated is not None, "every model has a curated version"
-        versions = [version for version in (curated, vectors) if version]
+        of_stages = [self._as_recorded(tables, stage["curated"]) for stage in self.run.get("stages", ())]
+        by_name = {str(version): version for version in (curated, *of_stages, vectors) if version}
+        versions = list(by_name.values())
         moved = [version for version in versions if version.rows_in() != version]
-        state = "both are as they were" if vectors else "it is as it was"
+        state = {1: "it is as it was", 2: "both are as they were"}.get(len(versions), "all are as they were")
         if moved:
             state = "the same rows lie in other files now; that nothing else changed, the end will show"
         tell(f"{self.where} was trained on {' and '.join(map(str, versions))}: {state}")
@@ -96,6 +100,22 @@ def differences(run: dict[str, Any]) -> Iterator[str]:
     if sources.sources_digest != code().sources_digest:
         back = f"; to go back: git checkout {sources.commit}" if sources.commit else ""
         yield f"the sources were {sources.sources_digest}, are {code().sources_digest}{back}"
+
+
+def data_differences(then: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
+    """Of two records of a training: whose data was not the same, and the first stage whose weights are not."""
+    if "stages" not in then:
+        if now["training_data"] != then["training_data"]:
+            yield "the training data read was not the same"
+        return
+    stages = list(zip(then["stages"], now["stages"], strict=True))
+    for old, new in stages:
+        if new["training_data"] != old["training_data"]:
+            yield f"the training data that stage {old['name']} read was not the same"
+    for old, new in stages:
+        if new["weights_sha256"] != old["weights_sha256"]:
+            yield f"the weights differ from stage {old['name']} on"
+            return
 
 
 def distance(ours: Path, theirs: Path) -> float:

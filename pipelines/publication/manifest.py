@@ -1,6 +1,6 @@
 """A model's manifest: from its weights back through table versions to the files that were ingested.
 
-    models row --curated_version, vectors_version--> each version's commit --inputs--> ... --> ingested_files
+    models row --curated versions, vectors_version--> each version's commit --inputs--> ... --> ingested_files
 
 A plain JSON document. Every version carries what its own commit says; user names and Ray job ids stay in the tables.
 """
@@ -30,10 +30,9 @@ Row = dict[str, Any]
 def manifest_of(tables: Tables, model: Row, run: Row | None) -> Row:
     """The manifest of one row of the models table; `run` is what the training left beside the model, if it did."""
     inputs = inputs_of(tables, model)
-    curated, versions = inputs[0], lineage_of(inputs)
-    names = [one["version"] for one in versions if one["version"].startswith("triplets@")]
-    ingested = tables.parse(names[0]) if names else curated
-    files = files_by_source(curated if ingested.unusable else ingested)
+    curated = [version for version in inputs if version.name == "curated_triplets"]
+    versions = lineage_of(inputs)
+    files = files_by_source(*_holding_all_rows(tables, versions, curated))
     return {
         "format": FORMAT,
         "model": {key: value for key, value in model.items() if key not in ("uri", "recipe", "code", "engine")},
@@ -43,8 +42,13 @@ def manifest_of(tables: Tables, model: Row, run: Row | None) -> Row:
         "run": run,
         "inputs": [str(version) for version in inputs],
         "versions": versions,
-        "curation": curation_counts(curated).to_dicts(),
-        "splits": dict(curated.scan().group_by("split").len().sort("split").collect().iter_rows()),
+        "stages": stages_in(run),
+        "curation": curation_counts(curated[0]).to_dicts(),
+        "splits": _splits(curated[0]),
+        "other_curations": {
+            str(other): {"curation": curation_counts(other).to_dicts(), "splits": _splits(other)}
+            for other in curated[1:]
+        },
         "sources": files.group_by("source").agg("licence", "path").sort("source").to_dicts(),
         "ingested_files": files.drop("source").unique().sort("path", "sha256").to_dicts(),
         "lock_file": lock_file(),
@@ -52,7 +56,7 @@ def manifest_of(tables: Tables, model: Row, run: Row | None) -> Row:
 
 
 def inputs_of(tables: Tables, model: Row) -> list[TableVersion]:
-    """What a row of the models table was trained on: the curated version, and the vectors version, if any.
+    """What a row of the models table was trained on: the curated versions, and the vectors version, if any.
 
     Raises:
         UserError: its rows cannot be read any more: nobody could answer for them, nor make the model again.
@@ -95,13 +99,31 @@ def lineage_of(versions: list[TableVersion]) -> list[Row]:
     return list(found.values())
 
 
-def files_by_source(version: TableVersion) -> pl.DataFrame:
-    """Each source of the version's rows with each file its rows come from, as it stands in ingested_files.
+def stages_in(run: Row | None) -> list[Row]:
+    """The training stages of a model's run.json: their data, how much of it, their figures and config."""
+    stages = (run or {}).get("stages", ())
+    shown = ("name", "steps", "seconds", "training_data", "config", "weights_sha256")
+    return [{"curated": stage["curated"]["version"]} | {name: stage[name] for name in shown} for stage in stages]
+
+
+def _splits(curated: TableVersion) -> Row:
+    return dict(curated.scan().group_by("split").len().sort("split").collect().iter_rows())
+
+
+def _holding_all_rows(tables: Tables, versions: list[Row], curated: list[TableVersion]) -> list[TableVersion]:
+    """The newest triplets version behind a model, to which all were added; where that is gone, what was trained on."""
+    numbers = [int(name[9:]) for one in versions if (name := one["version"]).startswith("triplets@")]
+    ingested = tables.parse(f"triplets@{max(numbers)}") if numbers else None
+    return curated if ingested is None or ingested.unusable else [ingested]
+
+
+def files_by_source(*versions: TableVersion) -> pl.DataFrame:
+    """Each source of the versions' rows with each file its rows come from, as it stands in ingested_files.
 
     `source` is the rows' own; `file_source` is the name that the whole file was ingested under.
     """
-    used = version.scan().select("source", path="source_file").unique()
-    recorded = version.tables.latest("ingested_files")
+    used = pl.concat(version.scan().select("source", path="source_file") for version in versions).unique()
+    recorded = versions[0].tables.latest("ingested_files")
     known = recorded.scan() if recorded is not None else pl.LazyFrame(schema=IngestedFiles.polars_schema())
     return used.join(known.rename({"source": "file_source"}), on="path", how="left").sort("source", "path").collect()
 

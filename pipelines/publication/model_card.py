@@ -49,7 +49,10 @@ def model_card(manifest: Row, model: SentenceTransformer, evaluations: pl.DataFr
         prompts={name: prompt for name, prompt in model.prompts.items() if prompt},
         default_prompt=f"that of {model.default_prompt_name}" if model.default_prompt_name else None,
         measured=measured_table(means, model_id),
+        stages=stage_table(manifest["stages"]),
+        others=manifest["other_curations"],
         outcomes=outcome_table(manifest["curation"]),
+        outcome_table=outcome_table,
         sources=source_table(manifest),
         versions=markdown_table(VERSION, [[version[column] for column in VERSION] for version in manifest["versions"]]),
     )
@@ -99,6 +102,24 @@ def measured_table(means: pl.DataFrame, model_id: str) -> str:
         for row in wide.to_dicts()
     ]
     return markdown_table(["data set", "system", "dimension", "queries", *metrics], rows)
+
+
+def stage_table(stages: Iterable[Row]) -> str:
+    """One line per training stage: its data, how much it saw and how it was trained; empty for a single stage."""
+    rows = [
+        [
+            number,
+            stage["name"],
+            stage["curated"],
+            f"{stage['training_data'].get('triplets', 0):,}",
+            f"{stage['steps']:,}",
+            f"{stage['config']['learning_rate']:g}",
+            f"{stage['seconds']:,.0f}",
+        ]
+        for number, stage in enumerate(stages, start=1)
+    ]
+    columns = ["stage", "name", "data", "triplets", "steps", "learning rate", "seconds"]
+    return markdown_table(columns, rows) if rows else ""
 
 
 def outcome_table(curation: Iterable[Row]) -> str:

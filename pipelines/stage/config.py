@@ -12,6 +12,11 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
+    @classmethod
+    def field_names(cls) -> list[str]:
+        """What a recipe may give of it."""
+        return list(cls.model_fields)
+
     @field_validator("*")
     @classmethod
     def fits_in_64_bits(cls, value: Any) -> Any:

@@ -2,13 +2,13 @@
 
     config.py        every number of a training, the loss terms' too; read without torch
     source.py        the larger encoder as its files describe it: what can be asked of it, said without torch
+    stages.py        the training stages of a model, and how the student of one becomes the start of the next
     initialise.py    the untrained student: layers of that encoder; heads.py: what stands on it
     objective/       the loss: a module per term, summed in registry.py
     data/            a curated version as token ids (tokenise.py, token_cache.py) with a teacher's vectors
                      (teacher_vectors.py), cut into steps (plan.py)
     training/        one rank's loop over the steps, its sinks, and Ray Train around it (on_ray.py)
 
-`distill.train` goes through it once: initialise, build the cache, train. That is one training stage. Several in a row
-are a list of TrainingConfig in config.py, each with its versions, and a loop in `distill.train` around `train_on_ray`,
-each with a work folder of its own, whose `untrained` is the student that the stage before has trained.
+`distill.train` initialises once, then for each training stage builds its cache and trains: on its own version, by its
+own numbers, in its own work folder, whose `untrained` is the student that the stage before has trained.
 """

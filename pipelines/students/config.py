@@ -4,13 +4,27 @@ Each part sees its own: the losses (objective/), the loop (torch only), and the 
 """
 
 import math
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from pipelines.stage.config import Config
 
 LayerPick = Literal["uniform", "uniform_with_last", "first", "last"]
+OF_THE_WHOLE_MODEL = ("dimensions", "dropout")
+"""Of TrainingConfig, what the student's own config.json states: no stage can have another."""
 WEIGHT, LEARNS_FROM_VECTORS = "a term's weight", "on, it needs the teacher's vectors"  # marks of fields
 
 
@@ -163,6 +177,26 @@ class TrainingConfig(EngineConfig, OptimizerConfig, BatchConfig, ObjectiveConfig
     """How the student is trained; the defaults are the guide's."""
 
 
+class StageConfig(TrainingConfig):
+    """One of several training stages: a name, its data, and what differs from [distill]'s own fields.
+
+    Only fields in `model_fields_set` count, and are written; the others have the value that [distill] had.
+    """
+
+    name: str = Field(pattern=r"^[^\W\d][\w-]*$", max_length=100)
+    """What progress, metrics and the model's record call it; stage_1, stage_2, ... if not given."""
+    curated_version: int | None = Field(None, ge=0)
+    """Another version of curated_triplets under the same root; None is the one that is trained on (`--from`)."""
+
+    @classmethod
+    def field_names(cls) -> list[str]:
+        return [name for name in cls.model_fields if name not in OF_THE_WHOLE_MODEL]
+
+    @model_serializer(mode="wrap")
+    def _what_differs(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in handler(self).items() if name in self.model_fields_set}
+
+
 class DistillConfig(TrainingConfig):
     """Which student, and how it is trained. Stored with the model, and part of the run's identity."""
 
@@ -187,7 +221,79 @@ class DistillConfig(TrainingConfig):
     max_failures: int = Field(3, ge=0)
     """How often training goes on from the last checkpoint after a worker fails; preemptions don't count."""
 
+    stages: tuple[StageConfig, ...] = ()
+    """Training stages, one after the other, each from the student that the one before has trained: `[[distill.stages]]`
+    tables with only the fields that differ from those here. None is a single stage."""
+
+    @model_validator(mode="after")
+    def _some_term_is_on(self) -> Self:
+        if not self.stages:  # each of them has its own
+            super()._some_term_is_on()  # type: ignore[operator]  # it is a method again when its class is made
+        return self
+
+    @field_validator("stages", mode="wrap")
+    @classmethod
+    def _complete_each(
+        cls, value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo
+    ) -> tuple[StageConfig, ...]:
+        """Each stage is checked whole, as [distill]'s own fields complete it; only what differs from them is kept."""
+        own = {name: info.data[name] for name in TrainingConfig.model_fields if name in info.data}
+        given = [_given(stage) for stage in value] if isinstance(value, list | tuple) else value
+        if wrong := list(_of_the_whole_model(given)):
+            raise ValidationError.from_exception_data("stages", wrong)
+        whole = [{"name": f"stage_{number}", **own, **stage} if isinstance(stage, dict) else stage
+                 for number, stage in enumerate(given, 1)] if isinstance(given, list) else given  # fmt: skip
+        stages: tuple[StageConfig, ...] = handler(whole)
+        names = [stage.name for stage in stages]
+        if len(set(names)) < len(names):
+            raise ValueError(f"the stages are called {', '.join(names)}, expected a name of its own for each")
+        return tuple(_differing(stage, own) for stage in stages)
+
+    @model_serializer(mode="wrap")
+    def _stages_only_if_any(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        dumped: dict[str, Any] = handler(self)
+        if not self.stages:
+            dumped.pop("stages", None)  # what was recorded before there were stages says the same
+        return dumped
+
+    def training_stages(self) -> list["DistillConfig"]:
+        """The config of each training stage as if it were the only one: at least one."""
+        trained = [
+            {name: getattr(stage, name) for name in stage.model_fields_set if name in TrainingConfig.model_fields}
+            for stage in self.stages or ()
+        ]
+        return [self.model_copy(update={**fields, "stages": ()}) for fields in trained] or [self]
+
+    def needs_vectors(self) -> bool:
+        """Whether any stage learns from the teacher's vectors."""
+        return any(stage.weights_on_teacher_vectors() for stage in self.training_stages())
+
     def claims(self) -> dict[str, Any]:
         """What training claims of a machine at once, as jobs/cluster.py asks about it."""
         use_gpu = None if self.use_gpu == "auto" else self.use_gpu
         return {"cpus": self.num_workers, "use_gpu": use_gpu, "claimed_by": "distill.num_workers"}
+
+
+def _given(stage: Any) -> Any:
+    """What a stage was given, as a dict."""
+    return {name: getattr(stage, name) for name in stage.model_fields_set} if isinstance(stage, StageConfig) else stage
+
+
+def _of_the_whole_model(stages: Any) -> Iterator[InitErrorDetails]:
+    """An error for each field in a stage that no stage can have of its own."""
+    fields = DistillConfig.model_fields.keys() - set(StageConfig.field_names())
+    for number, stage in enumerate(stages if isinstance(stages, list) else ()):
+        for name in sorted(fields & stage.keys()) if isinstance(stage, dict) else ():
+            told = f"is of the whole model, not of one stage; expected it as distill.{name}"
+            yield InitErrorDetails(
+                type=PydanticCustomError("of_the_whole_model", "{told}", {"told": told}),
+                loc=(number, name),
+                input=stage[name],
+            )
+
+
+def _differing(stage: StageConfig, own: dict[str, Any]) -> StageConfig:
+    """The stage as what is its own, by which it is written and told from others."""
+    values = dict(stage)
+    kept = {name for name, value in values.items() if (value != own[name] if name in own else value is not None)}
+    return StageConfig.model_construct(_fields_set=kept, **values)

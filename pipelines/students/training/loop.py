@@ -21,17 +21,17 @@ import torch.distributed as dist
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 
-from pipelines.checkpoints.run_folder import MODEL, OBJECTIVE
+from pipelines.checkpoints.run_folder import MODEL, OBJECTIVE, STATE
 from pipelines.students.config import TrainingConfig
 from pipelines.students.data.plan import Ints, Schedule, StepBatch, learning_rate_at, padded_tokens, share_texts
 from pipelines.students.data.token_cache import TokenCache
 from pipelines.students.objective.matryoshka import Step
 from pipelines.students.objective.registry import Objective
+from pipelines.students.stages import ALONE, Place
 from pipelines.students.training.encoder import RankEncoder
 from pipelines.students.training.optimizer import ADVICE, NonFiniteLoss, Optimizer
 from pipelines.students.training.sinks import Line, Sink
 
-STATE = "state.pt"
 STARTING_TEXTS = 4_096  # what is trained in the objective starts from: some times the width of a student's embeddings
 
 OnCheckpoint = Callable[[int, Path | None], None]
@@ -54,7 +54,8 @@ def train_student(
     resume_from: Path | None,
     on_checkpoint: OnCheckpoint,
     sinks: Sequence[Sink],
-    objective_from: Path | None = None,
+    place: Place = ALONE,
+    carried: Path | None = None,
 ) -> TrainingSummary:
     """Train on every rank of the default process group, or alone where there is none.
 
@@ -64,11 +65,13 @@ def train_student(
         on_checkpoint: called on every rank with the step; with a folder (state, what the sinks keep and, at the end,
             the saved model and what the objective trained, if anything) on rank 0, with None elsewhere.
         sinks: what hears of every step; those of rank 0 are told.
-        objective_from: what the objective of an earlier training trained, for this one's to begin with.
+        place: of this stage, whose lines of metrics have its name and go on counting steps.
+        carried: what the stage before kept beside its model, where there was one: its sinks' files, and what its
+            objective trained, for this one's to begin with.
     """
     with reproducible(config.threads_per_worker, device):
-        trainer = _Trainer(RankEncoder(student, cache, config, device), cache, config, folder, sinks)
-        trainer.start(resume_from, objective_from)
+        trainer = _Trainer(RankEncoder(student, cache, config, device), cache, config, folder, sinks, place)
+        trainer.start(resume_from, carried)
         try:
             trainer.run(on_checkpoint)
         finally:
@@ -98,9 +101,15 @@ class _Trainer:
     """The state of one rank: student, objective, optimizer, step."""
 
     def __init__(
-        self, encoder: RankEncoder, cache: TokenCache, config: TrainingConfig, folder: Path, sinks: Sequence[Sink]
+        self,
+        encoder: RankEncoder,
+        cache: TokenCache,
+        config: TrainingConfig,
+        folder: Path,
+        sinks: Sequence[Sink],
+        place: Place,
     ) -> None:
-        self.encoder, self.cache, self.config, self.folder = encoder, cache, config, folder
+        self.encoder, self.cache, self.config, self.folder, self.place = encoder, cache, config, folder, place
         self.sinks = sinks if encoder.rank == 0 else []
         self.device, self.step, self.seconds = encoder.device, 0, 0.0
         width = encoder.student.get_embedding_dimension()
@@ -111,8 +120,8 @@ class _Trainer:
         self.optimizer = Optimizer(trained, config, encoder.device, is_fp16=encoder.dtype == torch.float16)
         self.schedule = Schedule(cache, config)
 
-    def start(self, resume_from: Path | None, objective_from: Path | None) -> None:
-        """From the beginning, with or without what an earlier objective trained, or from a checkpoint."""
+    def start(self, resume_from: Path | None, carried: Path | None) -> None:
+        """From the beginning, of the first stage or of one that another's files are carried on to, or a checkpoint."""
         self.folder.mkdir(parents=True, exist_ok=True)
         if resume_from is not None:
             state = torch.load(resume_from / STATE, map_location=self.device, weights_only=True)
@@ -122,12 +131,12 @@ class _Trainer:
             self.step, self.seconds = state["step"], state["seconds"]
         self.encoder.warm_up()
         if resume_from is None:
-            if objective_from is not None:
-                self.objective.take_up(objective_from)
+            if carried is not None and (carried / OBJECTIVE).exists():
+                self.objective.take_up(carried / OBJECTIVE)
             if self.objective.is_to_start:
                 self.objective.start(self._first_steps())
         for sink in self.sinks:
-            sink.start(self.step, self.schedule.num_steps, resume_from)
+            sink.start(self.step, self.schedule.num_steps, resume_from or carried)
 
     @torch.no_grad()
     def _first_steps(self) -> list[Step]:
@@ -167,7 +176,8 @@ class _Trainer:
         grad_norm = self.optimizer.update(self.step, learning_rate)
         num_padded = sum(padded_tokens(tokens, parts) for parts in parts_of_ranks)
         return {
-            "step": self.step,
+            "stage": self.place.name,
+            "step": self.place.steps_before + self.step,
             "epoch": self.schedule.epoch(self.step),
             **losses,
             "learning_rate": learning_rate,

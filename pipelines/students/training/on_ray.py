@@ -23,7 +23,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.queue import Empty, Queue
 from sentence_transformers import SentenceTransformer
 
-from pipelines.checkpoints.run_folder import CHECKPOINTS, UNTRAINED, Json
+from pipelines.checkpoints.run_folder import CARRIED, CHECKPOINTS, UNTRAINED, Json
 from pipelines.stage.cluster import check_there_is
 from pipelines.stage.errors import UserError
 from pipelines.stage.progress import tell
@@ -34,27 +34,28 @@ from pipelines.students.config import DistillConfig
 from pipelines.students.data.token_cache import SUMMARY
 from pipelines.students.data.tokenise import build_token_cache
 from pipelines.students.initialise import load_student
+from pipelines.students.stages import Stage
 from pipelines.students.training.loop import train_student
 from pipelines.students.training.optimizer import NonFiniteLoss
 from pipelines.students.training.sinks import MetricsFile, ProgressLines
 
 
-def train_on_ray(curated: TableVersion, config: DistillConfig, vectors: TableVersion | None, kept: Tables) -> Any:
-    """Ray Train to the end, or from its last checkpoint to the end.
+def train_on_ray(stage: Stage, kept: Tables) -> Any:
+    """Ray Train to the end of one training stage, or from its last checkpoint to the end.
 
     Args:
-        kept: what all workers see: the untrained student, put there by the caller, and the checkpoints.
+        kept: what all workers see: the student that it starts from, put there by the caller, and the checkpoints.
     Returns:
         Ray's result: the last checkpoint holds the trained student, `return_value` what rank 0 tells of the run.
     """
-    filesystem, path = kept.filesystem()
+    config, (filesystem, path) = stage.config, kept.filesystem()
     use_gpu = _available("GPU") > 0 if config.use_gpu == "auto" else config.use_gpu
     kind = "GPU" if use_gpu else "CPU"
-    told = f"distill: {config.num_workers} workers need a {kind} each"
+    told = f"{stage.place}: {config.num_workers} workers need a {kind} each"
     check_there_is(kind, config.num_workers, _available(kind), told, "distill.num_workers")
     with _printed_on_stderr() as lines:
         trainer = TorchTrainer(
-            partial(_train_on_one_rank, curated, config, vectors, kept, lines),  # type: ignore[arg-type]  # it returns
+            partial(_train_on_one_rank, stage, kept, lines),  # type: ignore[arg-type]  # it returns
             torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo", timeout_s=3_600),
             scaling_config=ray.train.ScalingConfig(num_workers=config.num_workers, use_gpu=use_gpu),
             run_config=ray.train.RunConfig(  # type: ignore[call-arg]  # typed as V1's, which V2 replaces on import
@@ -124,10 +125,9 @@ def _cache_name(curated: TableVersion, config: DistillConfig, vectors: TableVers
     return f"distill_{fingerprint_of([kept.uri, data, config.model_dump(mode='json')])}"
 
 
-def _train_on_one_rank(
-    curated: TableVersion, config: DistillConfig, vectors: TableVersion | None, kept: Tables, lines: Queue
-) -> Json:
+def _train_on_one_rank(stage: Stage, kept: Tables, lines: Queue) -> Json:
     """What each Ray Train worker runs; what it returns is the result's `return_value`."""
+    place, curated, vectors, config = stage
     context = ray.train.get_context()
     is_first_of_node = context.get_local_rank() == 0
     local = Path(tempfile.gettempdir()) / _cache_name(curated, config, vectors, kept)
@@ -147,7 +147,9 @@ def _train_on_one_rank(
             device=device,
             resume_from=Path(resumed) if resumed else None,
             on_checkpoint=_report,
-            sinks=[MetricsFile(Path(folder)), ProgressLines(lines.put)],
+            sinks=[MetricsFile(Path(folder)), ProgressLines(lines.put, place)],
+            place=place,
+            carried=_fetched_carried(kept, Path(folder, CARRIED)),
         )
     if is_first_of_node:
         shutil.rmtree(local)  # the last report was a barrier: every rank has read its last texts
@@ -170,6 +172,16 @@ def _fetched_student(kept: Tables) -> SentenceTransformer:
     with tempfile.TemporaryDirectory() as folder:
         fs.copy_files(f"{path}/{UNTRAINED}", folder, source_filesystem=filesystem)
         return load_student(folder)
+
+
+def _fetched_carried(kept: Tables, folder: Path) -> Path | None:
+    """What the training stage before kept beside its model, in a new folder; None where there was none."""
+    filesystem, path = kept.filesystem()
+    if filesystem.get_file_info(f"{path}/{CARRIED}").type != fs.FileType.Directory:
+        return None
+    folder.mkdir()
+    fs.copy_files(f"{path}/{CARRIED}", str(folder), source_filesystem=filesystem)
+    return folder
 
 
 def _report(step: int, folder: Path | None) -> None:

@@ -12,16 +12,21 @@ from typing import Any
 
 from pipelines.checkpoints.run_folder import METRICS
 from pipelines.stage.progress import Progress
+from pipelines.students.stages import ALONE, Place
 
 Line = dict[str, Any]
-"""What a step says of itself: step, epoch, loss, each term, learning_rate, grad_norm, sizes, triplets_per_s."""
+"""What a step says of itself: stage, step (counted over all stages), epoch, loss, each term, learning_rate, grad_norm,
+sizes, triplets_per_s."""
 
 
 class Sink:
     """What hears of a training. Each method does nothing unless the sink needs it."""
 
     def start(self, step: int, num_steps: int, resume_from: Path | None) -> None:
-        """Before the first step that is left: `step` of them are done, and what was saved is in `resume_from`."""
+        """Before the first step that is left: `step` of them are done, and what was saved is in `resume_from`.
+
+        At the first step of a stage after another, that is what the sink saved at the other's end.
+        """
 
     def step(self, line: Line) -> None:
         """After each step."""
@@ -57,14 +62,14 @@ class MetricsFile(Sink):
 class ProgressLines(Sink):
     """Lines for the user: step, loss, speed, and the time to go at the speed of this run so far."""
 
-    def __init__(self, print_line: Callable[[str], object]) -> None:
-        self._print_line, self._is_warm = print_line, False
+    def __init__(self, print_line: Callable[[str], object], place: Place = ALONE) -> None:
+        self._print_line, self._place, self._is_warm = print_line, str(place), False
 
     def start(self, step: int, num_steps: int, resume_from: Path | None) -> None:
         if 0 < step < num_steps:
-            self._print_line(f"distill: goes on after step {step:,} of {num_steps:,}, the last checkpoint")
+            self._print_line(f"{self._place}: goes on after step {step:,} of {num_steps:,}, the last checkpoint")
         said = "{stage}: step {done:,} of {total:,}"
-        self._progress = Progress("distill", "steps", done=step + 1, total=num_steps, said=said, rated_in="triplets",
+        self._progress = Progress(self._place, "steps", done=step + 1, total=num_steps, said=said, rated_in="triplets",
                                   tell=self._print_line)  # fmt: skip
 
     def step(self, line: Line) -> None:

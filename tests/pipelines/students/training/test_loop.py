@@ -176,7 +176,7 @@ def test_what_the_objective_trained_is_kept_beside_the_model_and_taken_up_by_ano
     }
     barely = {"learning_rate": 1e-12, "max_steps": 1} | EVERY_TERM
 
-    wide.train(tmp_path / "next", objective_from=path, **barely)
+    wide.train(tmp_path / "next", carried=path.parent, **barely)
     wide.train(tmp_path / "anew", **barely)
 
     for name, value in load_file(tmp_path / "next" / "step_1" / OBJECTIVE).items():
