@@ -9,12 +9,19 @@ from pipelines.students.objective.pointwise import pointwise
 from tests.embeddings import DIMENSIONS, EXACT, Given, embeddings, gradient
 
 QUERY, PASSAGE = torch.tensor([0, 0, 1, 2]), torch.tensor([3, 4, 4, 5])
-SCORES = torch.tensor([0.9, 0.1, -0.3, 0.5], dtype=torch.float64)
+SCORES = torch.tensor([0.875, 0.125, -0.25, 0.5], dtype=torch.float64)  # exact in float32, to which the library casts
+
+
+class Mse(torch.nn.MSELoss):
+    """Of labels that the library has cast to float32."""
+
+    def forward(self, output: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return super().forward(output, labels.to(output.dtype))
 
 
 def test_pointwise_equals_sentence_transformers_matryoshka_cosine_similarity_loss():
     texts = embeddings(6)
-    library = MatryoshkaLoss(model := Given(32), CosineSimilarityLoss(model), matryoshka_dims=DIMENSIONS)
+    library = MatryoshkaLoss(model := Given(32), CosineSimilarityLoss(model, Mse()), matryoshka_dims=DIMENSIONS)
     expected = library([{"sentence_embedding": texts[index]} for index in (QUERY, PASSAGE)], SCORES)
 
     ours = pointwise(texts, QUERY, PASSAGE, SCORES, dimensions=DIMENSIONS, scale=1.0, offset=0.0).sum() / 4
