@@ -1,7 +1,7 @@
 """The training stages of one model in order: what each trains on, and how one's student becomes the next one's start.
 
     curated@v, [[distill.stages]]      --stages_of-->  Stage, Stage, ...
-    its last checkpoint                --hand_on-->    2/untrained, objective.safetensors, carried, start.json (last)
+    its last checkpoint                --hand_on-->    2/untrained, 2/carried, 2/start.json (last: all is there)
 
 Stage 1 works in the work folder itself, as the only stage of a model does; each later one in a folder of its number
 there. `start.json` has what all stages before have told, so that none of them is run again.
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from pyarrow import fs
 
-from pipelines.checkpoints.run_folder import CARRIED, CHECKPOINTS, MODEL, OBJECTIVE, START, STATE, UNTRAINED, Json
+from pipelines.checkpoints.run_folder import CARRIED, CHECKPOINTS, MODEL, START, STATE, UNTRAINED, Json
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables, TableVersion
 from pipelines.students.config import DistillConfig
@@ -107,17 +107,16 @@ def hand_on(checkpoint: Path, kept: Tables, told: Sequence[Json]) -> None:
     """Make what a stage has trained the start of the next one: whole as soon as its last file is there.
 
     Args:
-        checkpoint: the stage's last: its model becomes the next one's untrained student, beside which lies what the
-            objective has trained; what the sinks keep is carried on; the optimizer's state is not.
+        checkpoint: the stage's last: its model becomes the next one's untrained student; what sinks and objective keep
+            beside it is carried on; the optimizer's state is not.
         told: what each stage up to this one has told of itself.
     """
     filesystem, path = work_of(kept, len(told) + 1).filesystem()
     filesystem.delete_dir_contents(path, missing_dir_ok=True)  # of a copy that was interrupted
     filesystem.create_dir(f"{path}/{CARRIED}", recursive=True)
-    beside = {MODEL: UNTRAINED, OBJECTIVE: OBJECTIVE}
     for entry in sorted(checkpoint.iterdir()):
         if entry.name != STATE:
-            target = beside.get(entry.name, f"{CARRIED}/{entry.name}")
+            target = UNTRAINED if entry.name == MODEL else f"{CARRIED}/{entry.name}"
             if entry.is_dir():
                 filesystem.create_dir(f"{path}/{target}", recursive=True)
             fs.copy_files(str(entry), f"{path}/{target}", destination_filesystem=filesystem)
