@@ -5,8 +5,6 @@ A recipe is a file in jobs/recipes or the user's own path; `--set stage.field=va
 
 import sys
 import tomllib
-from contextlib import suppress
-from functools import reduce
 from pathlib import Path
 from typing import Any, get_args
 
@@ -52,8 +50,7 @@ def load_recipe(name_or_path: str, overrides: list[str] | None) -> Recipe:
     try:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
-        told = "; ".join(_told(one, values) for one in error.errors())
-        raise UserError(f"recipe {name_or_path}: {told}") from error
+        raise UserError(f"recipe {name_or_path}: {'; '.join(map(_told, error.errors()))}") from error
     print(f"recipe {name_or_path}", file=sys.stderr)
     return recipe
 
@@ -103,15 +100,13 @@ def _value(text: str) -> Any:
         return text
 
 
-def _told(error: Any, values: Any) -> str:
-    """One validation error: where, what was found in the recipe's values, what is allowed."""
+def _told(error: Any) -> str:
+    """One validation error: where, what was found, what is allowed."""
     place = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         model: Any = Recipe
         for part in error["loc"][:-1]:
             model = get_args(model)[0] if isinstance(part, int) else model.model_fields[part].annotation
         return f"{place} is no key; expected one of {', '.join(model.field_names())}"
-    found = error["input"]
-    with suppress(LookupError, TypeError):  # of a training stage the input is what [distill] has completed
-        found = reduce(lambda inner, part: inner[part], error["loc"], values)
-    return f"{place} = {found!r}: {error['msg'].removeprefix('Value error, ')}"
+    found = "" if isinstance(error["input"], dict) else f" = {error['input']!r}"  # a whole table is no value to show
+    return f"{place}{found}: {error['msg'].removeprefix('Value error, ')}"

@@ -1,7 +1,7 @@
 """The training stages of one model in order: what each trains on, and how one's student becomes the next one's start.
 
     curated@v, [[distill.stages]]      --stages_of-->  Stage, Stage, ...
-    its last checkpoint                --hand_on-->    2/untrained, carried, start.json (last)
+    its last checkpoint                --hand_on-->    2/untrained, 2/carried, 2/start.json (last: all is there)
 
 Stage 1 works in the work folder itself, as the only stage of a model does; each later one in a folder of its number
 there. `start.json` has what all stages before have told, so that none of them is run again.
@@ -107,8 +107,8 @@ def hand_on(checkpoint: Path, kept: Tables, told: Sequence[Json]) -> None:
     """Make what a stage has trained the start of the next one: whole as soon as its last file is there.
 
     Args:
-        checkpoint: the stage's last: its model becomes the next one's untrained student; what the objective has
-            trained and what the sinks keep is carried on; the optimizer's state is not.
+        checkpoint: the stage's last: its model becomes the next one's untrained student; what sinks and objective keep
+            beside it is carried on; the optimizer's state is not.
         told: what each stage up to this one has told of itself.
     """
     filesystem, path = work_of(kept, len(told) + 1).filesystem()
