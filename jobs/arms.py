@@ -39,6 +39,12 @@ class System(NamedTuple):
     kept_as: str = FLOAT32
 
 
+def arms_to_train(loaded: Loaded, tables: dict[str, Tables]) -> list[Arm]:
+    """Those of which a model is not there yet."""
+    left = {run.arm.name for run in loaded.runs() if RunFolder(tables[run.arm.name], run.name).read(RUN) is None}
+    return [arm for arm in loaded.study.arms if arm.name in left]
+
+
 def curated_of(loaded: Loaded, arm: Arm, tables: Tables, given: str | None) -> TableVersion:
     """What the arm trains on: the version that it or the command names, else its recipe's curation, made if need be.
 
@@ -70,9 +76,9 @@ class Models:
         self.loaded, self.curated = loaded, curated
         self.trained: dict[str, dict[str, Any]] = {}  # a model's name -> its run.json
 
-    def check(self) -> None:
+    def check(self, arms: Sequence[Arm]) -> None:
         """Refuse what cannot be trained, before any is."""
-        for arm in self.loaded.study.arms:
+        for arm in arms:
             recipe, curated = self.loaded.recipe_of(arm), self.curated[arm.name]
             distill.check(curated, recipe.distill, newest_vectors(curated.tables, recipe))
 
@@ -201,8 +207,8 @@ class Measurements:
         """The teacher of the first arm's curation, and BM25."""
         run = next(run for run in self.loaded.runs() if run.arm == self.first)
         wanted = self.loaded.recipe_of(self.first).evaluate.compare_with
-        known = {"teacher": curation_of(self.on).teacher, "bm25": "bm25"}
-        known = {role: model_id for role, model_id in known.items() if role in wanted}
+        known = {"teacher": curation_of(self.on).teacher} if "teacher" in wanted else {}
+        known |= {"bm25": "bm25"} if "bm25" in wanted else {}
         lacking = missing(self.on.tables, set(known.values()), self.sets)
         if lacking:
             roles = [role for role, model_id in known.items() if model_id in lacking]

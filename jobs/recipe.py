@@ -99,4 +99,5 @@ def _told(kind: type[Config], error: Any) -> str:
         for part in error["loc"][:-1]:
             model = get_args(model)[0] if isinstance(part, int) else model.model_fields[part].annotation
         return f"{place} is no key; expected one of {', '.join(model.model_fields)}"
-    return f"{place} = {error['input']!r}: {error['msg'].removeprefix('Value error, ')}"
+    found = "" if isinstance(error["input"], dict) else f" = {error['input']!r}"  # a whole table is no value to show
+    return f"{place}{found}: {error['msg'].removeprefix('Value error, ')}".removeprefix(": ")

@@ -50,13 +50,14 @@ def main(
     tables = _tables_of_arms(loaded, root, roots or [], note)
     if dry_run:
         return print_frame(plan(loaded, tables), as_json)
-    check_all(loaded, tables, beir or [])
-    from jobs.arms import Measurements, Models, curated_of
+    from jobs.arms import Measurements, Models, arms_to_train, curated_of
 
+    to_train = arms_to_train(loaded, tables)
+    check_all(loaded, tables, to_train, beir or [])
     given = {arm.name: None if arm.root else from_ for arm in loaded.study.arms}
     curated = {arm.name: curated_of(loaded, arm, tables[arm.name], given[arm.name]) for arm in loaded.study.arms}
     models = Models(loaded, curated)
-    models.check()
+    models.check(to_train)
     models.train_all()
     measurements = Measurements(models, beir or [])
     print_results(loaded, models.costs(), measurements.values(measurements.measure_all()), as_json)
@@ -87,7 +88,7 @@ def plan(loaded: "Loaded", tables: "dict[str, Tables]") -> "pl.DataFrame":
     return frame
 
 
-def check_all(loaded: "Loaded", tables: "dict[str, Tables]", beir: list[str]) -> None:
+def check_all(loaded: "Loaded", tables: "dict[str, Tables]", to_train: "list[Arm]", beir: list[str]) -> None:
     """What the study would be refused for after hours, as far as recipes, folders and models tell it."""
     from jobs import cluster
     from pipelines import distill
@@ -96,8 +97,9 @@ def check_all(loaded: "Loaded", tables: "dict[str, Tables]", beir: list[str]) ->
     for arm in loaded.study.arms:
         recipe = loaded.recipe_of(arm)
         check_writable(tables[arm.name].uri, f"tables root of arm {arm.name}")
-        cluster.check(**recipe.distill.claims())
-        distill.check_source(recipe.distill)
+        if arm in to_train:
+            cluster.check(**recipe.distill.claims())
+            distill.check_source(recipe.distill)
         if not beir and not recipe.curate.test_share:
             raise UserError("curate.test_share is 0 and there is no --beir: nothing to evaluate on; give one of them")
     for folder in beir:
