@@ -20,12 +20,12 @@ from pipelines.checkpoints.run_folder import METRICS, RUN, RunFolder
 from pipelines.curation.outcomes import curation_of
 from pipelines.evaluation.recorded import missing, recorded
 from pipelines.evaluation.study_tables import IN_DOMAIN, with_sizes
-from pipelines.stage.errors import UserError
 from pipelines.stage.progress import tell
 from pipelines.storage import Tables, TableVersion
 from pipelines.students.config import DistillConfig, TrainingConfig
 
 FLOAT32 = "float32"
+CURATED = "curated_triplets@"
 
 
 class System(NamedTuple):
@@ -46,19 +46,13 @@ def arms_to_train(loaded: Loaded, tables: dict[str, Tables]) -> list[Arm]:
 
 
 def curated_of(loaded: Loaded, arm: Arm, tables: Tables, given: str | None) -> TableVersion:
-    """What the arm trains on: the version that it or the command names, else its recipe's curation, made if need be.
+    """What the arm trains on: the curated version that is given, else its recipe's curation, made if need be.
 
     Args:
-        given: scored_triplets@V, to be curated; or curated_triplets@V, for arms that curate nothing of their own.
+        given: curated_triplets@V; or scored_triplets@V, to be curated; None is the newest scores.
     """
-    is_curated = given is not None and given.startswith("curated_triplets@")
-    if arm.curated or is_curated:
-        if arm.curate:
-            raise UserError(
-                f"arm {arm.name} has its own [curate], so {arm.curated or given} cannot be its data; expected --from "
-                "scored_triplets@VERSION, or no --from"
-            )
-        return version_to_read(tables, "curated_triplets", arm.curated or given)
+    if given is not None and given.startswith(CURATED):
+        return version_to_read(tables, "curated_triplets", given)
     recipe = loaded.recipe_of(arm)
     scored, teacher = scores_to_read(tables, given, None, recipe)
     found = curate.find(scored, recipe.curate, teacher=teacher)

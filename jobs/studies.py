@@ -32,7 +32,7 @@ class Arm(Config):
     """Fields of the recipe's [distill] that differ. Where it has `stages`, their `max_steps` share the budget."""
     quantised: tuple[Literal["int8", "binary"], ...] = ()
     """Measure it also with its passage vectors kept so."""
-    curated: str | None = None
+    curated: str | None = Field(None, pattern=r"^curated_triplets@[0-9]+$")
     """Train on this very version, curated_triplets@7, instead of the recipe's curation."""
     root: str | None = None
     """Train on another root's triplets, the one that the command names: --root NAME=FOLDER."""

@@ -53,8 +53,9 @@ def main(
     from jobs.arms import Measurements, Models, arms_to_train, curated_of
 
     to_train = arms_to_train(loaded, tables)
-    check_all(loaded, tables, to_train, beir or [])
-    given = {arm.name: None if arm.root else from_ for arm in loaded.study.arms}
+    given = {arm.name: arm.curated or (None if arm.root else from_) for arm in loaded.study.arms}
+    check_data(loaded, given, beir or [])
+    check_training(loaded, tables, to_train)
     curated = {arm.name: curated_of(loaded, arm, tables[arm.name], given[arm.name]) for arm in loaded.study.arms}
     models = Models(loaded, curated)
     models.check(to_train)
@@ -88,22 +89,35 @@ def plan(loaded: "Loaded", tables: "dict[str, Tables]") -> "pl.DataFrame":
     return frame
 
 
-def check_all(loaded: "Loaded", tables: "dict[str, Tables]", to_train: "list[Arm]", beir: list[str]) -> None:
-    """What the study would be refused for after hours, as far as recipes, folders and models tell it."""
-    from jobs import cluster
-    from pipelines import distill
+def check_data(loaded: "Loaded", given: "dict[str, str | None]", beir: list[str]) -> None:
+    """Refuse data that cannot be: a curated version for an arm that curates, or nothing to evaluate on."""
+    from jobs.arms import CURATED
     from pipelines.intake.beir import read_beir
 
     for arm in loaded.study.arms:
-        recipe = loaded.recipe_of(arm)
-        check_writable(tables[arm.name].uri, f"tables root of arm {arm.name}")
-        if arm in to_train:
-            cluster.check(**recipe.distill.claims())
-            distill.check_source(recipe.distill)
-        if not beir and not recipe.curate.test_share:
+        version = given[arm.name] or ""
+        if arm.curate and version.startswith(CURATED):
+            raise UserError(
+                f"arm {arm.name} has its own [curate], so {version} cannot be its data; expected --from "
+                "scored_triplets@VERSION, or no --from"
+            )
+        if not beir and not loaded.recipe_of(arm).curate.test_share:
             raise UserError("curate.test_share is 0 and there is no --beir: nothing to evaluate on; give one of them")
     for folder in beir:
         read_beir(folder)
+
+
+def check_training(loaded: "Loaded", tables: "dict[str, Tables]", to_train: "list[Arm]") -> None:
+    """What a training would be refused for after hours of others, as far as recipes and models tell it."""
+    from jobs import cluster
+    from pipelines import distill
+
+    for arm in loaded.study.arms:
+        check_writable(tables[arm.name].uri, f"tables root of arm {arm.name}")
+    for arm in to_train:
+        recipe = loaded.recipe_of(arm)
+        cluster.check(**recipe.distill.claims())
+        distill.check_source(recipe.distill)
 
 
 def print_results(loaded: "Loaded", costs: "pl.DataFrame", values: "pl.DataFrame", as_json: bool) -> None:

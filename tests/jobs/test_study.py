@@ -90,10 +90,10 @@ def run(folder, monkeypatch, capsys):
     def call(*arguments, stderr=None):
         handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         words = ["jobs", "study", str(folder / "small.toml"), "--tables", str(folder / "tables")]
-        monkeypatch.setattr(sys, "argv", [*words, *map(str, arguments)])
-        if stderr is not None:
-            monkeypatch.setattr(sys, "stderr", stderr)
-        code = main()
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "argv", [*words, *map(str, arguments)])
+            patch.setattr(sys, "stderr", stderr or sys.stderr)
+            code = main()
         for number, handler in handlers.items():
             signal.signal(number, handler)
         return code, *capsys.readouterr()
