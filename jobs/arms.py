@@ -79,9 +79,9 @@ class Models:
     def train_all(self) -> None:
         """The calibrations first, then seed by seed."""
         runs, study = self.loaded.runs(), self.loaded.study
-        steps_of = {(arm, budget): self._steps_of(arm, budget) for budget in study.budgets() for arm in study.arms}
+        steps_of = {(arm.name, budget): self._steps_of(arm, budget) for budget in study.budgets() for arm in study.arms}
         for number, run in enumerate(runs, 1):
-            steps = steps_of[run.arm, run.budget]
+            steps = steps_of[run.arm.name, run.budget]
             tell(f"study: model {number} of {len(runs)}: {run.name}")
             told = self._train(run.name, run.arm, run.seed, steps)
             if told["steps"] < steps:

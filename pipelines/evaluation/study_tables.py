@@ -6,6 +6,7 @@ Of an arm's vectors, `size` is "full", or the dimension they are cut to; `kept_a
 "in domain" (the test split), the name of a public set, or "public", the mean of these.
 """
 
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -51,6 +52,7 @@ def figures(values: pl.DataFrame, *, num_resamples: int, seed: int = 0) -> pl.Da
         for arm, sets in arms.items():
             for on, matrices in _scopes(sets):
                 found = estimate(matrices, num_resamples=num_resamples, seed=seed)
+                found = found._replace(low=max(0.0, found.low), high=min(1.0, found.high))  # as the metric has it
                 told = {"budget": budget, "kept_as": kept_as, "size": size, "arm": arm, "on": on}
                 rows.append(told | {"seeds": len(matrices[0]), **found._asdict()})
     return pl.DataFrame(rows, infer_schema_length=None)
@@ -97,11 +99,16 @@ def render(
 
 
 def _groups(values: pl.DataFrame) -> dict[Group, dict[str, Values]]:
-    """(budget, kept_as, size) -> arm -> its values by set; all in the order in which they come."""
+    """(budget, kept_as, size), largest first -> arm -> its values by set; all else in the order in which it comes."""
     groups: dict[Group, dict[str, Values]] = {}
     for (budget, kept_as, size, arm), rows in values.group_by(KEYS, maintain_order=True):
         groups.setdefault((str(budget), str(kept_as), str(size)), {})[str(arm)] = by_set(rows)
-    return groups
+    order = {kept_as: number for number, kept_as in enumerate(dict.fromkeys(kept_as for _, kept_as, _ in groups))}
+    return dict(sorted(groups.items(), key=lambda one: (one[0][0], order[one[0][1]], _from_the_largest(one[0][2]))))
+
+
+def _from_the_largest(size: str) -> float:
+    return -math.inf if size == FULL else -float(size)
 
 
 def _scopes(sets: Values) -> Iterator[tuple[str, list[Matrix]]]:

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from sentence_transformers.util.quantization import quantize_embeddings
 
-from pipelines.search.exact import cut, search
+from pipelines.search.exact import MAX_SCORES, cut, search
 
 Quantisation = Literal["int8", "binary"]
 Vectors = NDArray[np.float32]
@@ -36,11 +36,11 @@ def search_quantised(
     corpora: dict[int, list[Codes]] = {dimension: [] for dimension in dimensions}
     ranges: dict[int, Vectors] = {}
     for block in passage_blocks:
-        for dimension in dimensions:
+        for dimension in corpora:
             units = _units(block, dimension)
             ranges.setdefault(dimension, np.stack([units.min(axis=0), units.max(axis=0)]))
             corpora[dimension].append(_quantised(units, kept_as, ranges[dimension]))
-    queries = {dimension: _units(queries_QD, dimension) for dimension in dimensions}
+    queries = {dimension: _units(queries_QD, dimension) for dimension in corpora}
     if kept_as == "binary":
         return {dimension: _find_binary(queries[dimension], corpus, k) for dimension, corpus in corpora.items()}
     return {one: _find_int8(queries[one], corpus, ranges[one], k) for one, corpus in corpora.items()}
@@ -65,20 +65,27 @@ def _find_int8(queries_QD: Vectors, corpus: list[Codes], ranges: Vectors, k: int
 
 
 def _find_binary(queries_QD: Vectors, corpus: list[Codes], k: int) -> NDArray[np.int64]:
-    """The cosine of sign vectors falls as their Hamming distance grows, and is equal where that is."""
-    dimension = queries_QD.shape[1]
-    blocks = (_signs(block, dimension) for block in corpus)
-    nearest_QK = search(_signs_of(queries_QD), blocks, [dimension], RESCORED * k)[dimension]
-    bits = np.concatenate(corpus)
+    bits, dimension = np.concatenate(corpus), queries_QD.shape[1]
     ranked = []
-    for query_D, nearest_K in zip(queries_QD, np.sort(nearest_QK, axis=1), strict=True):
+    for query_D, nearest_K in zip(queries_QD, _nearest(queries_QD, corpus, RESCORED * k), strict=True):
         scores_K = _signs(bits[nearest_K], dimension) @ query_D
         ranked.append(nearest_K[np.argsort(-scores_K, kind="stable")[:k]])
     return np.stack(ranked)
 
 
-def _signs_of(vectors: Vectors) -> Vectors:
-    return np.where(vectors > 0, 1, -1).astype(np.float32)
+def _nearest(queries_QD: Vectors, corpus: list[Codes], k: int) -> NDArray[np.int64]:
+    """The k passages nearest by Hamming distance, of equal ones the first, in the order of their positions."""
+    num_passages, dimension = sum(map(len, corpus)), queries_QD.shape[1]
+    signs_QD, k = np.where(queries_QD > 0, 1, -1).astype(np.float32), min(k, num_passages)
+    rows = max(1, MAX_SCORES // num_passages)
+    found = []
+    for first in range(0, len(signs_QD), rows):
+        part = signs_QD[first : first + rows]
+        # whole numbers, so exact: dimension - 2 * distance
+        likeness_QP = np.concatenate([part @ _signs(block, dimension).T for block in corpus], axis=1).astype(np.int64)
+        order_QP = np.arange(num_passages) - likeness_QP * num_passages
+        found.append(np.sort(np.argpartition(order_QP, k - 1, axis=1)[:, :k], axis=1))
+    return np.concatenate(found)
 
 
 def _signs(bits: Codes, dimension: int) -> Vectors:

@@ -60,6 +60,7 @@ num_layers = 2
 dimensions = [32, 16]
 max_tokens = 64
 triplets_per_step = 16
+learning_rate = 1e-3
 """
 
 
@@ -130,7 +131,8 @@ def test_a_study_that_is_stopped_goes_on_and_its_tables_answer_its_questions(run
     assert states(run("--dry-run", "--json")[1]) == [(name, "to be trained") for name in names]
     assert versions(folder) == {"curated_triplets": 0, "models": 0, "evaluations": 0}
 
-    assert run("--beir", folder / "pets", stderr=StopsAt("model 2 of 4"))[:2] == (3, "")
+    stopping = StopsAt("model 2 of 4")
+    assert run("--beir", folder / "pets", stderr=stopping)[:2] == (3, ""), stopping.getvalue()
     assert states(run("--dry-run", "--json")[1])[:2] == [(names[0], "trained"), (names[1], "to be trained")]
     assert versions(folder) == {"curated_triplets": 2, "models": 1, "evaluations": 0}
 
