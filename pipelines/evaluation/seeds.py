@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 Matrix = NDArray[np.float64]  # (S, Q)
 Verdict = Literal["better", "worse", "not told apart"]
 NORMAL = 1.959963984540054  # 97.5 % quantile
-_BATCH = 1 << 20  # weights drawn at a time
+_BATCH = 1 << 20  # queries drawn at a time
 
 
 class Estimate(NamedTuple):
@@ -75,7 +75,8 @@ def estimate(matrices: Collection[Matrix], *, num_resamples: int, seed: int) -> 
     spread = float(seed_means_S.std(ddof=1)) if num_seeds > 1 else None
     generator = np.random.default_rng(seed)
     resampled_BS = np.mean([_resampled(matrix, num_resamples, generator) for matrix in matrices], axis=0)
-    weights_BS = _weights(num_seeds, max(1, num_seeds - 1), num_resamples, generator)
+    draws = max(1, num_seeds - 1)
+    weights_BS = generator.multinomial(draws, np.full(num_seeds, 1 / num_seeds), size=num_resamples) / draws
     low, high = np.percentile((resampled_BS * weights_BS).sum(axis=1), [2.5, 97.5])
     stretch = scipy.stats.t.ppf(0.975, degrees_of_freedom(matrices)) / NORMAL
     return Estimate(mean, spread, mean + stretch * min(0.0, low - mean), mean + stretch * max(0.0, high - mean))
@@ -124,11 +125,5 @@ def _resampled(matrix: Matrix, num_resamples: int, generator: np.random.Generato
     num_queries = matrix.shape[1]
     rows = max(1, _BATCH // num_queries)
     sizes = [min(rows, num_resamples - start) for start in range(0, num_resamples, rows)]
-    parts = [_weights(num_queries, num_queries, size, generator) @ matrix.T for size in sizes]
-    return np.concatenate(parts)
-
-
-def _weights(number: int, draws: int, num_resamples: int, generator: np.random.Generator) -> Matrix:
-    """(B, number): how often each is drawn, as shares."""
-    counts = generator.multinomial(draws, np.full(number, 1 / number), size=num_resamples)
-    return np.asarray(counts / draws, np.float64)
+    drawn = (generator.integers(0, num_queries, (size, num_queries)) for size in sizes)
+    return np.concatenate([matrix.T[queries].mean(axis=1) for queries in drawn])
