@@ -1,6 +1,7 @@
-"""Damages one source of mined triplets in a known way, so that curation can be judged: the quickstart's rotten source.
+"""Damages triplets of one source, or of all, in a known way, so that curation can be judged.
 
-30 % of the source's triplets are swapped, in 10 % a second true positive of the query takes the negative's place.
+A share of them is swapped, in another a second true positive of the query takes the negative's place; the defaults are
+those of the quickstart's rotten source. The same root, seed and shares give the same file.
 Held-out queries and their passages are left alone, so that the measured figures ask for undamaged relevance.
 """
 
@@ -37,15 +38,18 @@ def other_positives(triplets: pl.DataFrame) -> dict[tuple[str, str], str]:
     return others
 
 
-def damage(triplets: pl.DataFrame, source: str, seed: int, swapped: float, false_negatives: float) -> pl.DataFrame:
-    """The same rows with `damage`: null, "swapped" or "false_negative", and the texts to match."""
+def damage(
+    triplets: pl.DataFrame, source: str | None, seed: int, swapped: float, false_negatives: float
+) -> pl.DataFrame:
+    """The same rows with `damage`: null, "swapped" or "false_negative", and the texts to match; no source is all."""
     triplets = triplets.sort("query", "positive", "negative")
     is_held_out = triplets["split"] != "train"
     held_out_passages = set(triplets.filter(is_held_out)["positive"])
     others = other_positives(triplets)
     rows = triplets.select("query", "positive", "negative").rows()
     num_damaged = {"swapped": 0, "false_negative": 0}
-    ours = np.flatnonzero((triplets["source"] == source) & ~is_held_out)
+    is_of_source = triplets.select(pl.lit(True) if source is None else pl.col("source") == source).to_series()
+    ours = np.flatnonzero(is_of_source & ~is_held_out)
     marks: list[str | None] = [None] * len(rows)
     for index in np.random.default_rng(seed).permutation(ours):
         query, positive, negative = rows[index]
@@ -65,7 +69,9 @@ def damage(triplets: pl.DataFrame, source: str, seed: int, swapped: float, false
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tables", required=True, help="root whose newest triplets are read")
-    parser.add_argument("--source", required=True, help="the source to damage")
+    parser.add_argument("--source", help="the source to damage; all if not given")
+    parser.add_argument("--swapped", type=float, default=0.3, help="share that is swapped")
+    parser.add_argument("--false-negatives", type=float, default=0.1, help="share whose negative becomes a positive")
     parser.add_argument("--output", type=Path, required=True, help="Parquet file of triplets, to be ingested")
     parser.add_argument("--truth", type=Path, required=True, help="Parquet file: triplet_id, source, damage")
     parser.add_argument("--recipe", default="quickstart", help="of the curation to be judged: its held-out shares")
@@ -77,12 +83,15 @@ def main() -> None:
     curation = load_recipe(arguments.recipe, None).curate
     split = split_of(pl.col("query"), curation.dev_share, curation.test_share)
     triplets = mined.scan().select(OUTPUT_COLUMNS).with_columns(split=split).collect()
-    damaged = damage(triplets, arguments.source, arguments.seed, swapped=0.3, false_negatives=0.1)
+    shares = {"swapped": arguments.swapped, "false_negatives": arguments.false_negatives}
+    damaged = damage(triplets, arguments.source, arguments.seed, **shares)
     ids = [triplet_id(*map(text_id, row)) for row in damaged.select("query", "positive", "negative").iter_rows()]
     damaged.select(OUTPUT_COLUMNS).write_parquet(arguments.output)
     damaged.select("source", "split", "damage", triplet_id=pl.Series(ids)).write_parquet(arguments.truth)
-    counts = damaged.filter(source=arguments.source)["damage"].value_counts(sort=True).rows()
-    print(f"{arguments.source}: " + ", ".join(f"{count} {mark or 'left as they were'}" for mark, count in counts))
+    of_source = damaged.filter(source=arguments.source) if arguments.source else damaged
+    counts = of_source["damage"].value_counts(sort=True).rows()
+    told = ", ".join(f"{count} {mark or 'left as they were'}" for mark, count in counts)
+    print(f"{arguments.source or 'all sources'}: {told}")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ A recipe is a file in jobs/recipes or the user's own path; `--set stage.field=va
 import sys
 import tomllib
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from pydantic import ValidationError
 
@@ -21,6 +21,7 @@ from pipelines.stage.paths import path_of
 from pipelines.students.config import DistillConfig
 
 RECIPES = Path(__file__).parent / "recipes"
+Checked = TypeVar("Checked", bound=Config)
 
 
 class Recipe(Config):
@@ -40,31 +41,36 @@ def load_recipe(name_or_path: str, overrides: list[str] | None) -> Recipe:
     Raises:
         UserError: no such recipe, no TOML, or a wrong key or value; with what is allowed.
     """
-    path = _find(name_or_path)
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UserError(f"recipe {path} is no TOML: {error}; expected tables as in {RECIPES.name}/") from error
+    values = read_toml(name_or_path, RECIPES, "--recipe")
     for override in overrides or ():
-        _override(values, override)
-    try:
-        recipe = Recipe.model_validate(values)
-    except ValidationError as error:
-        raise UserError(f"recipe {name_or_path}: {'; '.join(map(_told, error.errors()))}") from error
+        apply_override(values, override)
+    recipe = checked(Recipe, values, f"recipe {name_or_path}")
     print(f"recipe {name_or_path}", file=sys.stderr)
     return recipe
 
 
-def _find(name_or_path: str) -> Path:
-    known = sorted(path.stem for path in RECIPES.glob("*.toml"))
-    path = RECIPES / f"{name_or_path}.toml" if name_or_path in known else path_of(name_or_path, "--recipe")
+def read_toml(name_or_path: str, folder: Path, given_as: str) -> dict[str, Any]:
+    """The values of the TOML file of that name in a folder of ours, or of the user's own. Raises UserError."""
+    kind, known = given_as.removeprefix("--"), sorted(path.stem for path in folder.glob("*.toml"))
+    path = folder / f"{name_or_path}.toml" if name_or_path in known else path_of(name_or_path, given_as)
     if not path.is_file():
-        raise UserError(f"there is no recipe {name_or_path!r}; expected {', '.join(known)}, or the path of a TOML file")
-    return path
+        raise UserError(f"there is no {kind} {name_or_path!r}; expected {', '.join(known)}, or the path of a TOML file")
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UserError(f"{kind} {path} is no TOML: {error}; expected tables as in {folder.name}/") from error
 
 
-def _override(values: dict[str, Any], override: str) -> None:
-    """Apply `stage.field=value`; the value is read as TOML, and as text where it is none.
+def checked(kind: type[Checked], values: dict[str, Any], name: str) -> Checked:
+    """The values as such a config. Raises UserError with each wrong key or value of what is called `name`."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"{name}: {'; '.join(_told(kind, one) for one in error.errors())}") from error
+
+
+def apply_override(values: dict[str, Any], override: str) -> None:
+    """Apply `stage.field=value` to a recipe's values; the value is read as TOML, and as text where it is none.
 
     A training stage is meant by its name or, as in errors, by its number from 0: distill.stages.1.epochs=2.
     """
@@ -100,13 +106,13 @@ def _value(text: str) -> Any:
         return text
 
 
-def _told(error: Any) -> str:
+def _told(kind: type[Config], error: Any) -> str:
     """One validation error: where, what was found, what is allowed."""
     place = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        model: Any = Recipe
+        model: Any = kind
         for part in error["loc"][:-1]:
             model = get_args(model)[0] if isinstance(part, int) else model.model_fields[part].annotation
         return f"{place} is no key; expected one of {', '.join(model.field_names())}"
     found = "" if isinstance(error["input"], dict) else f" = {error['input']!r}"  # a whole table is no value to show
-    return f"{place}{found}: {error['msg'].removeprefix('Value error, ')}"
+    return f"{place}{found}: {error['msg'].removeprefix('Value error, ')}".removeprefix(": ")

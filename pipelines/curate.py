@@ -10,7 +10,7 @@ held-out queries have at all.
 """
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import polars as pl
 from pydantic import Field, model_validator
@@ -46,6 +46,10 @@ class CurateConfig(Config):
 
     corrections: tuple[Correction, ...] = ("swapped", "promoted")
     """Corrections to make; a row that would need one left out here is dropped."""
+
+    ask_teacher: bool = True
+    """Whether the teacher may drop or correct a row. False keeps each that can be judged as it came, also where the
+    teacher contradicts it: what a study compares curation with."""
 
     max_drop_share: float = Field(0.5, ge=0, le=1)
     """A curation that would drop a larger share of the rows is refused."""
@@ -95,7 +99,8 @@ def curate_triplets(
         in_training: ids of passages that these queries, if held out, may not have as a positive.
     """
     thresholds = config.thresholds(teacher_kind)
-    decided = decide(scored, thresholds, config.corrections, evaluation_texts, in_training)
+    asked = {"ask_teacher": config.ask_teacher}
+    decided = decide(scored, thresholds, config.corrections, evaluation_texts, in_training, **asked)
     assert len(decided) == len(scored), f"{len(scored)} rows became {len(decided)}"
     is_kept = pl.col("drop_reason").is_null()
     dropped = decided.filter(~is_kept).select(*scored.columns, "drop_reason").sort(_ORDER)
@@ -137,9 +142,8 @@ def run(
     if dry_run:
         return Curated(None, _checked((outcomes.count(*one) for one in curations), config, refuse=False))
     lineage = Lineage("curate", [scored, source.triplets], config)
-    made_with = {"teacher": source.teacher, "teacher_kind": source.teacher_kind, "evaluation_sets": texts.data_sets}
-    identities = [one.identity() for one in lineage.inputs]
-    curation_id = fingerprint_of([*identities, config.model_dump(mode="json"), made_with])
+    made_with = _made_with(source, texts)
+    curation_id = _curation_id(source, config, texts)
     with (
         new_version(scored.tables, CuratedTriplets, lineage, mode="overwrite") as curated,
         new_version(scored.tables, DroppedTriplets, lineage, mode="overwrite") as dropped,  # committed first
@@ -152,6 +156,31 @@ def run(
     if newest != dropped.version:
         tell(f"{newest} is another curation's, made at the same time: {dropped.version} explains {curated.version}")
     return Curated(curated.version, counts)
+
+
+def find(scored: TableVersion, config: CurateConfig, *, teacher: str | None = None) -> TableVersion | None:
+    """The newest usable curated_triplets that this very curation has made before; None if it has made none.
+
+    Raises:
+        UserError: nothing to curate, or what it made cannot be read any more.
+    """
+    curation_id = _curation_id(ScoredRows.find(scored, teacher), config, EvaluationTexts.read(config.evaluation_sets))
+
+    def is_its(version: TableVersion) -> bool:
+        made = version.commit.reports(CurationResult)
+        return made is not None and made.curation == curation_id
+
+    return scored.tables.newest("curated_triplets", is_its)
+
+
+def _made_with(source: ScoredRows, texts: EvaluationTexts) -> dict[str, Any]:
+    return {"teacher": source.teacher, "teacher_kind": source.teacher_kind, "evaluation_sets": texts.data_sets}
+
+
+def _curation_id(source: ScoredRows, config: CurateConfig, texts: EvaluationTexts) -> str:
+    """12 hex digits over inputs, config and teacher."""
+    identities = [one.identity() for one in (source.scored, source.triplets)]
+    return fingerprint_of([*identities, config.model_dump(mode="json"), _made_with(source, texts)])
 
 
 def _curations(source: ScoredRows, config: CurateConfig, texts: EvaluationTexts) -> Iterator[Curation]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import polars as pl
 from pydantic import Field
 
-from pipelines.evaluation.comparison import render, summarise
+from pipelines.evaluation.comparison import QUANTISED, render, summarise
 from pipelines.evaluation.evaluation_sets import EvaluationSet, beir_set, count_overlap, held_out_set, why_not_held_out
 from pipelines.evaluation.metrics import DEPTH, per_query
 from pipelines.stage.config import Config
@@ -41,6 +41,9 @@ class EvaluateConfig(Config):
 
     compare_with: tuple[Literal["untrained", "teacher", "bm25"], ...] = ("untrained", "teacher", "bm25")
     """Systems beside the student: layers picked but not trained, the curation's teacher, BM25."""
+
+    quantised: tuple[Literal["int8", "binary"], ...] = ()
+    """The student once more with its passage vectors kept as int8 or as single bits (see search/quantised.py)."""
 
     rerank_depth: int = Field(DEPTH, ge=1, le=DEPTH)
     """How many of BM25's best passages a cross-encoder teacher reads again."""
@@ -96,7 +99,7 @@ def run(
 
     tables.check_writable("evaluations")
     student = find_student(tables, model)
-    sets = _sets(on or student.trained_on, beir, config)
+    sets = find_sets(on or student.trained_on, beir, config)
     _say_where_few(sets)
     trained_on = [student.trained_on, *student.others]
     overlap = count_overlap(sets if _can_count_overlap(trained_on, config) else [], *trained_on)
@@ -122,8 +125,11 @@ def run(
     return Evaluation(version, summarise(pl.concat(measured), roles, **chances), overlap, not_measured)
 
 
-def _sets(curated: TableVersion, beir: Sequence[str], config: EvaluateConfig) -> list[EvaluationSet]:
-    """BEIR folders first: a folder that cannot be read is told before a large table is."""
+def find_sets(curated: TableVersion, beir: Sequence[str], config: EvaluateConfig) -> list[EvaluationSet]:
+    """The test split of a curated version, if it can be asked, and BEIR folders, at least one set.
+
+    BEIR folders are read first: one that cannot be read is told before a large table is read. Raises UserError.
+    """
     sets = list({one.name: one for one in map(beir_set, beir)}.values())
     if why := why_not_held_out(curated):
         if not sets:
@@ -161,7 +167,7 @@ def _measure_systems(
     """One system after the other, the student first; one that fails on the way is not measured."""
     from pipelines.evaluation.systems import NotMeasured, systems
 
-    wanted = config.model_dump(include={"compare_with", "rerank_depth", "batch_size"})
+    wanted = config.model_dump(include={"quantised", "compare_with", "rerank_depth", "batch_size"})
     for system in systems(student, sets, **wanted):
         found = system if isinstance(system, NotMeasured) else _measured_on(sets, system)
         del system  # and with it its model, before the next one is loaded
@@ -176,7 +182,7 @@ def _measured_on(sets: list[EvaluationSet], system: "System") -> "Measured | Not
     try:
         return Measured(system.role, system.model_id, pl.concat(_measure(system, one) for one in sets))
     except UserError as error:
-        if system.role == "student":
+        if system.role in ("student", *QUANTISED):
             raise
         return NotMeasured(system.role, str(error))
 

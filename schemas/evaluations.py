@@ -1,7 +1,8 @@
 """evaluations: one row per model, data set, query, dimension and metric. Key: those five.
 
 Written by pipelines/evaluate.py: a re-evaluation replaces its rows.
-`model_id` is a model, "untrained:NAME@...", a teacher's name, or "bm25"; systems without vectors have dimension 0.
+`model_id` is a model, "untrained:NAME@...", "int8:NAME@...", "binary:NAME@...", a teacher's name, or "bm25"; systems
+without vectors have dimension 0.
 """
 
 import pandera.polars as pa

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 LOCK, IDENTITY, RUN = "lock.json", "identity.json", "run.json"
 MODEL, METRICS = "model", "metrics.jsonl"
+OBJECTIVE = "objective.safetensors"  # what the objective trained beside the student, where it trained anything
 WORK, UNTRAINED, CHECKPOINTS = "ray", "untrained", "checkpoints"  # while it trains: ray/untrained, ray/checkpoints
 CARRIED, START = "carried", "start.json"  # of a training stage after another: see pipelines/students/stages.py
 STATE = "state.pt"  # of a checkpoint: all but the model itself

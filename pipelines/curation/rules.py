@@ -74,6 +74,8 @@ def decide(
     corrections: Collection[Correction],
     evaluation_texts: EvaluationTexts,
     in_training: pl.Series,
+    *,
+    ask_teacher: bool = True,
 ) -> pl.DataFrame:
     """Each row's final outcome: kept, corrected, or dropped with the first reason that fires, in this order.
 
@@ -86,22 +88,24 @@ def decide(
     Args:
         rows: one teacher's scored triplets, all rows of each query.
         in_training: ids of passages that no query here may have as a positive, as it came or as corrected.
+        ask_teacher: False leaves each row that can be judged as it came.
     Returns:
         The rows as they came and `drop_reason`; of a corrected row also `correction` and its new form, `corrected`, a
         struct of the columns that change; null where they don't apply.
     """
     rows = rows.with_columns(drop_reason=_cannot_be_judged(rows, evaluation_texts))
     unusable = rows.filter(pl.col("drop_reason").is_not_null())
+    corrections = corrections if ask_teacher else ()
     judged = _with_roles(rows.filter(pl.col("drop_reason").is_null()), thresholds, corrections)
     corrected = _corrected(judged, thresholds, taken=rows["triplet_id"])
-    uncorrected = judged.filter(pl.col("correction").is_null()).with_columns(
-        drop_reason=first_that_fires(
-            equal_when_cut=_is_equal_when_cut() & ~pl.col("is_agreed"),
-            teacher_prefers_negative=pl.col("margin") < 0,
-            margin_too_small=~pl.col("is_agreed"),
-            negative_too_relevant=pl.col("negative_is_positive") | pl.col("is_false_negative"),
-        )
+    contradicted = first_that_fires(
+        equal_when_cut=_is_equal_when_cut() & ~pl.col("is_agreed"),
+        teacher_prefers_negative=pl.col("margin") < 0,
+        margin_too_small=~pl.col("is_agreed"),
+        negative_too_relevant=pl.col("negative_is_positive") | pl.col("is_false_negative"),
     )
+    uncorrected = judged.filter(pl.col("correction").is_null())
+    uncorrected = uncorrected.with_columns(drop_reason=contradicted if ask_teacher else pl.col("drop_reason"))
     decided = pl.concat([unusable, corrected, uncorrected], how="diagonal")
     leaves = first_that_fires(positive_in_training=pl.col("query_id").is_in(_with_positive_in(decided, in_training)))
     decided = decided.with_columns(drop_reason=pl.coalesce(leaves, "drop_reason"))

@@ -14,6 +14,8 @@ from pipelines.evaluation.metrics import METRICS, Values, mean_interval, randomi
 from pipelines.stage.render import aligned_table
 
 ROLES = ("student", "untrained", "teacher", "bm25")  # in the order of the table; each is compared with those after it
+QUANTISED = ("int8", "binary")  # the student with other vectors, below it
+ORDER = (ROLES[0], *QUANTISED, *ROLES[1:])
 COLUMNS = ("nDCG@10 [95 % interval]", "MRR@10", "R@100", "vs untrained", "vs teacher", "vs BM25")
 FOOTNOTE = (
     "Differences are of nDCG@10, at the same dimension where both have it, with the p-value of a paired randomisation "
@@ -30,7 +32,7 @@ def summarise(
 
     Args:
         values: rows of `evaluations`; every system has the same queries within a data set.
-        roles: model_id -> student, untrained, teacher or bm25.
+        roles: model_id -> student, int8, binary, untrained, teacher or bm25.
     Returns:
         data_set, system, model_id, dimension, queries, the means `nDCG@10`, `RR@10`, `R@100`, the interval `low` to
         `high` of nDCG@10, and, for each other system after this one in ROLES, `minus_SYSTEM` (difference of nDCG@10)
@@ -75,7 +77,7 @@ def _by_system(values: pl.DataFrame, roles: Mapping[str, str]) -> dict[tuple[str
         (roles[str(model_id)], int(str(dimension))): rows
         for (model_id, dimension), rows in wide.group_by("model_id", "dimension", maintain_order=True)
     }
-    return dict(sorted(of_systems.items(), key=lambda one: (ROLES.index(one[0][0]), -one[0][1])))
+    return dict(sorted(of_systems.items(), key=lambda one: (ORDER.index(one[0][0]), -one[0][1])))
 
 
 def _differences(
@@ -83,7 +85,7 @@ def _differences(
 ) -> dict[str, float]:
     differences: dict[str, float] = {}
     own = ndcg[role, dimension]
-    for other in ROLES[ROLES.index(role) + 1 :]:
+    for other in (one for one in ORDER[ORDER.index(role) + 1 :] if one in ROLES):
         there = [its_dimension for its_role, its_dimension in ndcg if its_role == other]
         if there:
             baseline = ndcg[other, dimension if dimension in there else max(there)]

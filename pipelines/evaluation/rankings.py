@@ -18,6 +18,7 @@ from pipelines.evaluation.metrics import DEPTH
 from pipelines.search.bm25 import Bm25Index
 from pipelines.search.encoders import Encoder, passage_blocks
 from pipelines.search.exact import search
+from pipelines.search.quantised import Quantisation, search_quantised
 from pipelines.stage.progress import Progress
 from pipelines.teachers.teacher import Teacher
 
@@ -34,6 +35,18 @@ def dense_rankings(encoder: Encoder, dimensions: Sequence[int], evaluation_set: 
     doing = f"evaluate: {evaluation_set.name}: encoding"
     passages = passage_blocks(encoder, list(evaluation_set.corpus.values()), doing)
     found = search(queries, passages, dimensions, _depth(evaluation_set))
+    return {dimension: _named(positions, evaluation_set) for dimension, positions in found.items()}
+
+
+def quantised_rankings(
+    encoder: Encoder, kept_as: Quantisation, dimensions: Sequence[int], evaluation_set: EvaluationSet
+) -> Rankings:
+    """As dense_rankings, with the passages' vectors kept as int8 or single bits: see search/quantised.py."""
+    queries = encoder.encode(list(evaluation_set.queries.values()), "query")
+    passages = passage_blocks(
+        encoder, list(evaluation_set.corpus.values()), f"evaluate: {evaluation_set.name}: {kept_as}"
+    )
+    found = search_quantised(queries, passages, dimensions, _depth(evaluation_set), kept_as)
     return {dimension: _named(positions, evaluation_set) for dimension, positions in found.items()}
 
 

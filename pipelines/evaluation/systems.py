@@ -16,9 +16,18 @@ from pipelines.checkpoints.name import weights_sha256
 from pipelines.checkpoints.run_folder import MODEL, row_of_weights, rows_of_model, trained_from
 from pipelines.curation.outcomes import curation_of
 from pipelines.evaluation.evaluation_sets import EvaluationSet, input_of
-from pipelines.evaluation.rankings import NO_VECTORS, Ranking, Rankings, bm25_ranking, dense_rankings, reranked
+from pipelines.evaluation.rankings import (
+    NO_VECTORS,
+    Ranking,
+    Rankings,
+    bm25_ranking,
+    dense_rankings,
+    quantised_rankings,
+    reranked,
+)
 from pipelines.search.bm25 import said_of_unmatched
-from pipelines.search.encoders import StoredVectors, StudentEncoder
+from pipelines.search.encoders import Encoder, KeptVectors, StoredVectors, StudentEncoder
+from pipelines.search.quantised import Quantisation
 from pipelines.stage.errors import UserError
 from pipelines.stage.progress import tell
 from pipelines.storage import Tables, TableVersion
@@ -28,7 +37,7 @@ from pipelines.students.initialise import initialise_student
 from pipelines.teachers.bi_encoder import BiEncoderTeacher
 from pipelines.teachers.config import TeacherConfig, load_teacher
 
-Role = Literal["student", "untrained", "teacher", "bm25"]
+Role = Literal["student", "int8", "binary", "untrained", "teacher", "bm25"]
 
 
 class System(NamedTuple):
@@ -63,14 +72,26 @@ def find_student(tables: Tables, model: str) -> Student:
 
 
 def systems(
-    student: Student, sets: list[EvaluationSet], *, compare_with: Collection[Role], rerank_depth: int, batch_size: int
+    student: Student,
+    sets: list[EvaluationSet],
+    *,
+    compare_with: Collection[Role],
+    rerank_depth: int,
+    batch_size: int,
+    quantised: Collection[Quantisation] = (),
 ) -> Iterator[System | NotMeasured]:
-    """The student first, then the others, each loaded when it is asked for.
+    """The student first, then the same with quantised vectors, then the others, each loaded when it is asked for.
 
-    Memory: one model beside the student's, if the caller lets go of each system before the next.
+    Memory: one model beside the student's, if the caller lets go of each system before the next; with `quantised` the
+    student's vectors of all sets.
     """
-    encoder, dimensions = StudentEncoder(student.model, batch_size), _dimensions(student.model)
-    yield System("student", student.row["model_id"], partial(dense_rankings, encoder, dimensions))
+    dimensions, model_id = _dimensions(student.model), student.row["model_id"]
+    encoder: Encoder = StudentEncoder(student.model, batch_size)
+    encoder = KeptVectors(encoder) if quantised else encoder
+    yield System("student", model_id, partial(dense_rankings, encoder, dimensions))
+    for kept_as in quantised:
+        yield System(kept_as, f"{kept_as}:{model_id}", partial(quantised_rankings, encoder, kept_as, dimensions))
+    del encoder
     needs_bm25 = {"bm25", "teacher"} & set(compare_with)
     bm25 = bm25_rankings(sets) if needs_bm25 else {}
     loaders: dict[Role, Callable[[], System]] = {

@@ -37,6 +37,23 @@ class StudentEncoder:
         return np.asarray(vectors.float().cpu().numpy(), np.float32)
 
 
+class KeptVectors:
+    """An encoder that encodes each list of texts once: what several searches over the same vectors share.
+
+    Memory: all vectors that it made.
+    """
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        self._kept: dict[tuple[str, tuple[str, ...]], NDArray[np.float32]] = {}
+
+    def encode(self, texts: list[str], kind: Literal["query", "passage"], /) -> NDArray[np.float32]:
+        key = kind, tuple(texts)
+        if key not in self._kept:
+            self._kept[key] = self._encoder.encode(texts, kind)
+        return self._kept[key]
+
+
 class StoredVectors:
     """A bi-encoder teacher that encodes only the texts whose vectors no scoring run has stored."""
 

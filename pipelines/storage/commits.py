@@ -129,7 +129,7 @@ class TrainingResult(Record):
 class EvaluationResult(Record):
     """Of evaluate."""
 
-    systems: dict[str, str] = {}  # model_id -> student, untrained, teacher or bm25
+    systems: dict[str, str] = {}  # model_id -> student, int8, binary, untrained, teacher or bm25
     not_measured: dict[str, str] = {}  # system -> why
     sizes: dict[str, dict[str, int]] = {}  # data set -> queries, passages
     overlap: tuple[dict[str, Any], ...] = ()

@@ -50,6 +50,15 @@ def test_swapped_texts_change_places_and_a_false_negative_is_a_part_of_the_answe
     assert false_negatives["negative"].str.starts_with("solve: Then it iterates.").all()
 
 
+def test_without_a_source_the_share_is_of_all_sources():
+    both = damage(pl.concat([mined(), mined(source="clean")]), None, seed=0, swapped=0.25, false_negatives=0.0)
+    swapped = both.filter(damage="swapped")
+
+    assert len(swapped) == 36  # of 144 training rows
+    assert set(swapped["source"]) == {"rotten", "clean"}
+    assert set(swapped["split"]) == {"train"}
+
+
 def test_the_same_seed_damages_the_same_rows_in_any_input_order():
     triplets = mined()
     first = damage(triplets, "rotten", seed=3, swapped=0.3, false_negatives=0.1)

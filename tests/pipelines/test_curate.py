@@ -75,6 +75,32 @@ def test_dropped_is_committed_with_the_same_curation_and_both_name_what_they_com
     assert dropped.commit.result.curation == kept_row["curation"]
 
 
+def test_without_the_teacher_every_row_that_can_be_judged_stays_as_it_came(tables):
+    failed = rows_of([("failed", "a", None, "b", 1.0)], scoring_error="too long")
+    rows = pl.concat([made_up(20), failed])
+    scored = write(tables, rows)
+
+    done = curate.run(scored, CurateConfig(ask_teacher=False, test_share=0.0))
+
+    kept = done.version.scan().collect()
+    assert kept["triplet_id"].sort().equals(made_up(20)["triplet_id"].sort())
+    assert kept["correction"].null_count() == len(kept) == 60
+    assert kept.filter(pl.col("teacher_margin") < 0).height == 20
+    assert [(row["outcome"], row["rows"]) for row in done.counts.to_dicts()] == [("kept", 60), ("dropped", 1)]
+
+
+def test_the_version_that_the_same_curation_made_is_found_whatever_came_after(tables):
+    scored, other = write(tables, made_up()), HALF.model_copy(update={"corrections": ()})
+    assert curate.find(scored, HALF) is None
+
+    made = curate.run(scored, HALF).version
+    curate.run(scored, other)
+
+    assert curate.find(scored, HALF) == made
+    assert curate.find(scored, HALF, teacher=JUDGE) == made
+    assert curate.find(scored, HALF.model_copy(update={"max_drop_share": 0.9})) is None
+
+
 def test_the_same_input_and_config_give_the_same_rows_whatever_the_block_size(tables, monkeypatch):
     scored = write(tables, made_up(12))
     curate.run(scored, HALF)

@@ -231,6 +231,23 @@ def test_a_teacher_that_is_gone_is_told_and_left_out(tmp_path, capsys):
     assert "teacher is not measured" in capsys.readouterr().err
 
 
+def test_quantised_vectors_are_measured_as_systems_of_their_own(cross, pets):
+    config = QUICK.model_copy(update={"compare_with": (), "quantised": ("int8", "binary")})
+
+    done = evaluate.run(cross, "small", config, beir=[pets])
+
+    of_pets = done.summary.filter(pl.col("data_set").str.starts_with("beir/"))
+    model_id = of_pets["model_id"][0]
+    assert of_pets.select("system", "model_id", "dimension").rows() == [
+        ("student", model_id, 32), ("student", model_id, 8),
+        ("int8", f"int8:{model_id}", 32), ("int8", f"int8:{model_id}", 8),
+        ("binary", f"binary:{model_id}", 32), ("binary", f"binary:{model_id}", 8),
+    ]  # fmt: skip
+    ndcg = of_pets["nDCG@10"].to_list()
+    assert ndcg[2] == pytest.approx(ndcg[0], abs=0.1)
+    assert "binary" in done.text()
+
+
 def test_one_model_beside_the_student_is_in_memory_at_a_time(cross):
     def num_models() -> int:
         gc.collect()
