@@ -31,7 +31,9 @@ from pipelines.storage.commits import Input, TrainingResult
 from pipelines.storage.fingerprint import fingerprint, fingerprint_of
 from pipelines.storage.lineage import code
 from pipelines.students.config import DistillConfig
+from pipelines.students.data.rows import ScoredPassages, check_rows
 from pipelines.students.data.teacher_vectors import check_vectors
+from pipelines.students.data.texts import check_texts
 from pipelines.students.data.tokenise import cache_bytes
 from pipelines.students.source import Source, with_prompts
 from schemas import Models
@@ -93,8 +95,12 @@ def check(curated: TableVersion, config: DistillConfig, vectors: TableVersion | 
                 f"distill.{term} is {weight}, but there are no teacher vectors under {curated.tables.uri}; run `python "
                 f"-m jobs score --vectors` with this --recipe first, or add --set distill.{term}=0"
             )
+    if config.data == "triplets" and config.candidates_from == "scored":
+        ScoredPassages(curated)
     if vectors is not None:
         check_vectors(vectors.usable(), curated, config, source.width)
+        if config.data == "texts":
+            check_texts(curated, vectors, config)
     weights = sum(path.stat().st_size for path in weight_files(source.folder))
     check_room(curated.tables.uri, BYTES_KEPT * weights, "distill: its checkpoints")
     if named_cluster() is None:  # else it lies on the cluster's nodes
@@ -114,9 +120,10 @@ def _check_splits(curated: TableVersion, config: DistillConfig) -> None:
     rows = dict(counts.iter_rows())
     if not rows.get("train"):
         raise UserError(f"{curated} has no triplet in its train split (splits: {sorted(rows)}); curate again")
+    rows["train"] = check_rows(curated, config)
     if not rows.get("test"):
         tell(f"{curated} has no triplet in its test split: `evaluate` may need --beir (curate.test_share decides)")
-    if rows["train"] < config.triplets_per_step:
+    if config.data == "triplets" and rows["train"] < config.triplets_per_step:
         tell(
             f"{curated} has {rows['train']:,} triplets to train on, fewer than distill.triplets_per_step "
             f"{config.triplets_per_step:,}: each step sees all of them"

@@ -29,6 +29,7 @@ class Step(NamedTuple):
     batch: StepBatch
     targets: NDArray[np.float32]  # (B, 4): TARGETS of the token cache, of `batch.triplets`
     teacher_TD: Tensor | None  # the teacher's vectors of `batch.texts`, where a term needs them
+    candidate_targets: NDArray[np.float32] = np.zeros((0, 2), np.float32)  # (C, 2): of `batch.candidates`
 
     def on_device(self, rows: Ints) -> Tensor:
         """Some rows of `batch.texts`, where the embeddings are."""

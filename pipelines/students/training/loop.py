@@ -184,7 +184,8 @@ class _Trainer:
         teacher_TD = None
         if self.config.weights_on_teacher_vectors():
             teacher_TD = torch.as_tensor(arrays["vectors"][batch.texts], device=self.device)
-        step = Step(embeddings_TD, batch, arrays["targets"][batch.triplets], teacher_TD)
+        targets = arrays["targets"][batch.triplets], arrays["candidate_targets"][batch.candidates]
+        step = Step(embeddings_TD, batch, targets[0], teacher_TD, targets[1])
         loss, values = step_loss(step, self.config)
         terms = {term: value.item() for term, value in values.items()}
         if not math.isfinite(loss.item()):
