@@ -10,8 +10,8 @@ leaves no trace in any version. The last commit holds no rows: it says which (te
 
 import json
 import shlex
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
 
@@ -68,22 +68,26 @@ def run(
     return execute(scoring, pairs, texts, connect)
 
 
+class TextFiles(NamedTuple):
+    """Files of plain texts of one kind, and how they are read."""
+
+    inputs: list[str]
+    column: str = "text"
+    kind: "TextKind" = "passage"
+    quoting: Quoting | None = None
+
+
 def run_texts(
     tables: Tables,
-    inputs: Sequence[str],
+    read: TextFiles,
     config: ScoreConfig,
     *,
-    connect: Callable[[], None],
     checks: RowChecks,
-    column: str = "text",
-    kind: "TextKind" = "passage",
-    quoting: Quoting | None = None,
+    connect: Callable[[], None],
     dry_run: bool = False,
 ) -> list[TableVersion]:
     """A bi-encoder's vector of each text of some files that it lacks yet; no triplets, and nothing is scored.
 
-    Args:
-        column: which one holds the texts.
     Returns:
         The newest teacher_vectors; none for a dry run.
     Raises:
@@ -92,11 +96,12 @@ def run_texts(
     _check_vectors_teacher(config)
     tables.check_writable("teacher_vectors")
     maker = name_teacher(config)
+    inputs, column, kind, quoting = read
     found = find_files(inputs, quoting)
     told = json.dumps({"text": column, "kind": kind})
     files = [IngestedFile(path=file.path, sha256=file.sha256, source=file.source, columns=told) for file in found]
-    told_files = " ".join(["--texts", *map(shlex.quote, inputs), "--columns", shlex.quote(f"text={column}")])
-    command = f"python -m jobs score --vectors {told_files} --kind {kind} (with the same --tables, --recipe and --set)"
+    named = f"--texts {shlex.join(inputs)} --columns {shlex.quote(f'text={column}')} --kind {kind}"
+    command = f"python -m jobs score --vectors {named} (with the same --tables, --recipe and --set)"
     batches = (batch for file in found for batch in read_texts(file, column, checks))
     with staged(tables, batches, kind, files) as texts:
         left = Plan.of(PlainTextStream(texts, config, maker, command))
