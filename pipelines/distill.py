@@ -105,7 +105,7 @@ def check(curated: TableVersion, config: DistillConfig, vectors: TableVersion | 
     check_room(curated.tables.uri, BYTES_KEPT * weights, "distill: its checkpoints")
     if named_cluster() is None:  # else it lies on the cluster's nodes
         width = source.width if vectors is not None else None
-        check_room(tempfile.gettempdir(), cache_bytes(curated, config, width or 0), "distill: the token cache")
+        check_room(tempfile.gettempdir(), cache_bytes(curated, config, width or 0, vectors), "distill: the token cache")
 
 
 def check_source(config: DistillConfig) -> Source:

@@ -3,6 +3,9 @@
 curated@v  --check_rows-->  refused before Ray starts     --training_rows-->  the token cache (tokenise.py)
 """
 
+import json
+from typing import Any
+
 import polars as pl
 from polars.exceptions import ColumnNotFoundError, PolarsError
 
@@ -51,7 +54,9 @@ def _condition(where: str, schema: pl.Schema, version: str) -> pl.Expr:
     try:
         condition = pl.sql_expr(where)
         found = schema.to_frame().lazy().select(condition).collect_schema().dtypes()
-        schema.to_frame().filter(condition)  # what only the types' values forbid, like a number compared with a text
+        if found != [pl.Boolean()]:
+            raise UserError(f"{expected} that is true or false, found {', '.join(map(str, found))}; it has {columns}")
+        schema.to_frame().filter(condition)  # refuses what only running it tells: a number compared with a text
     except ColumnNotFoundError as error:
         unknown = str(error).partition(";")[0].splitlines()[0]
         raise UserError(f"{expected}: {unknown}; it has {columns}") from error
@@ -60,13 +65,19 @@ def _condition(where: str, schema: pl.Schema, version: str) -> pl.Expr:
             f"{expected}, like \"source = 'faq' AND teacher_margin > 1\": {str(error).splitlines()[0]}; the columns "
             f"are {columns}"
         ) from error
-    if found != [pl.Boolean()]:
-        raise UserError(f"{expected} that is true or false, found {', '.join(map(str, found))}; the columns: {columns}")
-    if not condition.meta.is_row_separable() or not (
-        condition.meta.is_length_preserving() or condition.meta.is_literal()
-    ):
+    if _spans_rows(json.loads(condition.meta.serialize(format="json"))):
         raise UserError(f"{expected} alone: it must not aggregate over rows (MAX, AVG, OVER); the columns: {columns}")
     return condition
+
+
+def _spans_rows(node: Any) -> bool:
+    """Whether a part of an expression, as polars writes it, reads other rows than its own: ranges are read apart."""
+    if isinstance(node, list):
+        return any(map(_spans_rows, node))
+    if isinstance(node, dict):
+        inner = [value for name, value in node.items() if name not in ("Column", "Scalar", "Literal")]
+        return bool({"Agg", "Over", "Rolling"} & node.keys()) or any(map(_spans_rows, inner))
+    return bool(node == "Len")
 
 
 class ScoredPassages:

@@ -80,7 +80,9 @@ def build_token_cache(
     return TokenCache.open(folder)
 
 
-def cache_bytes(curated: TableVersion, config: DistillConfig, vector_width: int) -> float:
+def cache_bytes(
+    curated: TableVersion, config: DistillConfig, vector_width: int, vectors: TableVersion | None = None
+) -> float:
     """About the size of the cache: of each triplet its numbers and targets, of each text its tokens and vector.
 
     A token is four bytes here, and about four characters of text; the first rows tell how long texts are.
@@ -94,6 +96,14 @@ def cache_bytes(curated: TableVersion, config: DistillConfig, vector_width: int)
         tokens = (first[role].str.len_chars() / 4 + 2).clip(upper_bound=config.max_tokens).mean()
         assert isinstance(tokens, float), "there is a row to train on"
         num_bytes += counts[role] * (5 + 4 * (tokens + vector_width))
+    if config.data == "texts" and vectors is not None:
+        plain = vectors.scan().filter(pl.col("text").is_not_null())
+        chars, num_texts = (
+            plain.select(pl.col("text").str.len_chars().sum(), pl.len()).collect(engine="streaming").row(0)
+        )
+        num_bytes += min(chars, 4 * config.max_tokens * num_texts) + num_texts * (13 + 4 * vector_width)
+    elif config.candidates_from == "scored":  # of each row that was dropped at most one passage is new, as its negative
+        num_bytes += ScoredPassages(curated).dropped.num_rows() * (17 + 4 * (tokens + vector_width))
     return float(num_bytes)
 
 

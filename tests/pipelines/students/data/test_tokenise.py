@@ -190,6 +190,7 @@ REFUSED = {
     "a type that does not fit": ({"where": "positive_score = 'high'"}, "cannot compare string with numeric"),
     "no SQL": ({"where": "source = "}, "unable to parse"),
     "over all rows": ({"where": "positive_score > AVG(positive_score)"}, "must not aggregate"),
+    "a count": ({"where": "COUNT(*) > 1"}, "must not aggregate"),
     "one value for all": ({"where": "MAX(positive_score) > 1"}, "must not aggregate"),
     "a window": ({"where": "ROW_NUMBER() OVER (ORDER BY source) > 1"}, "must not aggregate"),
     "nothing left": ({"where": "positive_score > 1e9"}, "holds for no row of curated_triplets@0's train split"),
@@ -220,7 +221,8 @@ def scored_and_curated(tables, tmp_path):
     frame = scored_rows([*rows, failed])
     frame = frame.with_columns(scoring_error=pl.when(pl.col("positive_score").is_null()).then(pl.lit("failed")))
     scored = write_scored(write_triplets(tables, frame), frame)
-    config = CurateConfig(dev_share=0, test_share=0, max_drop_share=1, evaluation_sets=(str(tmp_path / "beir"),))
+    shares = {"dev_share": 0, "test_share": 0, "max_drop_share": 1}
+    config = CurateConfig(evaluation_sets=(str(tmp_path / "beir"),), corrections=(), **shares)
     return curate.run(scored, config).version
 
 
@@ -257,32 +259,37 @@ def plain_vectors(tables, *texts, kind="passage"):
     return vectors.version
 
 
-TEXTS = {"data": "texts", "margin_mse": 0, "vectors": 1}
+TEXTS = DistillConfig(data="texts", margin_mse=0, vectors=1, max_tokens=32)
+
+
+def build_texts(folder, curated, vectors):
+    return build_token_cache(folder, curated, tiny_tokenizer("bert"), TEXTS, vectors)
 
 
 def test_texts_are_all_that_have_a_vector_but_what_judges_students(tables, tmp_path, monkeypatch):
     curated = commit_curated(tables, ROWS)
     write_vectors(tables, commit_curated(Tables.at(str(tmp_path / "part")), ROWS[:1]), width=6)
-    vectors = plain_vectors(tables, "a new text", "Old KING!", "an old king", "the red cat")
+    vectors = plain_vectors(tables, "a new text", "Old KING!", "an old king")
     vectors = plain_vectors(tables, "a new text", "old king", kind="query")
-    cache = build(tmp_path / "cache", curated, vectors=vectors, **TEXTS)
+    cache = build_texts(tmp_path / "cache", curated, vectors)
 
-    expected = [("a new text", False), ("a new text", True), ("an old king", False), ("the red cat", False)]
+    expected = [("a blue dog", False), ("a new text", False), ("a new text", True), ("an old king", False)]
+    expected += [("red cat", True), ("the red cat", False)]
     is_query = cache.arrays["text_is_query"].tolist()
     assert sorted(zip(texts_of(cache), is_query, strict=True)) == expected
     assert cache.summary["texts_kept_out"] == 2
     for text, decoded in enumerate(texts_of(cache)):
         np.testing.assert_allclose(cache.arrays["vectors"][text], vector_of(decoded, 6), rtol=1e-6)
-    assert check_texts(curated, vectors, DistillConfig(**TEXTS)) == 6
+    assert check_texts(curated, vectors, TEXTS) == 8
     monkeypatch.setattr("pipelines.students.data.texts.TEXTS_PER_READ", 1)
-    again = build(tmp_path / "again", curated, vectors=vectors, **TEXTS)
+    again = build_texts(tmp_path / "again", curated, vectors)
     assert again.summary == cache.summary
 
 
 def test_texts_of_evaluation_sets_are_kept_out(tables, tmp_path):
     curated = scored_and_curated(tables, tmp_path)
     vectors = plain_vectors(tables, "A test document.", "some question", "another text")
-    cache = build(tmp_path / "cache", curated, vectors=vectors, **TEXTS)
+    cache = build_texts(tmp_path / "cache", curated, vectors)
 
     assert (texts_of(cache), cache.summary["texts_kept_out"]) == (["another text"], 2)
 
