@@ -92,18 +92,19 @@ def cache_bytes(
     ids = [pl.col(f"{role}_id").approx_n_unique().alias(role) for role in ROLES]
     counts = training.select(pl.len(), *ids).collect(engine="streaming").row(0, named=True)
     num_bytes = 68.0 * counts["len"]
+    each = dict.fromkeys(ROLES, 0.0)
     for role in ROLES:
         tokens = (first[role].str.len_chars() / 4 + 2).clip(upper_bound=config.max_tokens).mean()
         assert isinstance(tokens, float), "there is a row to train on"
-        num_bytes += counts[role] * (5 + 4 * (tokens + vector_width))
+        each[role] = 5 + 4 * (tokens + vector_width)
+        num_bytes += counts[role] * each[role]
     if config.data == "texts" and vectors is not None:
         plain = vectors.scan().filter(pl.col("text").is_not_null())
-        chars, num_texts = (
-            plain.select(pl.col("text").str.len_chars().sum(), pl.len()).collect(engine="streaming").row(0)
-        )
+        sizes = plain.select(pl.col("text").str.len_chars().sum(), pl.len()).collect(engine="streaming")
+        chars, num_texts = map(int, sizes.row(0))
         num_bytes += min(chars, 4 * config.max_tokens * num_texts) + num_texts * (13 + 4 * vector_width)
-    elif config.candidates_from == "scored":  # of each row that was dropped at most one passage is new, as its negative
-        num_bytes += ScoredPassages(curated).dropped.num_rows() * (17 + 4 * (tokens + vector_width))
+    elif config.candidates_from == "scored":  # a row that was dropped has one new passage, as a rule: its negative
+        num_bytes += ScoredPassages(curated).dropped.num_rows() * (12 + each["negative"])
     return float(num_bytes)
 
 
