@@ -2,6 +2,9 @@
 
 Each node needs the whole token cache on its own disk, and its cores wait for it: so each node makes its own, with its
 own cores, and nothing goes over the network. The actors claim no CPU, as training workers hold them all, waiting.
+
+On few cores the tokenizer's own threads do as well without a process: what they leave to one thread, making arrays of
+the ids, is a fifth of the work. So actors are for nodes with more cores than that keeps busy, and for many texts.
 """
 
 import os
@@ -17,6 +20,8 @@ from pipelines.students.data.encode import Encoded, Encoder, encode_here
 
 BATCHES_ALONE = 50
 """So many batches are encoded here: sooner done than processes are started (a second or two each)."""
+
+FEWEST_CPUS = 4  # of a node, for actors
 
 BATCHES_PER_ACTOR = 3  # on their way to or from each
 
@@ -34,12 +39,12 @@ class _Encoding:
 
 def encode_on_node(encoder: Encoder, batches: Iterable[list[str]]) -> Iterator[Encoded]:
     """As `encode_here`: the same ids in the same order, in bounded memory."""
-    batches = iter(batches)
-    yield from encode_here(encoder, islice(batches, BATCHES_ALONE))
+    batches, (node, num_cpus) = iter(batches), _this_node()
+    yield from encode_here(encoder, islice(batches, BATCHES_ALONE) if num_cpus >= FEWEST_CPUS else batches)
     more = next(batches, None)
     if more is None:
         return
-    actors = _actors(encoder)
+    actors = _actors(encoder, node, num_cpus)
     waiting: deque[Any] = deque()
     try:
         for number, batch in enumerate(chain([more], batches)):
@@ -53,14 +58,15 @@ def encode_on_node(encoder: Encoder, batches: Iterable[list[str]]) -> Iterator[E
             ray.kill(actor)
 
 
-def _actors(encoder: Encoder) -> list[Any]:
-    """As many as this node has CPUs, on this node; one that dies is made anew, and does its batches again."""
+def _actors(encoder: Encoder, node: str, number: int) -> list[Any]:
+    """So many on the node. When one dies, so does this training worker, which Ray Train begins again."""
+    on_node = NodeAffinitySchedulingStrategy(node, soft=False)
+    remote, kept = ray.remote(_Encoding).options(scheduling_strategy=on_node, num_cpus=0), ray.put(encoder)
+    return [remote.remote(kept) for _ in range(number)]
+
+
+def _this_node() -> tuple[str, int]:
+    """Its id, and its CPUs."""
     here = ray.get_runtime_context().get_node_id()
     nodes = ray.nodes()  # type: ignore[no-untyped-call]
-    num_cpus = next(node["Resources"].get("CPU", 1) for node in nodes if node["NodeID"] == here)
-    lasting = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}
-    remote = ray.remote(_Encoding).options(
-        scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=False), **lasting
-    )
-    kept = ray.put(encoder)
-    return [remote.remote(kept) for _ in range(max(1, int(num_cpus)))]
+    return here, int(next(node["Resources"].get("CPU", 0) for node in nodes if node["NodeID"] == here))

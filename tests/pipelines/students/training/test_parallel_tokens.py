@@ -12,6 +12,7 @@ from tests.tiny import WORDS, tiny_tokenizer
 
 def test_actors_give_the_same_ids_in_the_same_order_and_are_gone_at_the_end(ray_cluster, monkeypatch):
     monkeypatch.setattr(parallel_tokens, "BATCHES_ALONE", 2)
+    monkeypatch.setattr(parallel_tokens, "FEWEST_CPUS", 1)
     words = random.Random(0)
     batches = [[" ".join(words.choices(WORDS, k=words.randint(1, 30))) for _ in range(5)] for _ in range(23)]
     encoder = frozen(tiny_tokenizer("bert"), max_tokens=16)
