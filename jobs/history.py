@@ -42,13 +42,14 @@ def main(
 
 def _said(commit: "Commit") -> str:
     """The commit on one line."""
-    from pipelines.storage.commits import IntakeResult
+    from pipelines.storage.commits import IntakeResult, ScoringResult
 
     if not commit.is_ours:
         return f"not written by this system: {commit.operation or 'an unknown operation'}"
-    intake = commit.reports(IntakeResult)
+    intake, scoring = commit.reports(IntakeResult), commit.reports(ScoringResult)
+    read = intake.ingested_files if intake else scoring.texts if scoring else ()
     inputs = ", ".join(one.version for one in commit.inputs)
-    files = ", ".join(file.path for file in intake.ingested_files) if intake else ""
+    files = ", ".join(file.path for file in read)
     sources = commit.code.commit[:12] or commit.code.sources_digest or "?"
     parts = [
         commit.stage,

@@ -113,7 +113,7 @@ class IntakeOptions:
         for option, given in (("--source", self.source), ("--licence", self.licence)):
             if given is not None and not given.strip():
                 raise UserError(f"{option} {given!r} says nothing; expected a name, or leave it out")
-        columns = _parse_columns(self.columns)
+        columns = parse_columns(self.columns)
         return {"columns": columns, "quoting": self.quoting, "source": self.source, "licence": self.licence}
 
 
@@ -124,7 +124,7 @@ def plain_number(_: Any, tokens: Sequence[Token]) -> float:
     return float(tokens[0].value)
 
 
-def _parse_columns(text: str | None) -> dict[str, str]:
+def parse_columns(text: str | None) -> dict[str, str]:
     """`query=q,positive=doc` or a JSON object as a dict. Raises UserError on anything else."""
     if text is None:
         return {}

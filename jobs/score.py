@@ -1,13 +1,48 @@
-"""Score every query/passage pair with the recipe's teacher.
+"""Score every query/passage pair with the recipe's teacher, or give files of plain texts a vector each.
 
 Goes on where it stopped; several may run at once.
 """
 
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from jobs.options import JsonOption, StageOptions, plain_number, print_versions
+from jobs.options import JsonOption, StageOptions, parse_columns, plain_number, print_versions
+from pipelines.stage.errors import UserError
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class TextOptions:
+    """Plain texts, without triplets, and how their files are read."""
+
+    texts: Annotated[
+        list[str] | None,
+        Parameter("--texts", consume_multiple=1, help="files of plain texts: with --vectors a vector each, no scores"),
+    ] = None
+    columns: Annotated[
+        str | None, Parameter("--columns", help="of --texts: which column holds them, e.g. text=title")
+    ] = None
+    kind: Annotated[
+        Literal["query", "passage"] | None, Parameter("--kind", help="of --texts: passage if not given")
+    ] = None
+    quoting: Annotated[
+        Literal["minimal", "none"] | None, Parameter("--quoting", help="of --texts in CSV and TSV, as `ingest` has it")
+    ] = None
+
+    def column(self, *, vectors: bool, from_: str | None, share: float) -> str:
+        """Which one holds the texts. Raises UserError for options that do not go together."""
+        named = parse_columns(self.columns)
+        if self.texts and not vectors:
+            raise UserError("--texts gives plain texts their vectors; expected --vectors beside it")
+        if self.texts and (from_ or share != 1.0):
+            raise UserError("--texts reads files, not triplets; expected neither --from nor --share beside it")
+        if not self.texts and (named or self.kind or self.quoting):
+            raise UserError("--columns, --kind and --quoting say how --texts is read; expected --texts beside them")
+        if unknown := sorted(named.keys() - {"text"}):
+            raise UserError(f"--columns names {', '.join(unknown)}, expected text=COLUMN alone")
+        return named.get("text", "text")
 
 
 def main(
@@ -18,6 +53,7 @@ def main(
     ] = 1.0,
     dry_run: Annotated[bool, Parameter("--dry-run", help="say what would be scored, and stop")] = False,
     vectors: Annotated[bool, Parameter("--vectors", help="also store a bi-encoder's vector of each text")] = False,
+    plain: TextOptions = TextOptions(),
     stage: StageOptions = StageOptions(),
     as_json: JsonOption = False,
 ) -> None:
@@ -25,9 +61,14 @@ def main(
     from jobs.versions import version_to_read
     from pipelines import score
 
+    column = plain.column(vectors=vectors, from_=from_, share=share)
     recipe, tables = stage.load(writes=not dry_run)
     if not dry_run:
         check(**recipe.score.claims())
-    triplets = version_to_read(tables, "triplets", from_)
-    versions = score.run(triplets, recipe.score, share=share, vectors=vectors, dry_run=dry_run, connect=connect)
+    if plain.texts:
+        read = score.TextFiles(plain.texts, column, plain.kind or "passage", plain.quoting)
+        versions = score.run_texts(tables, read, recipe.score, checks=recipe.ingest, connect=connect, dry_run=dry_run)
+    else:
+        triplets = version_to_read(tables, "triplets", from_)
+        versions = score.run(triplets, recipe.score, share=share, vectors=vectors, dry_run=dry_run, connect=connect)
     print_versions(versions, as_json)

@@ -43,7 +43,9 @@ from pipelines.storage.commits import Input, TrainingResult
 from pipelines.storage.fingerprint import fingerprint, fingerprint_of
 from pipelines.storage.lineage import code
 from pipelines.students.config import DistillConfig
+from pipelines.students.data.rows import ScoredPassages, check_rows
 from pipelines.students.data.teacher_vectors import check_vectors
+from pipelines.students.data.texts import check_texts
 from pipelines.students.data.tokenise import cache_bytes
 from pipelines.students.source import Source, with_prompts
 from pipelines.students.stages import (
@@ -121,24 +123,30 @@ def check(curated: TableVersion, config: DistillConfig, vectors: TableVersion | 
     weights = sum(path.stat().st_size for path in weight_files(source.folder))
     check_room(curated.tables.uri, (BYTES_KEPT + (len(stages) > 1)) * weights, "distill: its checkpoints")
     if named_cluster() is None:  # else it lies on the cluster's nodes
-        largest = max(
-            cache_bytes(stage.curated, stage.config, width) for stage, width in zip(stages, widths, strict=True)
-        )
-        check_room(tempfile.gettempdir(), largest, "distill: the token cache")
+        sizes = [
+            cache_bytes(one.curated, one.config, width, one.vectors) for one, width in zip(stages, widths, strict=True)
+        ]
+        check_room(tempfile.gettempdir(), max(sizes), "distill: the token cache")
 
 
 def _check_stage(stage: Stage, source: Source) -> int:
     """Refuse data that cannot serve a stage; gives the width of its vectors, 0 without."""
-    _check_splits(stage.curated.usable(), stage.config)
-    for term, weight in stage.config.weights_on_teacher_vectors().items():
-        if stage.vectors is None:
+    curated, vectors, config = stage.curated, stage.vectors, stage.config
+    _check_splits(curated.usable(), config)
+    for term, weight in config.weights_on_teacher_vectors().items():
+        if vectors is None:
             raise UserError(
-                f"distill.{term} is {weight}, but there are no teacher vectors under {stage.curated.tables.uri}; run "
+                f"distill.{term} is {weight}, but there are no teacher vectors under {curated.tables.uri}; run "
                 f"`python -m jobs score --vectors` with this --recipe first, or add --set distill.{term}=0"
             )
-    if stage.vectors is None:
+    if config.data == "triplets" and config.candidates_from == "scored":
+        ScoredPassages(curated)
+    if vectors is None:
         return 0
-    return check_vectors(stage.vectors.usable(), stage.curated, stage.config, source.width)
+    width = check_vectors(vectors.usable(), curated, config, source.width)
+    if config.data == "texts":
+        check_texts(curated, vectors, config)
+    return width
 
 
 def _say_where_not_held_out(stages: Sequence[Stage], curated: TableVersion) -> None:
@@ -167,9 +175,10 @@ def _check_splits(curated: TableVersion, config: DistillConfig) -> None:
     rows = dict(counts.iter_rows())
     if not rows.get("train"):
         raise UserError(f"{curated} has no triplet in its train split (splits: {sorted(rows)}); curate again")
+    rows["train"] = check_rows(curated, config)
     if not rows.get("test"):
         tell(f"{curated} has no triplet in its test split: `evaluate` may need --beir (curate.test_share decides)")
-    if rows["train"] < config.triplets_per_step:
+    if config.data == "triplets" and rows["train"] < config.triplets_per_step:
         tell(
             f"{curated} has {rows['train']:,} triplets to train on, fewer than distill.triplets_per_step "
             f"{config.triplets_per_step:,}: each step sees all of them"

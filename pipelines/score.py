@@ -1,6 +1,7 @@
 """Score every (query, passage) pair of a triplets version with a teacher, exactly once.
 
     triplets@v  --pipelines/streaming--> scored_triplets@v'     (and teacher_vectors, if wanted)
+    files of plain texts  --pipelines/streaming-->  teacher_vectors@v'     (`run_texts`)
 
 A run plans what this teacher has not scored yet, streams it through the cluster in chunks of neighbouring queries
 and commits as it goes. It may be killed anywhere, and several may run at once: what is committed stays, what is not
@@ -8,25 +9,34 @@ leaves no trace in any version. The last commit holds no rows: it says which (te
 """
 
 import json
+import shlex
 from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
 
 from pipelines.checkpoints.find import find
 from pipelines.checkpoints.inspect import vector_width
+from pipelines.intake.delimited import Quoting
+from pipelines.intake.find_files import find_files
+from pipelines.intake.layouts import RowChecks
+from pipelines.intake.plain_texts import read_texts
 from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.pairs import NO_PAIRS, pairs_of
-from pipelines.scoring.streams import PairStream, TextStream
+from pipelines.scoring.streams import PairStream, PlainTextStream, TextStream, staged
 from pipelines.stage.disk import check_room
 from pipelines.stage.errors import UserError
 from pipelines.stage.progress import tell
-from pipelines.storage import TableVersion, VersionMoved, commit
-from pipelines.storage.commits import Completion, ScoringResult
+from pipelines.storage import Tables, TableVersion, VersionMoved, commit
+from pipelines.storage.commits import Completion, IngestedFile, ScoringResult
 from pipelines.streaming.commits import drain
 from pipelines.streaming.pipeline import work_once
 from pipelines.streaming.stream import Plan
 from pipelines.teachers.config import name_teacher
 from schemas import ScoredTriplets, Triplets
+
+if TYPE_CHECKING:
+    from pipelines.teachers.bi_encoder import TextKind
 
 
 def run(
@@ -58,19 +68,82 @@ def run(
     return execute(scoring, pairs, texts, connect)
 
 
+class TextFiles(NamedTuple):
+    """Files of plain texts of one kind, and how they are read."""
+
+    inputs: list[str]
+    column: str = "text"
+    kind: "TextKind" = "passage"
+    quoting: Quoting | None = None
+
+
+def run_texts(
+    tables: Tables,
+    read: TextFiles,
+    config: ScoreConfig,
+    *,
+    checks: RowChecks,
+    connect: Callable[[], None],
+    dry_run: bool = False,
+) -> list[TableVersion]:
+    """A bi-encoder's vector of each text of some files that it lacks yet; no triplets, and nothing is scored.
+
+    Returns:
+        The newest teacher_vectors; none for a dry run.
+    Raises:
+        UserError: the teacher cannot be loaded, or a file not be read; nothing is written then.
+    """
+    _check_vectors_teacher(config)
+    tables.check_writable("teacher_vectors")
+    maker = name_teacher(config)
+    inputs, column, kind, quoting = read
+    found = find_files(inputs, quoting)
+    told = json.dumps({"text": column, "kind": kind})
+    files = [IngestedFile(path=file.path, sha256=file.sha256, source=file.source, columns=told) for file in found]
+    named = f"--texts {shlex.join(inputs)} --columns {shlex.quote(f'text={column}')} --kind {kind}"
+    command = f"python -m jobs score --vectors {named} (with the same --tables, --recipe and --set)"
+    batches = (batch for file in found for batch in read_texts(file, column, checks))
+    with staged(tables, batches, kind, files) as texts:
+        left = Plan.of(PlainTextStream(texts, config, maker, command))
+        tell(f"{left.num_total:,} texts, {left.num_done:,} of them have a vector as {kind} by {maker}")
+        if dry_run:
+            tell(f"{left.num_left:,} texts to encode; nothing was done (dry run)")
+            return []
+        if left.num_left:
+            left = _encode(left, config, connect)
+    newest = tables.newest("teacher_vectors")
+    if newest is None:
+        raise UserError(f"{', '.join(inputs)}: no text in the column {column} that {maker} could encode")
+    return [newest]
+
+
+def _encode(texts: Plan, config: ScoreConfig, connect: Callable[[], None]) -> Plan:
+    """What cannot be encoded is left."""
+    check_room(texts.stream.source.tables.uri, 4 * _vector_width(config) * texts.num_left, "score")
+    connect()
+    if (texts := drain(texts)).num_left:
+        tell(f"{texts.num_left:,} texts cannot be encoded: they have no vector")
+    return texts
+
+
 def validate(
     triplets: TableVersion, config: ScoreConfig, share: float, vectors: bool
 ) -> tuple[PairStream, TextStream | None]:
     """What is asked for, as streams by a teacher that is there."""
     if not 0 < share <= 1:
         raise UserError(f"share is {share}, expected a part of the queries above 0 and at most 1")
-    if vectors and config.teacher_kind != "bi_encoder":
-        raise UserError(f"--vectors needs a bi-encoder teacher, found {config.teacher_kind} {config.teacher}")
+    if vectors:
+        _check_vectors_teacher(config)
     options = f"{f' --share {share}' if share < 1 else ''}{' --vectors' if vectors else ''}"
     command = f"python -m jobs score --from {triplets}{options} (with the same --tables, --recipe and --set)"
     triplets.usable().tables.check_writable("scored_triplets", *(["teacher_vectors"] if vectors else []))
     scoring = PairStream(triplets, config, name_teacher(config), command, share)
     return scoring, TextStream(**vars(scoring)) if vectors else None
+
+
+def _check_vectors_teacher(config: ScoreConfig) -> None:
+    if config.teacher_kind != "bi_encoder":
+        raise UserError(f"--vectors needs a bi-encoder teacher, found {config.teacher_kind} {config.teacher}")
 
 
 def plan(scoring: PairStream, encoding: TextStream | None) -> tuple[Plan, Plan | None]:
@@ -102,8 +175,11 @@ def _num_bytes(scoring: PairStream, pairs: Plan, texts: Plan | None) -> float:
     of_pairs: float = stored * pairs.num_left / max(1, pairs.num_total)
     if texts is None:
         return of_pairs
-    width = vector_width(find(scoring.config.teacher, scoring.config.teacher_revision)) or 0
-    return of_pairs + 4 * width * texts.num_left
+    return of_pairs + 4 * _vector_width(scoring.config) * texts.num_left
+
+
+def _vector_width(config: ScoreConfig) -> int:
+    return vector_width(find(config.teacher, config.teacher_revision)) or 0
 
 
 def check_engine(scoring: PairStream) -> None:

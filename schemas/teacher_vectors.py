@@ -1,6 +1,7 @@
 """teacher_vectors: one row per text, bi-encoder teacher and kind. Key: text_id, teacher, kind.
 
 Written by pipelines/score.py --vectors (append); read by pipelines/distill.py for objectives that regress to vectors.
+A text of a triplet is not repeated here: its row is its triplet's. A plain text (--texts) stands in its row.
 A text has one vector as a query and another as a passage where the teacher's prompts differ.
 """
 
@@ -16,6 +17,7 @@ class TeacherVectors(Table):
     kind: str = pa.Field(isin=["query", "passage"])
     vector: Vector  # unit length
     tokens_cut: pl.Int32 = pa.Field(ge=0)  # tokens of the text beyond the teacher's maximum
+    text: str = pa.Field(nullable=True, str_length={"min_value": 1})  # a plain text; null: it came with a triplet
 
     class Config:
         name = "teacher_vectors"

@@ -8,5 +8,6 @@ accounts.py          what became of each row
 spill.py             the rows in order, on disk
 append_triplets.py   what is new of them, into the tables
 
+plain_texts.py       a column of plain texts, without triplets
 beir.py              a BEIR folder: texts (records.py) and judgements (qrels.py)
 """

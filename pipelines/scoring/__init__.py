@@ -1,6 +1,6 @@
 """The parts of the score stage: what it streams (pipelines/streaming does it), and what a teacher makes of it.
 
 config.py    every number of a scoring run
-streams.py   `PairStream`: triplets -> scored_triplets; `TextStream`: their texts -> teacher_vectors by `encode_texts`
+streams.py   `PairStream`: triplets -> scored_triplets; `TextStream`, `PlainTextStream`: texts -> teacher_vectors
 pairs.py     `score_triplets`: each unique (query, passage) once, by the teacher or from known scores and vectors
 """

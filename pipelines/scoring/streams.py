@@ -1,21 +1,30 @@
-"""A scoring run as the streams it consists of: triplets into scores and, if wanted, texts into vectors."""
+"""A scoring run as the streams it consists of: triplets into scores and, if wanted, texts into vectors.
 
-from collections.abc import Callable
+Plain texts come from files, which other nodes may not see: they lie as one Parquet file under the root while they are
+encoded (`staged`), and then stand in teacher_vectors itself.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, ClassVar
+from uuid import uuid4
 
 import polars as pl
+import pyarrow
+import pyarrow.parquet
 
 from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.pairs import NO_PAIRS, cosines, each_once, pairs_of, pairs_to_score, score_triplets
 from pipelines.stage.errors import UserError
-from pipelines.storage import Lineage, QueryRange, TableVersion
-from pipelines.storage.commits import Commit, ScoringEngine, ScoringResult
+from pipelines.storage import Lineage, QueryRange, Tables, TableVersion
+from pipelines.storage.commits import Commit, IngestedFile, ScoringEngine, ScoringResult
 from pipelines.storage.lineage import engine
 from pipelines.streaming.pipeline import device
 from pipelines.streaming.stream import Stream
 from pipelines.teachers.config import load_teacher
+from pipelines.texts.ids import text_id
 from schemas import ScoredTriplets, TeacherVectors
 
 if TYPE_CHECKING:
@@ -27,17 +36,11 @@ TEXT_COLUMNS: "dict[TextKind, tuple[str, ...]]" = {"query": ("query",), "passage
 
 @dataclass(frozen=True)
 class TeacherStream(Stream):
-    """Texts of a triplets version through a teacher, who is the maker: its `name@12hex`."""
+    """Texts through a teacher, who is the maker: its `name@12hex`."""
 
     maker_column = "teacher"
 
     config: ScoreConfig
-    share: float
-
-    def triplets(self) -> pl.LazyFrame:
-        """Those of the share's queries, chosen by their id: the same ones every time, and 1 % is part of 5 %."""
-        position = pl.col("query_id").str.slice(3, 8).str.to_integer(base=16) / 16**8
-        return self.source.scan().filter(position < self.share if self.share < 1 else pl.lit(True))
 
     def engine(self) -> ScoringEngine:
         """What computes the scores: library versions and the kind of device. Another engine moves the last bits."""
@@ -46,7 +49,8 @@ class TeacherStream(Stream):
 
     def record(self, **result: Any) -> Commit:
         scoring = ScoringResult(teacher=self.maker, engine=self.engine(), **result)
-        return Lineage("score", [self.source], self.config).commit(self.source.tables.invocation, scoring)
+        inputs = [self.source] if isinstance(self.source, TableVersion) else []
+        return Lineage("score", inputs, self.config).commit(self.source.tables.invocation, scoring)
 
     def load_teacher(self, threads: int | None) -> "Teacher":
         """The teacher on an actor's device. Raises UserError when it is not the driver's."""
@@ -63,7 +67,20 @@ class TeacherStream(Stream):
         return teacher
 
 
-class PairStream(TeacherStream):
+@dataclass(frozen=True)
+class TripletStream(TeacherStream):
+    """Texts of a triplets version."""
+
+    source: TableVersion
+    share: float
+
+    def triplets(self) -> pl.LazyFrame:
+        """Those of the share's queries, chosen by their id: the same ones every time, and 1 % is part of 5 %."""
+        position = pl.col("query_id").str.slice(3, 8).str.to_integer(base=16) / 16**8
+        return self.source.scan().filter(position < self.share if self.share < 1 else pl.lit(True))
+
+
+class PairStream(TripletStream):
     """Triplets to their scores; the teacher is loaded for the first pair whose score is not known."""
 
     table = ScoredTriplets
@@ -92,16 +109,27 @@ class PairStream(TeacherStream):
         return partial(score_triplets, name=self.maker, load=cache(partial(self.load_teacher, threads)))
 
 
-class TextStream(TeacherStream):
+class VectorStream(TeacherStream):
     """Texts to their vectors, each text once as a query and once as a passage.
 
-    Triplets are not clustered by these ids, so each chunk scans all of them: where the corpus is large, take chunks as
+    Sources are not clustered by these ids, so each chunk scans all of them: where the corpus is large, take chunks as
     large as memory allows (`score.chunk_rows`).
     """
 
     table = TeacherVectors
     id_column = "text_id"
     key: ClassVar = ["text_id", "kind"]
+
+    def actor(self, threads: int | None) -> Callable[..., pl.DataFrame]:
+        from pipelines.teachers.bi_encoder import BiEncoderTeacher  # torch: read tasks do without
+
+        teacher = self.load_teacher(threads)
+        assert isinstance(teacher, BiEncoderTeacher), "score.run asks for vectors of bi-encoders only"
+        return partial(encode_texts, teacher=teacher, keeps_text=not isinstance(self.source, TableVersion))
+
+
+class TextStream(VectorStream, TripletStream):
+    """The texts of triplets, which hold them."""
 
     def rows(self, id_range: QueryRange) -> pl.LazyFrame:
         texts = [
@@ -111,21 +139,67 @@ class TextStream(TeacherStream):
         ]
         return pl.concat(texts).filter(id_range.contains("text_id")).unique(self.key)
 
-    def actor(self, threads: int | None) -> Callable[..., pl.DataFrame]:
-        from pipelines.teachers.bi_encoder import BiEncoderTeacher  # torch: read tasks do without
 
-        teacher = self.load_teacher(threads)
-        assert isinstance(teacher, BiEncoderTeacher), "score.run asks for vectors of bi-encoders only"
-        return partial(encode_texts, teacher=teacher)
+@dataclass(frozen=True)
+class StagedTexts:
+    """Plain texts of one kind as a Parquet file under the root, and the files they came from."""
+
+    tables: Tables
+    name: str
+    files: tuple[IngestedFile, ...]
+
+    def scan(self) -> pl.LazyFrame:
+        """text_id, kind, text; a text as often as the files have it."""
+        uri, options = self.tables.path(self.name), self.tables.storage_options or None
+        return pl.scan_parquet(uri, glob=False, storage_options=options)
 
 
-def encode_texts(texts: pl.DataFrame, teacher: "BiEncoderTeacher") -> pl.DataFrame:
-    """Rows of teacher_vectors. A text that cannot be encoded gets none; its pairs get their scoring_error."""
+@dataclass(frozen=True)
+class PlainTextStream(VectorStream):
+    """Texts that came by themselves, which teacher_vectors then holds."""
+
+    source: StagedTexts
+
+    def rows(self, id_range: QueryRange) -> pl.LazyFrame:
+        return self.source.scan().filter(id_range.contains("text_id")).unique(self.key)
+
+    def record(self, **result: Any) -> Commit:
+        return super().record(texts=self.source.files, **result)
+
+
+@contextmanager
+def staged(
+    tables: Tables, batches: Iterable[list[str]], kind: "TextKind", files: Iterable[IngestedFile]
+) -> Iterator[StagedTexts]:
+    """The texts where every node reads them, as long as this lasts; what a kill leaves there may be removed."""
+    texts = StagedTexts(tables, f"_texts_{uuid4().hex}.parquet", tuple(files))
+    schema = pyarrow.schema([(name, pyarrow.string()) for name in ("text_id", "kind", "text")])
+    filesystem, root = tables.filesystem()
+    filesystem.create_dir(root, recursive=True)
+    try:
+        with (
+            filesystem.open_output_stream(f"{root}/{texts.name}") as file,
+            pyarrow.parquet.ParquetWriter(file, schema, compression="zstd") as writer,
+        ):
+            for batch in batches:
+                columns = [list(map(text_id, batch)), [kind] * len(batch), batch]
+                writer.write_table(pyarrow.table(columns, schema=schema))
+        yield texts
+    finally:
+        filesystem.delete_file(f"{root}/{texts.name}")
+
+
+def encode_texts(texts: pl.DataFrame, teacher: "BiEncoderTeacher", keeps_text: bool = False) -> pl.DataFrame:
+    """Rows of teacher_vectors, with their texts if wanted. A text that cannot be encoded gets none.
+
+    The pairs of a triplet's text without a vector get their scoring_error.
+    """
     encoded = []
     for kind in TEXT_COLUMNS:
         rows = texts.filter(pl.col("kind") == kind)
         vectors, tokens_cut, error = teacher.embed(rows["text"].to_list(), kind)
         values = {"vector": pl.Series(vectors).arr.to_list(), "tokens_cut": pl.Series(tokens_cut, dtype=pl.Int32)}
         is_good = pl.Series(error, dtype=pl.String).is_null()
+        rows = rows if keeps_text else rows.with_columns(text=pl.lit(None, pl.String))
         encoded.append(rows.with_columns(teacher=pl.lit(teacher.name), **values).filter(is_good))
     return pl.concat(encoded).sort("text_id", "kind").select(TeacherVectors.polars_schema().keys())

@@ -97,6 +97,7 @@ class ScoringResult(Record):
     engine: ScoringEngine = ScoringEngine()
     rows: int = 0
     errors: int = 0
+    texts: tuple[IngestedFile, ...] = ()  # files of plain texts, whose vectors these are
     complete: Completion | None = None
 
 

@@ -7,11 +7,11 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import polars as pl
 
-from pipelines.storage import QueryRange, TableVersion
+from pipelines.storage import QueryRange, Tables, TableVersion
 from pipelines.storage.commits import Commit
 from pipelines.storage.tables import bucket_ranges, count_buckets
 from pipelines.streaming.config import StreamConfig
@@ -21,9 +21,16 @@ CHUNKS_PER_ACTOR = 4
 """At least so many chunks for each actor, so that none waits long for the last."""
 
 
+class Source(Protocol):
+    """Where rows come from: a version, or what lies under the root as well."""
+
+    @property
+    def tables(self) -> Tables: ...
+
+
 @dataclass(frozen=True)
 class Stream(ABC):
-    """Rows of a version, each once through an actor, whose UserError ends the run, into `table`. It must pickle."""
+    """Rows of a source, each once through an actor, whose UserError ends the run, into `table`. It must pickle."""
 
     table: ClassVar[type[Table]]
     id_column: ClassVar[str]  # whose ranges the chunks are
@@ -31,7 +38,7 @@ class Stream(ABC):
     maker_column: ClassVar[str]  # of the table; like id_column one of its statistics
     counts: ClassVar[Mapping[str, pl.Expr]] = {}  # over the rows written; summed over a commit for its `record`
 
-    source: TableVersion
+    source: Source
     config: StreamConfig
     maker: str  # what `maker_column` says in every row of this stream
     command: str  # goes on where this run stopped

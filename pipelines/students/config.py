@@ -26,6 +26,7 @@ LayerPick = Literal["uniform", "uniform_with_last", "first", "last"]
 OF_THE_WHOLE_MODEL = ("dimensions", "dropout")
 """Of TrainingConfig, what the student's own config.json states: no stage can have another."""
 WEIGHT, LEARNS_FROM_VECTORS = "a term's weight", "on, it needs the teacher's vectors"  # marks of fields
+WITHOUT_TRIPLETS = {"vectors", "spread_out"}  # the terms that plain texts suffice for
 
 
 def _number_or_fitted(above: float, expected: str) -> BeforeValidator:
@@ -125,14 +126,35 @@ class ObjectiveConfig(Config):
 
 
 class BatchConfig(Config):
-    """Which triplets make a step, and how many steps there are."""
+    """Which triplets, or plain texts, make a step, and how many steps there are."""
 
+    data: Literal["triplets", "texts"] = "triplets"
+    """texts: every text that has a vector of the wanted teacher, those of `score --vectors --texts` included; without
+    triplets, so only terms that need none may be on. What is said of triplets and candidates below is then idle."""
+    where: str | None = None
+    """A condition over the rows of curated_triplets, in SQL, like "source = 'faq' AND teacher_margin > 1": the others
+    are left out. Of data = "texts" it filters the triplets whose texts are taken."""
+    source_weights: dict[str, Annotated[float, Field(ge=0)]] = Field({})
+    """How often an epoch sees each query of a source, in expectation; 1 where none is given, 0 leaves it out. A query
+    that several sources have is of the source of its first triplet, by id. It is never twice in one step, so a weight
+    above 1 makes several passes of an epoch."""
+    candidates_per_query: int | None = Field(None, ge=2)
+    """So many of a query's candidates are drawn for it, each epoch anew: its positives, and at least one other; None
+    takes all. Triplets whose negative is not drawn are left out of that step."""
+    candidates: Literal["stratified", "hardest", "random"] = "stratified"
+    """Which candidates: one of each of as many equal parts of the query's candidates in the order of their scores (so
+    the whole range), those with the highest scores, or any."""
+    candidates_from: Literal["curated", "scored"] = "curated"
+    """A query's candidates: the passages of its curated rows; or also those of the rows that the curation dropped or
+    corrected, which have the same teacher's scores."""
     epochs: int = Field(3, ge=1)
-    """How often every triplet is seen."""
+    """How often every triplet, or text, is seen."""
     max_steps: int | None = Field(None, ge=1)
     """Stop after so many steps, the learning rate decaying towards that end; None trains all epochs."""
     triplets_per_step: int = Field(128, ge=1)
     """Triplets a step on all workers together, on average: a query's triplets stay together."""
+    texts_per_step: int = Field(256, ge=1)
+    """Texts a step on all workers together, where data = "texts"."""
     length_window_steps: int = Field(50, ge=1)
     """Groups are sorted by length inside random windows of so many steps; 1 samples without regard to length."""
     seed: int = Field(0, ge=0)
@@ -175,6 +197,16 @@ class EngineConfig(Config):
 
 class TrainingConfig(EngineConfig, OptimizerConfig, BatchConfig, ObjectiveConfig):
     """How the student is trained; the defaults are the guide's."""
+
+    @model_validator(mode="after")
+    def _texts_need_no_triplets(self) -> Self:
+        on = [term for term, weight in self.weights().items() if weight]
+        if self.data == "texts" and (not self.vectors or set(on) - WITHOUT_TRIPLETS):
+            raise ValueError(
+                f"data is 'texts', which have no triplets, and the terms {', '.join(on)} are on; expected vectors, and "
+                f"of the others at most {', '.join(sorted(WITHOUT_TRIPLETS - {'vectors'}))}: set the others to 0"
+            )
+        return self
 
 
 class StageConfig(TrainingConfig):

@@ -270,6 +270,12 @@ EARLY = {  # a change of the config -> what is said of it, before Ray starts and
     "more layers than there are": ({"num_layers": 5}, "the source has 4 layers"),
     "a layer that is not there": ({"layers": (0, 4)}, "each from 0 to 3"),
     "more tokens than positions": ({"max_tokens": 513}, "at most 512 tokens"),
+    "a condition on no column": (
+        {"where": "margin > 1"},
+        'unable to find column "margin"; it has triplet_id, query_id',
+    ),
+    "a source that is not there": ({"source_weights": {"faq": 2.0}}, "names faq, but the rows to train on are of the"),
+    "scored candidates of no curation": ({"candidates_from": "scored"}, "read and dropped is not known here"),
     "no such source": ({"source_model": "/no/such"}, "there is no such folder"),
     "no such teacher": ({"vectors_teacher": "other@0123456789ab"}, "vectors_teacher is 'other@0123456789ab'"),
 }

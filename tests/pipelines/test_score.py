@@ -1,5 +1,7 @@
 """Scoring: every triplet once per teacher, whatever happens beside it; the teacher's own units; honest refusals."""
 
+import hashlib
+import json
 import os
 import random
 import signal
@@ -8,15 +10,18 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
 from pipelines import score
+from pipelines.intake.layouts import RowChecks
 from pipelines.scoring.config import ScoreConfig
 from pipelines.stage.config import Config
 from pipelines.stage.errors import UserError
 from pipelines.storage import Lineage, Tables, TableVersion, new_version
 from pipelines.teachers.config import TeacherConfig, load_teacher, name_teacher
+from pipelines.texts.ids import text_id
 from schemas import ScoredTriplets, Triplets
 from tests.rows import frame_of
 from tests.tiny import WORDS, poison, tiny_bi_encoder, tiny_cross_encoder
@@ -238,3 +243,55 @@ def test_two_runs_at_once_while_rows_are_added_score_nothing_twice(tmp_path, tea
         assert_each_once(triplets, scored, TeacherConfig(teacher=teacher, max_tokens=64))
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     assert_each_once(grown, tables.parse(done.stdout.strip()), TeacherConfig(teacher=teacher, max_tokens=64))
+
+
+PLAIN = ["Red Sea!", "a deep river", "the old king", "a deep river"]
+
+
+def texts_file(folder: Path, texts: list[object], column: str = "text") -> str:
+    path = folder / "texts.jsonl"
+    path.write_text("".join(json.dumps({column: text}) + "\n" for text in texts))
+    return str(path)
+
+
+def test_plain_texts_get_their_vectors_once_and_stand_beside_them(tmp_path, ray_cluster):
+    folder = tiny_bi_encoder(tmp_path / "encoder", prompts={"query": "what is ", "document": ""})
+    config = ScoreConfig(teacher=folder, teacher_kind="bi_encoder", max_tokens=64, commit_every_s=0)
+    tables, checks = Tables.at(str(tmp_path / "tables")), RowChecks(max_bad_share=0.4)
+    path = texts_file(tmp_path, [*PLAIN, " "], "title")
+
+    def encode(kind, **changes):
+        read = score.TextFiles([path], "title", kind)
+        return score.run_texts(tables, read, config, **({"checks": checks, "connect": connected} | changes))
+
+    assert encode("passage", dry_run=True) == []
+    assert tables.latest("teacher_vectors") is None
+    (passages,) = encode("passage")
+    assert encode("passage", connect=unexpected) == [passages]
+    rows = encode("query")[0].scan().sort("kind", "text").collect()
+
+    assert rows.select("kind", "text").rows() == [(kind, text) for kind in ("passage", "query") for text in PLAIN[:3]]
+    assert rows["text_id"].to_list() == [text_id(one) for one in PLAIN[:3]] * 2
+    teacher = load_teacher(config)
+    for row in rows.iter_rows(named=True):
+        np.testing.assert_allclose(row["vector"], teacher.encode([row["text"]], row["kind"])[0], atol=1e-5)
+    (file,) = passages.commit.result.texts
+    assert (file.path, file.sha256) == (path, hashlib.sha256(Path(path).read_bytes()).hexdigest())
+    assert [one.name for one in Path(tables.uri).iterdir()] == ["teacher_vectors"]
+
+
+REFUSED_TEXTS = {
+    "no such column": ({"column": "body"}, r"has the columns title, expected body: say which"),
+    "too many bad": ({"column": "title"}, r"2 of 6 texts are blank, no text or over"),
+}
+
+
+@pytest.mark.parametrize(("changes", "message"), REFUSED_TEXTS.values(), ids=REFUSED_TEXTS)
+def test_files_that_hold_no_plain_texts_are_refused_and_leave_nothing(tmp_path, changes, message):
+    config = ScoreConfig(teacher=tiny_bi_encoder(tmp_path / "encoder"), teacher_kind="bi_encoder", max_tokens=64)
+    read = score.TextFiles([texts_file(tmp_path, [*PLAIN, 7, " "], "title")], **changes)
+    tables = Tables.at(str(tmp_path / "tables"))
+
+    with pytest.raises(UserError, match=message):
+        score.run_texts(tables, read, config, checks=RowChecks(), connect=unexpected)
+    assert list(Path(tables.uri).iterdir()) == []

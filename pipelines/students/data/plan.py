@@ -1,12 +1,13 @@
 """The batch plan: which query groups make a step, and which of the step's texts each rank embeds.
 
     plan_epoch    groups -> steps     a pure function of (seed, epoch, lengths), never of the number of ranks
-    step_batch    a step's groups -> its unique texts, and its triplets as rows of them
+    step_batch    a step's groups -> its unique texts, and its triplets and candidates as rows of them
     share_texts   unique texts -> sub-forwards of similar length, evenly over ranks
     Schedule      the steps of all epochs by number; learning_rate_at: the rate of each
 
-A group is a query with all its positives and negatives. Sorting groups by length hardly saves padding; sorting the
-*texts* of a step does, so a sub-forward holds texts of any group, and the loss is computed over the whole step.
+A group is a query with all its positives and negatives; of plain texts, each is one. Sorting groups by length hardly
+saves padding; sorting the *texts* of a step does, so a sub-forward holds texts of any group, and the loss is computed
+over the whole step.
 """
 
 from functools import lru_cache
@@ -15,11 +16,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.students.config import TrainingConfig
+from pipelines.stage.errors import UserError
+from pipelines.students.config import BatchConfig, TrainingConfig
+from pipelines.students.data.candidates import draw, keys
 from pipelines.students.data.token_cache import TokenCache
 from pipelines.texts.token_batches import batch_starts
 
 Ints = NDArray[np.integer]
+NOTHING = np.zeros(0, dtype=np.int64)
 
 
 class StepBatch(NamedTuple):
@@ -30,22 +34,34 @@ class StepBatch(NamedTuple):
     positive: Ints
     negative: Ints
     triplets: Ints  # which triplets of the token cache: their targets
-    is_query: NDArray[np.bool_]  # (T,), of `texts`; the others are passages
-    candidate_query: Ints  # (C,)
-    candidate_passage: Ints  # (C,)
-    candidates: Ints  # which candidates of the token cache: 2 * triplet for its positive, + 1 for its negative
+    is_query: NDArray[np.bool_] = np.zeros(0, dtype=bool)  # of each text, whether it is a query or a passage
+    candidate_query: Ints = NOTHING
+    candidate_passage: Ints = NOTHING
+    candidates: Ints = NOTHING  # which candidates of the token cache: their targets
 
 
 def plan_epoch(
-    group_tokens: Ints, group_triplets: Ints, *, triplets_per_step: int, window_steps: int, seed: int, epoch: int
+    group_tokens: Ints,
+    group_triplets: Ints,
+    *,
+    triplets_per_step: int,
+    window_steps: int,
+    seed: int,
+    epoch: int,
+    turn: int = 0,
 ) -> list[Ints]:
     """Shuffle the groups, sort them by length inside windows of `window_steps` steps, cut, shuffle the steps.
 
     A group goes to the step in which its first triplet falls, whole: steps have `triplets_per_step` triplets on
     average and differ by less than a group. Every other window is sorted downwards, so that a step across two
     windows holds similar lengths too. Ten million groups take about four seconds. Returns the groups of each step.
+
+    Args:
+        turn: which of the epoch's passes over the groups, where it has several.
     """
-    generator = np.random.Generator(np.random.PCG64([seed, epoch]))
+    if not len(group_tokens):
+        return []
+    generator = np.random.Generator(np.random.PCG64([seed, epoch, turn] if turn else [seed, epoch]))
     shuffled = generator.permutation(len(group_tokens))
     window = _step_of(group_triplets[shuffled], triplets_per_step) // window_steps
     length = group_tokens[shuffled].astype(np.int64)
@@ -56,31 +72,88 @@ def plan_epoch(
     return [steps[number] for number in generator.permutation(len(steps))]
 
 
-def step_batch(groups: Ints, group_offsets: Ints, triplet_texts: Ints, text_tokens: Ints) -> StepBatch:
-    """The unique texts and the triplets of some groups.
+def turns_of_groups(group_weights: NDArray[np.float64], *, seed: int, epoch: int) -> list[Ints]:
+    """The groups of each pass of an epoch in which a group is seen as often as its weight says, in expectation.
 
-    Args:
-        group_offsets: group g has the triplets `group_offsets[g]` to `group_offsets[g + 1]`.
-        triplet_texts: shape (triplets, 3): text indices of query, positive and negative.
-        text_tokens: tokens of each text of the cache.
+    A weight of 2.3 is 2 times, and with a chance of .3 a third time; each time in another pass, evenly apart. So no
+    group is twice in a step, and every pass mixes the sources alike.
     """
-    triplets = np.concatenate([np.arange(group_offsets[group], group_offsets[group + 1]) for group in np.sort(groups)])
-    texts, rows = np.unique(triplet_texts[triplets], return_inverse=True)
-    longest_first = np.argsort(-text_tokens[texts].astype(np.int64), kind="stable")
+    generator = np.random.Generator(np.random.PCG64([seed, epoch, *b"turns"]))
+    times = np.floor(group_weights + generator.random(len(group_weights))).astype(np.int64)
+    num_turns = int(times.max(initial=0))
+    group = np.repeat(np.arange(len(times)), times)
+    number = np.arange(len(group)) - np.repeat(np.cumsum(times) - times, times)
+    turn = np.floor((number + generator.random(len(times))[group]) * num_turns / times[group]).astype(np.int64)
+    by_turn = np.argsort(turn, kind="stable")
+    return np.split(group[by_turn], np.searchsorted(turn[by_turn], np.arange(1, num_turns))) if num_turns else []
+
+
+def step_batch(cache: TokenCache, groups: Ints, config: BatchConfig | None = None, epoch: int = 0) -> StepBatch:
+    """The unique texts, the triplets and the candidates of some groups: all, or those that `config` draws."""
+    groups, arrays = np.sort(groups), cache.arrays
+    triplets, group_B = _runs(cache.group_offsets, groups)
+    candidates, group_C = _runs(cache.candidate_offsets, groups)
+    if config is not None and config.candidates_per_query is not None:
+        is_in = _drawn(cache, groups, triplets, group_B, candidates, group_C, config, epoch)
+        negatives, passages = arrays["triplet_texts"][triplets, 2], arrays["candidate_passages"][candidates]
+        triplets = triplets[np.isin(_paired(group_B, negatives), _paired(group_C, passages)[is_in])]
+        candidates, group_C = candidates[is_in], group_C[is_in]
+    query_G = arrays["triplet_texts"][cache.group_offsets[groups], 0]
+    named = [arrays["triplet_texts"][triplets].ravel(), query_G[group_C], arrays["candidate_passages"][candidates]]
+    texts, rows = np.unique(np.concatenate(named), return_inverse=True)
+    longest_first = np.argsort(-cache.text_tokens[texts].astype(np.int64), kind="stable")
     place = np.empty_like(longest_first)
     place[longest_first] = np.arange(len(texts))
-    query, positive, negative = place[rows.reshape(-1, 3)].T
-    is_query = np.zeros(len(texts), dtype=bool)
-    is_query[query] = True
-    candidates = _candidates(query, positive, negative, triplets)
-    return StepBatch(texts[longest_first], query, positive, negative, triplets, is_query, *candidates)
+    of_triplets, candidate_query, candidate_passage = np.split(place[rows], np.cumsum([len(one) for one in named[:2]]))
+    query, positive, negative = of_triplets.reshape(-1, 3).T
+    texts = texts[longest_first]
+    is_query = arrays["text_is_query"][texts]
+    return StepBatch(
+        texts, query, positive, negative, triplets, is_query, candidate_query, candidate_passage, candidates
+    )
 
 
-def _candidates(query: Ints, positive: Ints, negative: Ints, triplets: Ints) -> tuple[Ints, Ints, Ints]:
-    """Query and passage of each unique pair that the triplets name, and where it is named first."""
-    pairs = np.column_stack([query, positive, query, negative]).reshape(-1, 2)
-    unique, first = np.unique(pairs, axis=0, return_index=True)
-    return unique[:, 0], unique[:, 1], 2 * triplets[first // 2] + first % 2
+def text_batch(cache: TokenCache, texts: Ints) -> StepBatch:
+    """Some plain texts, longest first."""
+    texts = np.sort(texts)
+    texts = texts[np.argsort(-cache.text_tokens[texts].astype(np.int64), kind="stable")]
+    return StepBatch(texts, NOTHING, NOTHING, NOTHING, NOTHING, is_query=cache.arrays["text_is_query"][texts])
+
+
+def _drawn(
+    cache: TokenCache,
+    groups: Ints,
+    triplets: Ints,
+    group_B: Ints,
+    candidates: Ints,
+    group_C: Ints,
+    config: BatchConfig,
+    epoch: int,
+) -> NDArray[np.bool_]:
+    """Which of the groups' candidates are in."""
+    passages, texts = cache.arrays["candidate_passages"][candidates], cache.arrays["triplet_texts"][triplets]
+    assert config.candidates_per_query is not None, "all are in"
+    return draw(
+        group_C,
+        cache.arrays["candidate_targets"][candidates, 0],
+        np.isin(_paired(group_C, passages), _paired(group_B, texts[:, 1])),
+        np.isin(_paired(group_C, passages), _paired(group_B, texts[:, 2])),
+        keys(config.seed, epoch, groups[group_C], candidates - cache.candidate_offsets[groups][group_C]),
+        num_each=config.candidates_per_query,
+        how=config.candidates,
+    )
+
+
+def _runs(offsets: Ints, groups: Ints) -> tuple[Ints, Ints]:
+    """What the groups have, one group after the other, and of each the place of its group in `groups`."""
+    starts, counts = offsets[groups], offsets[groups + 1] - offsets[groups]
+    place = np.repeat(np.arange(len(groups)), counts)
+    return np.arange(len(place)) + np.repeat(starts - np.cumsum(counts) + counts, counts), place
+
+
+def _paired(group: Ints, text: Ints) -> Ints:
+    """One number for a group and a text."""
+    return group.astype(np.int64) << 32 | text
 
 
 def share_texts(tokens: Ints, num_ranks: int, tokens_per_forward: int) -> list[list[Ints]]:
@@ -138,26 +211,56 @@ class Schedule:
     """All steps of all epochs, by one number: which epoch, which groups."""
 
     def __init__(self, cache: TokenCache, config: TrainingConfig) -> None:
-        self._cache, self._config, self._group_tokens = cache, config, cache.group_tokens()
+        """Raises UserError when the weights of the sources are so small that no epoch sees anything."""
+        self._cache, self._config = cache, config
+        if config.data == "texts":
+            self._tokens: Ints = cache.text_tokens
+            self._sizes: Ints = np.ones(len(cache.text_tokens), dtype=np.int64)
+        else:
+            self._tokens, self._sizes = cache.group_tokens(), self._drawn_triplets()
         self._plan = lru_cache(maxsize=1)(self._plan_epoch)
         self._ends = np.cumsum([len(self._plan(epoch)) for epoch in range(config.epochs)])
         self.num_steps = min(int(self._ends[-1]), config.max_steps or int(self._ends[-1]))
+        if not self.num_steps:
+            raise UserError(
+                f"distill.source_weights are so small that {config.epochs} epochs of {len(self._tokens):,} queries "
+                "have no step; raise them"
+            )
 
     def epoch(self, step: int) -> int:
         return int(np.searchsorted(self._ends, step, side="right"))
 
     def batch(self, step: int) -> StepBatch:
         epoch = self.epoch(step)
-        groups = self._plan(epoch)[step - int(self._ends[epoch])]  # counted from the epoch's end
-        arrays = self._cache.arrays
-        return step_batch(groups, self._cache.group_offsets, arrays["triplet_texts"], arrays["text_tokens"])
+        planned = self._plan(epoch)[step - int(self._ends[epoch])]  # counted from the epoch's end
+        if self._config.data == "texts":
+            return text_batch(self._cache, planned)
+        return step_batch(self._cache, planned, self._config, epoch)
 
     def _plan_epoch(self, epoch: int) -> list[Ints]:
-        return plan_epoch(
-            self._group_tokens,
-            self._cache.arrays["group_triplets"],
-            triplets_per_step=self._config.triplets_per_step,
-            window_steps=self._config.length_window_steps,
-            seed=self._config.seed,
-            epoch=epoch,
-        )
+        config = self._config
+        per_step = config.texts_per_step if config.data == "texts" else config.triplets_per_step
+        settings = {"triplets_per_step": per_step, "window_steps": config.length_window_steps}
+        settings |= {"seed": config.seed, "epoch": epoch}
+        if config.data == "texts" or not config.source_weights:
+            return plan_epoch(self._tokens, self._sizes, **settings)
+        weights = np.array([config.source_weights.get(source, 1.0) for source in self._cache.sources])
+        turns = turns_of_groups(weights[self._cache.arrays["group_source"]], seed=config.seed, epoch=epoch)
+        return [
+            groups[step]
+            for turn, groups in enumerate(turns)
+            for step in plan_epoch(self._tokens[groups], self._sizes[groups], turn=turn, **settings)
+        ]
+
+    def _drawn_triplets(self) -> Ints:
+        """About the triplets of each group that a step sees: in proportion to the candidates that are drawn.
+
+        Reckoned with one positive, as most queries have: so a step has the size that is asked for.
+        """
+        triplets: Ints = self._cache.arrays["group_triplets"]
+        num_each = self._config.candidates_per_query
+        if num_each is None:
+            return triplets
+        others = np.maximum(1, self._cache.arrays["group_candidates"] - 1)
+        drawn: Ints = np.maximum(1, np.rint(triplets * np.minimum(1.0, (num_each - 1) / others))).astype(np.int64)
+        return drawn

@@ -9,8 +9,9 @@ import numpy as np
 import polars as pl
 
 from pipelines.stage.errors import UserError
-from pipelines.storage import TableVersion
+from pipelines.storage import QueryRange, TableVersion
 from pipelines.students.config import DistillConfig
+from pipelines.students.data.rows import ScoredPassages, training_rows
 from pipelines.students.data.token_cache import Array
 
 VECTORS_PER_READ = 50_000
@@ -42,6 +43,13 @@ def vectors_teacher(vectors: TableVersion, curated: TableVersion, config: Distil
     return chosen[0]
 
 
+def texts_of_triplets(rows: pl.LazyFrame) -> pl.LazyFrame:
+    """kind and text_id of each text of some triplets."""
+    return pl.concat(
+        rows.select(kind=pl.lit(kind, KIND), text_id=raw_id(f"{role}_id")) for role, kind in ROLES.items()
+    ).unique()
+
+
 def check_teacher(config: DistillConfig, teacher: str, found: int | None, width: int | None) -> None:
     """Refuse a teacher whose vectors, `found` wide where that is known, the student of `width` cannot regress to."""
     if config.vectors and not config.vectors_projection and None not in (found, width) and found != width:
@@ -60,14 +68,22 @@ def check_vectors(vectors: TableVersion, curated: TableVersion, config: DistillC
     of_teacher = _by(teacher, vectors)
     found = int(of_teacher.select(pl.col("vector").list.len()).head(1).collect().item())
     check_teacher(config, teacher, found, width)
-    training = curated.scan().filter(pl.col("split") == "train")
-    texts = pl.concat(
-        training.select(kind=pl.lit(kind, KIND), text_id=raw_id(f"{role}_id")) for role, kind in ROLES.items()
-    ).unique()
+    if config.data == "texts":
+        return found  # those that have a vector are taken, and only those
+    texts = texts_of_triplets(training_rows(curated, config))
+    if config.candidates_from == "scored":
+        texts = pl.concat([texts, _scored(curated, config)]).unique()
     lacking = texts.join(of_teacher.select(pl.col("kind").cast(KIND), raw_id("text_id")), on=TEXT, how="anti")
     num_texts, num_lacking = (part.select(pl.len()).collect(engine="streaming").item() for part in (texts, lacking))
     _refuse_gaps(vectors, teacher, num_lacking, num_texts)
     return found
+
+
+def _scored(curated: TableVersion, config: DistillConfig) -> pl.LazyFrame:
+    """kind and text_id of all candidates of the training's queries."""
+    queries = training_rows(curated, config).select("query_id").unique()
+    passages = ScoredPassages(curated).passages(queries, QueryRange("", "g"))
+    return passages.select(kind=pl.lit("passage", KIND), text_id=raw_id("passage_id"))
 
 
 def write_vectors(path: Path, vectors: TableVersion, teacher: str, texts: pl.DataFrame) -> int:

@@ -3,7 +3,8 @@
     TokenCache.open(folder) -> rows of token ids, padded, for any texts; triplets as text indices; targets; vectors
 
 tokenise.py builds it. A text is kept once per kind (query or passage: their prompts differ) however many triplets
-share it. A group is a query with all its triplets. The arrays are memory maps: what is read is what is in memory.
+share it. A group is a query with all its triplets; its candidates are its passages, each once, with the teacher's
+score. Plain texts have neither. The arrays are memory maps: what is read is what is in memory.
 """
 
 import json
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-SUMMARY = "summary.json"
+SUMMARY, SOURCES = "summary.json", "sources.json"
 TARGETS = ["positive_score", "negative_score", "positive_relevance", "negative_relevance"]
 CANDIDATE_TARGETS = ["score", "relevance"]
 GROUPS_PER_SUM = 500_000
@@ -26,6 +27,12 @@ ARRAYS: dict[str, np.dtype[Any]] = {
     "targets": np.dtype(np.float32),  # (triplets, 4): TARGETS
     "group_triplets": np.dtype(np.int32),  # (groups,)
     "vectors": np.dtype(np.float32),  # (texts, width of the teacher's vectors); empty without a vectors version
+    "text_is_query": np.dtype(np.bool_),  # (texts,)
+    "triplet_ids": np.dtype("V16"),  # (triplets,): the bytes whose hex digits are the id
+    "group_source": np.dtype(np.int32),  # (groups,): position in `sources`
+    "group_candidates": np.dtype(np.int32),  # (groups,)
+    "candidate_passages": np.dtype(np.int32),  # (candidates,): text indices, a group's in the order it names them
+    "candidate_targets": np.dtype(np.float32),  # (candidates, 2): CANDIDATE_TARGETS
 }
 
 Array = NDArray[Any]
@@ -38,6 +45,8 @@ class TokenCache:
     arrays: dict[str, Array]
     text_offsets: Array  # text t has the token ids from text_offsets[t] to text_offsets[t + 1]
     group_offsets: Array  # group g has the triplets from group_offsets[g] to group_offsets[g + 1]
+    candidate_offsets: Array  # group g has the candidates from candidate_offsets[g] to candidate_offsets[g + 1]
+    sources: list[str]
     summary: dict[str, Any]
 
     @classmethod
@@ -47,8 +56,12 @@ class TokenCache:
         arrays = {name: _read_array(folder / name, dtype) for name, dtype in ARRAYS.items()}
         arrays["triplet_texts"] = arrays["triplet_texts"].reshape(-1, 3)
         arrays["targets"] = arrays["targets"].reshape(-1, len(TARGETS))
+        arrays["candidate_targets"] = arrays["candidate_targets"].reshape(-1, len(CANDIDATE_TARGETS))
         arrays["vectors"] = arrays["vectors"].reshape(-1, summary["vector_width"] or 1)
-        return cls(arrays, _offsets(arrays["text_tokens"]), _offsets(arrays["group_triplets"]), summary)
+        counts = ("text_tokens", "group_triplets", "group_candidates")
+        sources = json.loads((folder / SOURCES).read_text())
+        texts, groups, candidates = (_offsets(arrays[name]) for name in counts)
+        return cls(arrays, texts, groups, candidates, sources, summary)
 
     @property
     def text_tokens(self) -> Array:

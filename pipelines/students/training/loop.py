@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from sentence_transformers import SentenceTransformer
@@ -221,9 +220,8 @@ class _Trainer:
         teacher_TD = None
         if self.config.weights_on_teacher_vectors():
             teacher_TD = torch.as_tensor(arrays["vectors"][batch.texts], device=self.device)
-        sides = arrays["targets"][batch.candidates // 2]  # until the cache has candidates: those of its triplets
-        candidate_targets = np.where(batch.candidates[:, None] % 2 == 0, sides[:, ::2], sides[:, 1::2])
-        return Step(embeddings_TD, batch, arrays["targets"][batch.triplets], teacher_TD, candidate_targets)
+        targets, candidate_targets = arrays["targets"][batch.triplets], arrays["candidate_targets"][batch.candidates]
+        return Step(embeddings_TD, batch, targets, teacher_TD, candidate_targets)
 
     def _loss(self, batch: StepBatch, embeddings_TD: Tensor) -> tuple[dict[str, float], Tensor]:
         """Equal on every rank: the loss and its terms, and each embedding's gradient, ready for the ranks' average."""

@@ -37,6 +37,7 @@ from pipelines.students.initialise import load_student
 from pipelines.students.stages import Stage
 from pipelines.students.training.loop import train_student
 from pipelines.students.training.optimizer import NonFiniteLoss
+from pipelines.students.training.parallel_tokens import encode_on_node
 from pipelines.students.training.sinks import MetricsFile, ProgressLines
 
 
@@ -135,7 +136,11 @@ def _train_on_one_rank(stage: Stage, kept: Tables, lines: Queue) -> Json:
     if not is_first_of_node:
         while not (local / SUMMARY).exists():  # the first builds it; if it fails, Ray ends this worker too
             time.sleep(0.2)
-    cache = build_token_cache(local, curated, student.tokenizer, config, vectors)  # opens one that is there
+    cache = build_token_cache(  # opens one that is there
+        local, curated, student.tokenizer, config, vectors, encode_all=encode_on_node
+    )
+    if (kept_out := cache.summary.get("texts_kept_out")) and context.get_world_rank() == 0:
+        lines.put(f"distill: {kept_out:,} texts are kept out: dev or test queries, or of an evaluation set")
     device = ray.train.torch.get_device()
     checkpoint = ray.train.get_checkpoint()
     with tempfile.TemporaryDirectory() as folder, checkpoint.as_directory() if checkpoint else nullcontext() as resumed:
