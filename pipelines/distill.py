@@ -20,8 +20,9 @@ from pyarrow import fs
 from pydantic import ValidationError
 
 from pipelines.checkpoints.inspect import weight_files
-from pipelines.checkpoints.name import weights_sha256
+from pipelines.checkpoints.name import name_of, weights_sha256
 from pipelines.checkpoints.run_folder import IDENTITY, METRICS, MODEL, RUN, UNTRAINED, WORK, Json, RunFolder
+from pipelines.inspection.reproduction import CHANGED, changed_since_begun
 from pipelines.stage.cluster import named_cluster
 from pipelines.stage.disk import check_room
 from pipelines.stage.errors import UserError
@@ -32,7 +33,7 @@ from pipelines.storage.fingerprint import fingerprint, fingerprint_of
 from pipelines.storage.lineage import code
 from pipelines.students.config import DistillConfig
 from pipelines.students.data.teacher_vectors import check_vectors
-from pipelines.students.data.tokenise import cache_bytes
+from pipelines.students.data.tokenise import cache_bytes, check_targets
 from pipelines.students.source import Source, with_prompts
 from schemas import Models
 
@@ -67,6 +68,7 @@ def run(
         folder.claim(identity)
         trained = _finished(folder)
         if trained is None:
+            _check_source_of(folder, config)
             if folder.read(RUN):
                 tell(f"distill: {folder.uri}/{MODEL} is gone: training {name} again")
             with tempfile.TemporaryDirectory() as scratch:
@@ -76,6 +78,7 @@ def run(
                 folder.publish(output, trained)
         else:
             tell(f"distill: {name} is already trained from this data and config")
+            folder.forget_training()
         return _row_of(folder, trained, curated, config, vectors)
 
 
@@ -87,6 +90,7 @@ def check(curated: TableVersion, config: DistillConfig, vectors: TableVersion | 
     """
     source = check_source(config)
     _check_splits(curated.usable(), config)
+    check_targets(curated)
     for term, weight in config.weights_on_teacher_vectors().items():
         if vectors is None:
             raise UserError(
@@ -146,6 +150,7 @@ def train(
     initialised = beside.submit(_initialise, config, kept)
     connect()
     parent = initialised.result()
+    changed = changed_since_begun(kept)
     from pipelines.students.training.on_ray import train_on_ray  # torch: a finished model is found without
 
     result = train_on_ray(curated, config, vectors, kept)
@@ -157,6 +162,7 @@ def train(
         **_identity(curated, config, vectors),
         "parents": [parent],
         "code": code().model_dump(),
+        **({CHANGED: changed} if changed else {}),
         **result.return_value,
     }
     (output / RUN).write_text(json.dumps(trained, indent=1))
@@ -190,6 +196,19 @@ def _update_record(folder: RunFolder) -> None:
             meant = DistillConfig.model_validate(recorded["config"]).model_dump(mode="json")
             if meant != recorded["config"]:
                 folder.write(IDENTITY, recorded | {"config": meant})
+
+
+def _check_source_of(folder: RunFolder, config: DistillConfig) -> None:
+    """Refuse to go on with a training that was begun from other weights which lay where the source lies now."""
+    begun = folder.read(f"{WORK}/{UNTRAINED}/config.json") if folder.has_trained() else None
+    if begun is not None:
+        source = Source.find(config).folder
+        found = name_of(source, weights_sha256(source))
+        if begun.get("distilled_from") not in (None, found):
+            raise UserError(
+                f"model {folder.name} was begun from {begun['distilled_from']}, but {config.source_model} now is "
+                f"{found}. Bring the old weights back to go on with it, choose another --name, or delete {folder.uri}"
+            )
 
 
 def _finished(folder: RunFolder) -> Json | None:

@@ -51,6 +51,7 @@ ONLY_IN = {  # library -> the only files and folders that may import it
     "ray": [
         "pipelines/streaming",
         "pipelines/students/training/on_ray.py",
+        "pipelines/students/training/kept.py",
         "jobs/cluster.py",
         "jobs/submit.py",
     ],

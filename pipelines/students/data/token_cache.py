@@ -25,6 +25,7 @@ ARRAYS: dict[str, np.dtype[Any]] = {
     "targets": np.dtype(np.float32),  # (triplets, 4): TARGETS
     "group_triplets": np.dtype(np.int32),  # (groups,)
     "vectors": np.dtype(np.float32),  # (texts, width of the teacher's vectors); empty without a vectors version
+    "triplet_ids": np.dtype((np.void, 16)),  # (triplets,): the ids of the table's rows; no part of the digest
 }
 
 Array = NDArray[Any]

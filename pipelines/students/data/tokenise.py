@@ -59,6 +59,19 @@ def build_token_cache(
     return TokenCache.open(folder)
 
 
+def check_targets(curated: TableVersion) -> None:
+    """Refuse targets that are infinite or not a number, with their rows: one of them would spoil every weight."""
+    training = curated.scan().filter(pl.col("split") == "train")
+    broken = training.filter(~pl.all_horizontal(pl.col(TARGETS).is_finite())).select("triplet_id").head(10)
+    if ids := broken.collect(engine="streaming")["triplet_id"].to_list():
+        wanted = ", ".join(f"'{triplet_id}'" for triplet_id in ids)
+        raise UserError(
+            f"{curated} has triplets of which a score or relevance is not finite, expected numbers: {', '.join(ids)}. "
+            f'To see them: `python -m jobs query --at {curated} "SELECT * FROM curated_triplets WHERE triplet_id IN '
+            f'({wanted})"`; score and curate again, or leave them out'
+        )
+
+
 def cache_bytes(curated: TableVersion, config: DistillConfig, vector_width: int) -> float:
     """About the size of the cache: of each triplet its numbers and targets, of each text its tokens and vector.
 
@@ -68,7 +81,7 @@ def cache_bytes(curated: TableVersion, config: DistillConfig, vector_width: int)
     first = training.head(10_000).select(list(ROLES)).collect()
     ids = [pl.col(f"{role}_id").approx_n_unique().alias(role) for role in ROLES]
     counts = training.select(pl.len(), *ids).collect(engine="streaming").row(0, named=True)
-    num_bytes = 28.0 * counts["len"]
+    num_bytes = 44.0 * counts["len"]
     for role in ROLES:
         tokens = (first[role].str.len_chars() / 4 + 2).clip(upper_bound=config.max_tokens).mean()
         assert isinstance(tokens, float), "there is a row to train on"
@@ -103,6 +116,7 @@ class _Builder:
         group_triplets = rows.group_by("query_id", maintain_order=True).len()["len"]
         self._write("triplet_texts", numbers.to_numpy())
         self._write("targets", rows.select(TARGETS).to_numpy())
+        self._files["triplet_ids"].write(b"".join(rows["triplet_id"].str.decode("hex")))
         self._write("group_triplets", group_triplets.to_numpy())
         self.summary["groups"] += len(group_triplets)
         self.summary["triplets"] += len(rows)
@@ -145,7 +159,7 @@ def _mentions(rows: pl.DataFrame) -> pl.DataFrame:
 def _finish(folder: Path, summary: dict[str, Any]) -> None:
     """Write the summary last, in one step: a cache with a summary is whole."""
     digest = hashlib.sha256()
-    for name in sorted(ARRAYS):
+    for name in sorted(ARRAYS.keys() - {"triplet_ids"}):  # what is learnt from: ids only tell rows apart
         digest.update(f"{name}:{(folder / name).stat().st_size}\n".encode())
         with (folder / name).open("rb") as file:
             while block := file.read(1 << 20):
