@@ -62,7 +62,12 @@ def with_own_options(words: list[str], app: App) -> str:
 
 def jobs_command(words: list[str]) -> str:
     """A command of ours as a shell takes it."""
-    return shlex.join(["python", "-m", "jobs", *words])
+    return " ".join(map(_quoted, ["python", "-m", "jobs", *words]))
+
+
+def _quoted(word: str) -> str:
+    """As shlex.quote, but SQL, with its single quotes, stays readable between double ones."""
+    return f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else shlex.quote(word)
 
 
 def explained(error: CycloptsError, app: App) -> str:

@@ -22,7 +22,7 @@ from pyarrow import fs
 from pydantic import ValidationError
 
 from pipelines.checkpoints.inspect import weight_files
-from pipelines.checkpoints.name import weights_sha256
+from pipelines.checkpoints.name import name_of, weights_sha256
 from pipelines.checkpoints.run_folder import (
     IDENTITY,
     METRICS,
@@ -34,6 +34,7 @@ from pipelines.checkpoints.run_folder import (
     Json,
     RunFolder,
 )
+from pipelines.inspection.reproduction import CHANGED, changed_since_begun
 from pipelines.stage.cluster import named_cluster
 from pipelines.stage.disk import check_room
 from pipelines.stage.errors import UserError
@@ -46,7 +47,7 @@ from pipelines.students.config import DistillConfig
 from pipelines.students.data.rows import ScoredPassages, check_rows
 from pipelines.students.data.teacher_vectors import check_vectors
 from pipelines.students.data.texts import check_texts
-from pipelines.students.data.tokenise import cache_bytes
+from pipelines.students.data.tokenise import cache_bytes, check_targets
 from pipelines.students.source import Source, with_prompts
 from pipelines.students.stages import (
     Stage,
@@ -95,6 +96,7 @@ def run(
         folder.claim(identity)
         trained = _finished(folder)
         if trained is None:
+            _check_source_of(folder, config)
             if folder.read(RUN):
                 tell(f"distill: {folder.uri}/{MODEL} is gone: training {name} again")
             with tempfile.TemporaryDirectory() as scratch:
@@ -104,6 +106,7 @@ def run(
                 folder.publish(output, trained)
         else:
             tell(f"distill: {name} is already trained from this data and config")
+            folder.forget_training()
         return _row_of(folder, trained, curated, config, vectors)
 
 
@@ -133,6 +136,8 @@ def _check_stage(stage: Stage, source: Source) -> int:
     """Refuse data that cannot serve a stage; gives the width of its vectors, 0 without."""
     curated, vectors, config = stage.curated, stage.vectors, stage.config
     _check_splits(curated.usable(), config)
+    if config.data == "triplets":
+        check_targets(curated)
     for term, weight in config.weights_on_teacher_vectors().items():
         if vectors is None:
             raise UserError(
@@ -212,6 +217,7 @@ def train(
     connect()
     if initialised:
         initialised.result()
+    changed = changed_since_begun(kept)
     told = _train_stages(stages, told, kept, output)
     if work is None:
         shutil.rmtree(output / "work")
@@ -220,6 +226,7 @@ def train(
         **_identity(curated, config, vectors),
         "parents": [json.loads((output / MODEL / "config.json").read_text())["distilled_from"]],
         "code": code().model_dump(),
+        **({CHANGED: changed} if changed else {}),
         **(told_of_all(stages, told) if config.stages else told[0]),
     }
     (output / RUN).write_text(json.dumps(trained, indent=1))
@@ -276,6 +283,19 @@ def _update_record(folder: RunFolder) -> None:
             meant = DistillConfig.model_validate(recorded["config"]).model_dump(mode="json")
             if meant != recorded["config"]:
                 folder.write(IDENTITY, recorded | {"config": meant})
+
+
+def _check_source_of(folder: RunFolder, config: DistillConfig) -> None:
+    """Refuse to go on with a training that was begun from other weights which lay where the source lies now."""
+    begun = folder.read(f"{WORK}/{UNTRAINED}/config.json") if folder.has_trained() else None
+    if begun is not None:
+        source = Source.find(config).folder
+        found = name_of(source, weights_sha256(source))
+        if begun.get("distilled_from") not in (None, found):
+            raise UserError(
+                f"model {folder.name} was begun from {begun['distilled_from']}, but {config.source_model} now is "
+                f"{found}. Bring the old weights back to go on with it, choose another --name, or delete {folder.uri}"
+            )
 
 
 def _finished(folder: RunFolder) -> Json | None:

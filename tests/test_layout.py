@@ -52,6 +52,7 @@ ONLY_IN = {  # library -> the only files and folders that may import it
         "pipelines/streaming",
         "pipelines/students/training/on_ray.py",
         "pipelines/students/training/parallel_tokens.py",
+        "pipelines/students/training/kept.py",
         "jobs/cluster.py",
         "jobs/submit.py",
     ],

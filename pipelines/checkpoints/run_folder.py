@@ -80,8 +80,7 @@ class RunFolder:
                 f"model {self.name} was begun with {_differences(found, identity)}. Choose another --name, give the "
                 f"same data and config to go on with it, or delete {self.uri}"
             )
-        if self.holds(WORK):
-            self.filesystem.delete_dir(f"{self.path}/{WORK}")
+        self.forget_training()
         self.write(IDENTITY, identity)
 
     def has_trained(self) -> bool:
@@ -139,21 +138,32 @@ class RunFolder:
         return content
 
     def write(self, name: str, content: Json) -> None:
-        self.filesystem.create_dir(self.path, recursive=True)
-        with self.filesystem.open_output_stream(f"{self.path}/{name}") as file:
-            file.write(json.dumps(content, indent=1).encode())
+        """A JSON file of the folder, whole or not at all: whoever is killed here leaves no half of one."""
+        obstore.put(self._store(), name, json.dumps(content, indent=1).encode())
 
     def publish(self, trained: Path, run: Json) -> None:
         """Copy the trained folder here, `run.json` last, and remove what the training kept."""
         (trained / RUN).unlink(missing_ok=True)
+        if self.read(RUN) is not None:  # of a model that is gone: it must not vouch for half of the new one
+            self.filesystem.delete_file(f"{self.path}/{RUN}")
         fs.copy_files(str(trained), self.path, destination_filesystem=self.filesystem)
         self.write(RUN, run)
-        self.filesystem.delete_dir(f"{self.path}/{WORK}")
+        self.forget_training()
+
+    def forget_training(self) -> None:
+        """Remove what a training kept to go on from; it may have been killed before it did."""
+        if self.holds(WORK):
+            self.filesystem.delete_dir(f"{self.path}/{WORK}")
+
+    def _store(self) -> LocalStore | S3Store:
+        """The folder as obstore sees it, which puts a file there whole, or only where there is none."""
+        is_local = isinstance(self.filesystem, fs.LocalFileSystem)
+        return LocalStore(self.path, mkdir=True) if is_local else S3Store.from_url(self.url)
 
     def _take(self, holder: Holder) -> None:
         """Write the lock where there is none, or over a dead process's: of two rivals one wins."""
         is_local = isinstance(self.filesystem, fs.LocalFileSystem)
-        store = LocalStore(self.path, mkdir=True) if is_local else S3Store.from_url(self.url)
+        store = self._store()
         mode: PutMode = "create"
         while True:
             try:

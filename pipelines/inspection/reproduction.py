@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pyarrow import fs
+
 from pipelines.checkpoints.run_folder import RUN, RunFolder, refuse_if_lost
 from pipelines.stage.errors import UserError
 from pipelines.stage.paths import path_of
@@ -18,6 +20,8 @@ from pipelines.storage.commits import Code, Engine, Input
 from pipelines.storage.lineage import code, engine
 
 MANIFEST = "manifest.json"
+BEGUN = "begun.json"  # beside the checkpoints while a model is trained: what began it
+CHANGED = "changed_meanwhile"  # in run.json: what was another when a killed training went on
 
 
 class Recorded(NamedTuple):
@@ -100,6 +104,26 @@ def differences(run: dict[str, Any]) -> Iterator[str]:
     if sources.sources_digest != code().sources_digest:
         back = f"; to go back: git checkout {sources.commit}" if sources.commit else ""
         yield f"the sources were {sources.sources_digest}, are {code().sources_digest}{back}"
+    yield from (f"while it was trained, {change}" for change in run.get(CHANGED, ()))
+
+
+def changed_since_begun(kept: Tables) -> list[str]:
+    """What is not as it was when the training that keeps its checkpoints there began; said on stderr.
+
+    It may change last bits: the weights are then those of no undisturbed training. The first call notes what is.
+    """
+    filesystem, folder = kept.filesystem()
+    path = f"{folder}/{BEGUN}"
+    if filesystem.get_file_info(path).type == fs.FileType.File:
+        with filesystem.open_input_file(path) as file:
+            changed = list(differences(json.loads(file.read())))
+        for change in changed:
+            tell(f"distill: since this training began, {change}: its weights may differ in last bits")
+        return changed
+    with filesystem.open_output_stream(f"{path}.unfinished") as file:
+        file.write(json.dumps({"code": code().model_dump(), "engine": engine().model_dump()}).encode())
+    filesystem.move(f"{path}.unfinished", path)
+    return []
 
 
 def data_differences(then: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """Distilling by name through real Ray Train workers: resumable, refusing what is another's, and traced to its data."""
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -21,10 +22,10 @@ from pipelines.inspection.reproduction import recorded_run
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables
 from pipelines.students.data.teacher_vectors import check_vectors, vectors_teacher
+from pipelines.students.training.not_finite import NonFinite
 from pipelines.students.training.on_ray import _cache_name
-from pipelines.students.training.optimizer import NonFiniteLoss
 from tests.tiny import tiny_encoder
-from tests.training_data import write_curated, write_vectors
+from tests.training_data import commit_curated, curated_row, write_curated, write_vectors
 
 WIDTH, TEACHER_WIDTH = 32, 48
 REPOSITORY = str(Path(__file__).parents[2])
@@ -120,8 +121,12 @@ def test_run_file_tells_what_the_training_saw_and_ran_on(setting, trained):
 def test_finished_model_is_returned_at_once(setting, trained, capsys):
     _, curated, vectors, config = setting
 
+    left = Path(setting[0].path("models", "small", "ray", "untrained"))  # as of a run that was killed at its very end
+    left.mkdir(parents=True)
+
     assert distill.run(curated, config, name="small", vectors=vectors, connect=no_cluster) == trained
     assert "already trained" in capsys.readouterr().err
+    assert not left.parent.exists()
 
 
 def copied(setting, tmp_path):
@@ -187,6 +192,65 @@ def test_a_name_whose_run_has_kept_nothing_is_free_for_another(setting, trained,
         folder.claim(begun)
     with pytest.raises(UserError, match="small was begun with"):
         distill.run(curated, config.model_copy(update={"vectors": 0.0, "seed": 5}), name="small", connect=no_cluster)
+
+
+CHANGED = {  # what is another when a training that has a checkpoint is begun again -> what is said of it
+    "the recipe": ({"learning_rate": 2e-3, "epochs": 2}, r"config\.epochs 1, not 2; config\.learning_rate 0\.001, not"),
+    "the number of workers": ({"num_workers": 2}, r"config\.num_workers 1, not 2"),
+    "the threads of a worker": ({"threads_per_worker": 2}, r"config\.threads_per_worker 1, not 2"),
+}
+
+
+@pytest.fixture
+def begun(setting, tmp_path):
+    """A training that has a checkpoint and went no further, in a root of its own; its arguments, its folder."""
+    shutil.copytree(setting[0].uri, tmp_path / "tables")
+    tables, config = Tables.at(str(tmp_path / "tables")), setting[3]
+    curated, vectors = (tables.latest(name) for name in ("curated_triplets", "teacher_vectors"))
+    folder = RunFolder(tables, "begun")
+    folder.claim(distill._identity(curated, config, vectors))
+    Path(folder.path, "ray", "checkpoints", "checkpoint_1").mkdir(parents=True)
+    return {"curated": curated, "config": config, "vectors": vectors, "name": "begun", "connect": no_cluster}, folder
+
+
+def files_of(folder):
+    return {path: path.stat().st_mtime_ns for path in Path(folder.path).rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(("change", "message"), CHANGED.values(), ids=CHANGED)
+def test_a_run_whose_recipe_changed_is_refused_with_the_difference_before_anything_is_written(begun, change, message):
+    arguments, folder = begun
+    before = files_of(folder)
+
+    with pytest.raises(UserError, match=message):
+        distill.run(**arguments | {"config": arguments["config"].model_copy(update=change)})
+
+    assert files_of(folder) == before
+
+
+def test_a_run_whose_data_or_source_changed_is_refused_with_the_difference(begun, tmp_path):
+    arguments, folder = begun
+    tables = arguments["curated"].tables
+    newer = write_curated(tables, num_queries=16, seed=1)
+    with pytest.raises(UserError, match=r"begun with curated.digest .*curated.version curated_triplets@0, not .*@1"):
+        distill.run(**arguments | {"curated": newer, "vectors": write_vectors(tables, newer, WIDTH)})
+    folder.write("ray/untrained/config.json", {"distilled_from": "source@0123456789ab"})
+    with pytest.raises(UserError, match=r"begun was begun from source@0123456789ab, but .*source now is source@"):
+        distill.run(**arguments)
+    shutil.rmtree(tables.path("teacher_vectors"))
+    anew = write_vectors(tables, arguments["curated"], WIDTH)
+    with pytest.raises(UserError, match=r"teacher_vectors@0 was of the Delta table .*made anew"):
+        distill.run(**arguments | {"vectors": anew})
+
+
+def test_targets_that_are_not_finite_are_refused_with_their_rows_before_ray(setting, tmp_path):
+    tables = Tables.at(str(tmp_path / "tables"))
+    broken = curated_row("red cat", "a red cat", "a dog") | {"positive_score": math.inf, "teacher_margin": 1.0}
+    curated = commit_curated(tables, [broken, curated_row("blue cat", "a blue cat", "a dog")])
+    (triplet_id,) = curated.scan().filter(query="red cat").collect()["triplet_id"]
+
+    with pytest.raises(UserError, match=rf"not finite, expected numbers: {triplet_id}\. To see .*jobs query"):
+        distill.run(curated, setting[3].model_copy(update={"vectors": 0.0}), name="early", connect=no_cluster)
 
 
 def test_a_finished_model_whose_folder_is_gone_is_trained_again(setting, trained, tmp_path, capsys):
@@ -367,16 +431,23 @@ def test_token_cache_of_a_killed_training_serves_only_the_same_data_config_and_p
 
 
 @pytest.mark.slow
-def test_what_stops_a_worker_reaches_the_user_as_it_is(ray_cluster, setting, tmp_path):
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_a_loss_that_is_not_finite_reaches_the_user_at_once_with_its_rows(ray_cluster, setting, tmp_path, num_workers):
     _, curated, vectors, config = setting
-    exploding = config.model_copy(update={"learning_rate": 1e30, "max_grad_norm": 1e30})
+    changes = {"learning_rate": 1e30, "max_grad_norm": 1e30, "num_workers": num_workers, "max_failures": 3}
+    exploding = config.model_copy(update=changes | {"checkpoint_every_steps": 1})
 
-    with pytest.raises(NonFiniteLoss, match="Lower learning_rate"):
+    with pytest.raises(
+        NonFinite, match=rf"the loss of step 1 is nan.* --at {curated} .SELECT .*lower distill.learning"
+    ):
         distill.train(curated, exploding, tmp_path, vectors=vectors, connect=connected)
+
+    assert len(list((tmp_path / "work" / "checkpoints").glob("checkpoint_2*"))) == 1
 
 
 @pytest.mark.slow
-def test_sigint_to_a_training_is_told_with_code_3_and_it_goes_on(ray_cluster, setting):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_training_is_told_with_code_3_and_it_goes_on(ray_cluster, setting, number):
     tables, curated, _, config = setting
     slow = config.model_copy(update={"epochs": 5_000, "checkpoint_every_steps": 5, "vectors": 0.0})
     chosen = slow.model_dump(exclude_defaults=True, mode="json")
@@ -385,7 +456,7 @@ def test_sigint_to_a_training_is_told_with_code_3_and_it_goes_on(ray_cluster, se
     with subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True) as training:
         while line := training.stderr.readline():
             if line.startswith("distill: step"):
-                training.send_signal(signal.SIGINT)
+                training.send_signal(number)
                 break
         err = line + training.stderr.read()
 

@@ -96,10 +96,21 @@ def write_vectors(path: Path, vectors: TableVersion, teacher: str, texts: pl.Dat
             aligned = np.memmap(path, np.float32, "w+", shape=(len(texts), len(frame["vector"][0])))
         ours = texts.lazy().join(frame.lazy(), on=TEXT, how="inner").collect(engine="streaming")
         aligned[ours["number"]] = ours["vector"].list.to_array(aligned.shape[1])
+        _refuse_not_finite(vectors, teacher, ours.filter(~np.isfinite(aligned[ours["number"]]).all(axis=1)))
         is_missing[ours["number"]] = False
     _refuse_gaps(vectors, teacher, int(is_missing.sum()), len(texts))
     assert aligned is not None, "there is a text, and it has a vector"
     return int(aligned.shape[1])
+
+
+def _refuse_not_finite(vectors: TableVersion, teacher: str, broken: pl.DataFrame) -> None:
+    if len(broken):
+        text_id = f"{broken['text_id'][0]:032x}"
+        raise UserError(
+            f"{vectors} has {len(broken):,} vectors by {teacher} that are not finite, expected numbers; one is of the "
+            f'text {text_id}: `python -m jobs query --at {vectors} "SELECT * FROM teacher_vectors WHERE text_id = '
+            f"'{text_id}'\"`. Delete them there, then run: {SCORE}"
+        )
 
 
 def _by(teacher: str, vectors: TableVersion) -> pl.LazyFrame:

@@ -80,6 +80,19 @@ def build_token_cache(
     return TokenCache.open(folder)
 
 
+def check_targets(curated: TableVersion) -> None:
+    """Refuse targets that are infinite or not a number, with their rows: one of them would spoil every weight."""
+    training = curated.scan().filter(pl.col("split") == "train")
+    broken = training.filter(~pl.all_horizontal(pl.col(TARGETS).is_finite())).select("triplet_id").head(10)
+    if ids := broken.collect(engine="streaming")["triplet_id"].to_list():
+        wanted = ", ".join(f"'{triplet_id}'" for triplet_id in ids)
+        raise UserError(
+            f"{curated} has triplets of which a score or relevance is not finite, expected numbers: {', '.join(ids)}. "
+            f'To see them: `python -m jobs query --at {curated} "SELECT * FROM curated_triplets WHERE triplet_id IN '
+            f'({wanted})"`; score and curate again, or leave them out'
+        )
+
+
 def cache_bytes(
     curated: TableVersion, config: DistillConfig, vector_width: int, vectors: TableVersion | None = None
 ) -> float:

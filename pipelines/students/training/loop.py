@@ -28,7 +28,8 @@ from pipelines.students.objective.matryoshka import Step
 from pipelines.students.objective.registry import Objective
 from pipelines.students.stages import ALONE, Place
 from pipelines.students.training.encoder import RankEncoder
-from pipelines.students.training.optimizer import ADVICE, NonFiniteLoss, Optimizer
+from pipelines.students.training.not_finite import check_weights, in_step
+from pipelines.students.training.optimizer import Optimizer
 from pipelines.students.training.sinks import Line, Sink
 
 STARTING_TEXTS = 4_096  # what is trained in the objective starts from: some times the width of a student's embeddings
@@ -67,6 +68,8 @@ def train_student(
         place: of this stage, whose lines of metrics have its name and go on counting steps.
         carried: what the stage before kept beside its model, where there was one: its sinks' files, and what its
             objective trained, for this one's to begin with.
+    Raises:
+        NonFinite: on every rank, at the same step, before a weight has moved.
     """
     with reproducible(config.threads_per_worker, device):
         trainer = _Trainer(RankEncoder(student, cache, config, device), cache, config, folder, sinks, place)
@@ -81,12 +84,16 @@ def train_student(
 
 @contextmanager
 def reproducible(threads: int, device: torch.device) -> Iterator[None]:
-    """A fixed number of threads and deterministic kernels; what cannot be deterministic on a GPU warns."""
+    """A fixed number of threads and deterministic kernels; what cannot be deterministic on a GPU warns.
+
+    Measured on a CPU (tests/determinism.py): the number of threads decides the bytes. Deterministic kernels changed
+    none, with 1, 2 and 4 threads: they are for GPUs, and for a term to come that adds at indices (matryoshka.rows_at).
+    """
     threads_before, was_deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     was_filling = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=device.type != "cpu")
-    # Filling costs time, and nothing here reads uninitialised memory.
+    # Filling costs time, and nothing here reads uninitialised memory: with it come the same bytes (measured).
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:
         yield
@@ -172,7 +179,10 @@ class _Trainer:
         parts_of_ranks = share_texts(tokens, self.encoder.num_ranks, self.encoder.tokens_per_forward)
         losses = self._accumulate(batch, parts_of_ranks[self.encoder.rank])
         learning_rate = learning_rate_at(self.step, self.schedule.num_steps, self.config)
-        grad_norm = self.optimizer.update(self.step, learning_rate)
+        try:
+            grad_norm = self.optimizer.update(learning_rate)
+        except ArithmeticError as error:
+            raise in_step(f"the gradient of step {self.step} {error}", batch, self.cache, None) from error
         num_padded = sum(padded_tokens(tokens, parts) for parts in parts_of_ranks)
         return {
             "stage": self.place.name,
@@ -228,15 +238,15 @@ class _Trainer:
         loss, values = self.objective(self._step(batch, embeddings_TD))
         terms = {term: value.item() for term, value in values.items()}
         if not math.isfinite(loss.item()):
-            raise NonFiniteLoss(
-                f"the loss of step {self.step} is {loss.item()} (terms: {terms}), expected a finite number; {ADVICE}"
-            )
+            told = f"the loss of step {self.step} is {loss.item()} (terms: {terms})"
+            raise in_step(told, batch, self.cache, embeddings_TD)
         self.optimizer.backward(loss)
         assert embeddings_TD.grad is not None
         return {"loss": loss.item(), **terms}, embeddings_TD.grad * self.encoder.num_ranks
 
     def _save(self, is_last: bool) -> Path | None:
         """A checkpoint's folder on rank 0: state, what the sinks keep and, at the end, the student itself."""
+        check_weights(nn.ModuleList([self.encoder.module, self.objective]), self.step)
         if self.encoder.rank != 0:
             return None
         folder = self.folder / f"step_{self.step}"
@@ -244,7 +254,8 @@ class _Trainer:
         folder.mkdir()
         state = {"model": self.encoder.module.state_dict(), "objective": self.objective.state_dict()}
         state |= self.optimizer.state()
-        torch.save(state | {"step": self.step, "seconds": self.seconds}, folder / STATE)
+        with (folder / STATE).open("wb") as file:  # a full disk is then an OSError; torch's own writer hides it
+            torch.save(state | {"step": self.step, "seconds": self.seconds}, file)
         for sink in self.sinks:
             sink.save(folder)
         if is_last:

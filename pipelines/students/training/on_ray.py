@@ -7,7 +7,6 @@ and no shared disk beside that storage: they read the untrained student from it 
 import shutil
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
@@ -18,6 +17,7 @@ from typing import Any
 import ray
 import ray.train
 import torch
+from filelock import FileLock
 from pyarrow import fs
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.queue import Empty, Queue
@@ -31,12 +31,12 @@ from pipelines.storage import Tables, TableVersion
 from pipelines.storage.fingerprint import fingerprint_of
 from pipelines.storage.lineage import engine
 from pipelines.students.config import DistillConfig
-from pipelines.students.data.token_cache import SUMMARY
 from pipelines.students.data.tokenise import build_token_cache
 from pipelines.students.initialise import load_student
 from pipelines.students.stages import Stage
+from pipelines.students.training.kept import forget_damaged_list, last_whole_checkpoint, list_files
 from pipelines.students.training.loop import train_student
-from pipelines.students.training.optimizer import NonFiniteLoss
+from pipelines.students.training.not_finite import NonFinite
 from pipelines.students.training.parallel_tokens import encode_on_node
 from pipelines.students.training.sinks import MetricsFile, ProgressLines
 
@@ -50,13 +50,15 @@ def train_on_ray(stage: Stage, kept: Tables) -> Any:
         Ray's result: the last checkpoint holds the trained student, `return_value` what rank 0 tells of the run.
     """
     config, (filesystem, path) = stage.config, kept.filesystem()
+    forget_damaged_list(kept)
+    last = last_whole_checkpoint(kept)  # one for all ranks, for where Ray Train knows of none
     use_gpu = _available("GPU") > 0 if config.use_gpu == "auto" else config.use_gpu
     kind = "GPU" if use_gpu else "CPU"
     told = f"{stage.place}: {config.num_workers} workers need a {kind} each"
     check_there_is(kind, config.num_workers, _available(kind), told, "distill.num_workers")
     with _printed_on_stderr() as lines:
         trainer = TorchTrainer(
-            partial(_train_on_one_rank, stage, kept, lines),  # type: ignore[arg-type]  # it returns
+            partial(_train_on_one_rank, stage, kept, lines, last),  # type: ignore[arg-type]  # it returns
             torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo", timeout_s=3_600),
             scaling_config=ray.train.ScalingConfig(num_workers=config.num_workers, use_gpu=use_gpu),
             run_config=ray.train.RunConfig(  # type: ignore[call-arg]  # typed as V1's, which V2 replaces on import
@@ -70,12 +72,16 @@ def train_on_ray(stage: Stage, kept: Tables) -> Any:
         )
         try:
             # In a thread: fit() waits in compiled code, where a signal would be told when training has ended.
-            return ThreadPoolExecutor(max_workers=1).submit(trainer.fit).result()
-        except ray.train.WorkerGroupError as error:
-            for failure in error.worker_failures.values():
-                if isinstance(failure, UserError | NonFiniteLoss):
+            result: Any = ThreadPoolExecutor(max_workers=1).submit(trainer.fit).result()
+        except ray.train.TrainingFailedError as error:
+            of_controller = getattr(error, "controller_failure", None)
+            for failure in (of_controller, *getattr(error, "worker_failures", {}).values()):
+                if isinstance(failure, OSError):  # a full disk, a storage that does not answer
                     raise failure from error
             raise
+        if isinstance(result.return_value, UserError):
+            raise result.return_value
+        return result
 
 
 def _worker_environment(config: DistillConfig) -> dict[str, str]:
@@ -100,7 +106,9 @@ def _available(kind: str) -> float:
 @contextmanager
 def _printed_on_stderr() -> Iterator[Queue]:
     """A queue whose lines are printed here as they come, whether or not Ray forwards what workers print."""
-    queue, stop = Queue(actor_options={"num_cpus": 0}), threading.Event()
+    here = ray.get_runtime_context().get_node_id()  # a node of workers may die, and the queue with it
+    queue = Queue(actor_options={"num_cpus": 0, "label_selector": {"ray.io/node-id": here}})
+    stop = threading.Event()
 
     def print_lines() -> None:
         while True:  # told to stop by this process, not through Ray, which may be gone by then
@@ -126,23 +134,33 @@ def _cache_name(curated: TableVersion, config: DistillConfig, vectors: TableVers
     return f"distill_{fingerprint_of([kept.uri, data, config.model_dump(mode='json')])}"
 
 
-def _train_on_one_rank(stage: Stage, kept: Tables, lines: Queue) -> Json:
-    """What each Ray Train worker runs; what it returns is the result's `return_value`."""
+def _train_on_one_rank(stage: Stage, kept: Tables, lines: Queue, last: ray.train.Checkpoint | None) -> Json | UserError:
+    """What each Ray Train worker runs; what it returns is the result's `return_value`.
+
+    What would stop every rank again at the same place is returned: Ray Train would try again what is raised.
+    """
+    try:
+        return _trained_on_one_rank(stage, kept, lines, last)
+    except NonFinite as error:
+        return error.of_version(str(stage.curated))
+    except UserError as error:
+        return error
+
+
+def _trained_on_one_rank(stage: Stage, kept: Tables, lines: Queue, last: ray.train.Checkpoint | None) -> Json:
+    """Build or open the token cache, train, and tell of it; `last` is gone on from if Ray Train has no checkpoint."""
     place, curated, vectors, config = stage
     context = ray.train.get_context()
-    is_first_of_node = context.get_local_rank() == 0
     local = Path(tempfile.gettempdir()) / _cache_name(curated, config, vectors, kept)
     student = _fetched_student(kept)
-    if not is_first_of_node:
-        while not (local / SUMMARY).exists():  # the first builds it; if it fails, Ray ends this worker too
-            time.sleep(0.2)
-    cache = build_token_cache(  # opens one that is there
-        local, curated, student.tokenizer, config, vectors, encode_all=encode_on_node
-    )
+    with FileLock(f"{local}.lock"):  # the first builds it; the lock dies with its holder
+        cache = build_token_cache(  # opens one that is there
+            local, curated, student.tokenizer, config, vectors, encode_all=encode_on_node
+        )
     if (kept_out := cache.summary.get("texts_kept_out")) and context.get_world_rank() == 0:
         lines.put(f"distill: {kept_out:,} texts are kept out: dev or test queries, or of an evaluation set")
     device = ray.train.torch.get_device()
-    checkpoint = ray.train.get_checkpoint()
+    checkpoint = ray.train.get_checkpoint() or last
     with tempfile.TemporaryDirectory() as folder, checkpoint.as_directory() if checkpoint else nullcontext() as resumed:
         summary = train_student(
             student,
@@ -156,8 +174,8 @@ def _train_on_one_rank(stage: Stage, kept: Tables, lines: Queue) -> Json:
             place=place,
             carried=_fetched_carried(kept, Path(folder, CARRIED)),
         )
-    if is_first_of_node:
-        shutil.rmtree(local)  # the last report was a barrier: every rank has read its last texts
+    if context.get_local_rank() == 0:  # the last report was a barrier: every rank has read its last texts
+        shutil.rmtree(local, ignore_errors=True)  # nodes on one machine share it
     return {
         **summary._asdict(),
         "training_data": cache.summary,
@@ -191,6 +209,8 @@ def _fetched_carried(kept: Tables, folder: Path) -> Path | None:
 
 def _report(step: int, folder: Path | None) -> None:
     """Hand a checkpoint to Ray Train, which copies it to the storage before this returns."""
+    if folder:
+        list_files(folder)
     checkpoint = ray.train.Checkpoint.from_directory(str(folder)) if folder else None
     ray.train.report({"step": step}, checkpoint=checkpoint)
     if folder:

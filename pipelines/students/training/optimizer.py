@@ -11,11 +11,8 @@ from torch import Tensor, nn
 
 from pipelines.students.config import TrainingConfig
 
-ADVICE = "the last checkpoint is kept. Lower learning_rate, or use precision float32 or bf16"
-
-
-class NonFiniteLoss(ArithmeticError):
-    """The loss is infinite or not a number: going on would only spoil the weights."""
+SMALLEST_SCALE = 1.0
+"""Of fp16's loss: a gradient that overflows at that scale overflows without one."""
 
 
 class Optimizer:
@@ -35,15 +32,18 @@ class Optimizer:
         """Gradients of the loss, scaled as `update` expects them."""
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
 
-    def update(self, step: int, learning_rate: float) -> float | None:
+    def update(self, learning_rate: float) -> float | None:
         """Clip, step, and forget the gradients; returns their norm before clipping.
 
         None: they overflowed in fp16, and the scaler left the step out and lowered its scale.
+
+        Raises:
+            ArithmeticError: the norm is not finite, and no smaller scale would help; no weight has moved.
         """
         self._scaler.unscale_(self._adamw)
         norm = float(nn.utils.clip_grad_norm_(self._parameters, self._max_grad_norm))
-        if not math.isfinite(norm) and not self._scaler.is_enabled():
-            raise NonFiniteLoss(f"the gradient of step {step} has norm {norm}, expected a finite one; {ADVICE}")
+        if not math.isfinite(norm) and not (self._scaler.is_enabled() and self._scaler.get_scale() > SMALLEST_SCALE):
+            raise ArithmeticError(f"has norm {norm}")
         for group in self._adamw.param_groups:
             group["lr"] = learning_rate
         self._scaler.step(self._adamw)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.checkpoints import run_folder
-from pipelines.checkpoints.run_folder import LOCK, Holder, RunFolder
+from pipelines.checkpoints.run_folder import LOCK, MODEL, RUN, Holder, RunFolder
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables
 
@@ -68,3 +68,19 @@ def test_a_lock_that_says_nothing_of_use_is_taken_over(folder, monkeypatch, cont
 
     with folder.lock():
         assert folder.read(LOCK)["pid"] == os.getpid()
+
+
+def test_a_copy_that_breaks_off_leaves_no_record_that_would_vouch_for_it(folder, tmp_path):
+    trained = tmp_path / "trained"
+    (trained / MODEL).mkdir(parents=True)
+    (trained / MODEL / "config.json").write_text("{}")
+    folder.write(RUN, {"weights_sha256": "of a model that is gone"})
+    Path(folder.path, MODEL).write_text("in the way")
+
+    with pytest.raises(OSError, match="Cannot create directory"):
+        folder.publish(trained, {"weights_sha256": "new"})
+
+    assert folder.read(RUN) is None
+    Path(folder.path, MODEL).unlink()
+    folder.publish(trained, {"weights_sha256": "new"})
+    assert folder.read(RUN) == {"weights_sha256": "new"}

@@ -8,7 +8,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from pipelines.inspection.reproduction import Recorded, differences, distance, recorded_run
+from pipelines.inspection.reproduction import (
+    BEGUN,
+    CHANGED,
+    Recorded,
+    changed_since_begun,
+    differences,
+    distance,
+    recorded_run,
+)
 from pipelines.stage.config import Config
 from pipelines.stage.errors import UserError
 from pipelines.storage import Lineage, Tables, new_version
@@ -52,6 +60,20 @@ def test_another_library_version_comes_with_the_way_back():
 
     (difference,) = differences(then)
     assert "to go back: pip install torch==1.0.0" in difference
+
+
+def test_what_changed_before_a_killed_training_went_on_is_told_and_told_again_by_its_record(tmp_path, capsys):
+    kept = Tables.at(str(tmp_path))
+    assert changed_since_begun(kept) == changed_since_begun(kept) == []
+    begun = json.loads((tmp_path / BEGUN).read_text())
+    begun["engine"]["libraries"]["torch"] = "1.0.0"
+    (tmp_path / BEGUN).write_text(json.dumps(begun))
+
+    (changed,) = changed_since_begun(kept)
+
+    assert changed.startswith("torch was 1.0.0, is ")
+    assert "since this training began, torch was 1.0.0" in capsys.readouterr().err
+    assert list(differences(RUN | {CHANGED: [changed]})) == [f"while it was trained, {changed}"]
 
 
 def test_a_table_made_anew_is_refused(tmp_path):

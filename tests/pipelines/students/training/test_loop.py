@@ -1,7 +1,12 @@
 """The loop on one rank: it learns, goes on bit-identically after a kill, and leaves complete metrics."""
 
 import json
+import pickle
+import re
+import shutil
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -9,10 +14,12 @@ from sentence_transformers import SentenceTransformer
 
 from pipelines.checkpoints.run_folder import METRICS, MODEL, OBJECTIVE
 from pipelines.students.config import TrainingConfig
-from pipelines.students.data.plan import learning_rate_at
+from pipelines.students.data.plan import Schedule, learning_rate_at
+from pipelines.students.data.token_cache import TokenCache
 from pipelines.students.training.loop import STATE
-from pipelines.students.training.optimizer import NonFiniteLoss
-from tests.tiny_training import EVERY_TERM, WIDE, WIDTH, Killed, steps_saved, weights_of
+from pipelines.students.training.not_finite import NonFinite
+from pipelines.students.training.optimizer import Optimizer
+from tests.tiny_training import EVERY_TERM, SETTINGS, WIDE, WIDTH, Killed, Setting, steps_saved, weights_of
 
 STEPS = 20  # 40 queries with 3 triplets each, 12 triplets a step, 2 epochs
 
@@ -125,8 +132,61 @@ def test_max_steps_ends_early_with_the_learning_rate_decayed_to_that_end(setting
 
 
 def test_loss_that_is_not_finite_stops_and_names_the_step(setting, tmp_path):
-    with pytest.raises(NonFiniteLoss, match=r"loss of step \d+ is nan"):
-        setting.train(tmp_path, learning_rate=1e30, max_grad_norm=1e30)
+    with pytest.raises(NonFinite, match=r"loss of step 1 is nan .*Which of its \d+ triplets is at fault"):
+        setting.train(tmp_path, learning_rate=1e30, max_grad_norm=1e30, tokens_per_forward=100_000)
+
+
+@pytest.mark.parametrize("precision", ["float32", "fp16"])
+def test_a_row_that_is_not_finite_is_named_and_the_last_checkpoint_stays(setting, tmp_path, precision):
+    poisoned, triplet_id = with_a_nan(setting, tmp_path)
+
+    with pytest.raises(NonFinite) as caught:
+        poisoned.train(tmp_path, precision=precision, checkpoint_every_steps=1)
+
+    told = str(caught.value.of_version("curated_triplets@3"))
+    assert re.match(r"the loss of step \d+ is nan .* In 1 of its \d+ triplets a target of the teacher's is not", told)
+    query = f"SELECT * FROM curated_triplets WHERE triplet_id IN ('{triplet_id}')"
+    assert f'python -m jobs query --at curated_triplets@3 "{query}"' in told
+    state = torch.load(tmp_path / "step_1" / STATE, weights_only=True)
+    assert all(torch.isfinite(weight).all() for weight in state["model"].values())
+    assert caught.value.triplet_ids == pickle.loads(pickle.dumps(caught.value)).triplet_ids == (triplet_id,)
+
+
+@pytest.mark.parametrize(("is_fp16", "seen"), [(False, 1), (True, 17)])
+def test_a_gradient_that_is_not_finite_stops_before_it_moves_a_weight(is_fp16, seen):
+    """fp16 first halves the scale of its loss, from 65,536 down to 1."""
+    student = torch.nn.Linear(2, 1)
+    optimizer = Optimizer(student, TrainingConfig(), torch.device("cpu"), is_fp16=is_fp16)
+    before = weights_of(student)
+
+    def step() -> None:
+        optimizer.backward(student(torch.tensor([1.0, 0.0])).sum() * torch.tensor(torch.nan))
+        assert optimizer.update(1e-3) is None
+
+    for _ in range(seen - 1):
+        step()
+    with pytest.raises(ArithmeticError, match="has norm nan"):
+        step()
+    assert torch.equal(weights_of(student), before)
+
+
+def test_weights_that_are_not_finite_are_not_saved(setting, tmp_path):
+    with pytest.raises(NonFinite, match=r"after step 1 .*weight.* hold a number that is not finite"):
+        setting.train(tmp_path, learning_rate=3e38, max_grad_norm=1e30, warmup_share=0.0, max_steps=1, weight_decay=1.0)
+
+    assert steps_saved(tmp_path) == []
+
+
+def with_a_nan(setting: Setting, tmp_path: Path) -> tuple[Setting, str]:
+    """The same training with one target that is NaN, of a triplet that is not in the first step; its triplet's id."""
+    cache = Path(shutil.copytree(setting.cache, tmp_path / "poisoned"))
+    opened = TokenCache.open(cache)
+    config = TrainingConfig(**SETTINGS)
+    triplet = int(Schedule(opened, config).batch(3).triplets[0])
+    targets = np.fromfile(cache / "targets", np.float32).reshape(-1, 4)
+    targets[triplet, 2] = np.nan
+    targets.tofile(cache / "targets")
+    return Setting(setting.untrained, str(cache)), opened.arrays["triplet_ids"][triplet].tobytes().hex()
 
 
 def test_learning_rate_rises_then_falls_linearly_to_zero():
