@@ -16,7 +16,7 @@ def embeddings(num_texts: int, width: int = 32, seed: int = 0) -> Tensor:
 
 
 def gradient(value: Tensor, of: Tensor) -> Tensor:
-    return torch.autograd.grad(value, of)[0]
+    return torch.autograd.grad(value, of, retain_graph=True)[0]  # of one value in several tensors, one by one
 
 
 class Given(SentenceTransformer):

@@ -66,7 +66,8 @@ def test_a_projection_starts_as_the_best_orthonormal_one_over_all_dimensions(tea
     unit_student, unit_teacher = functional.normalize(student, dim=-1), functional.normalize(teacher, dim=-1)
     cross = unit_teacher.T @ unit_student
     cross[:, :3] *= 2  # both dimensions, 8 and 3, keep these
-    cross += AS_IT_IS * torch.linalg.svdvals(cross).square().mean().sqrt() * torch.eye(teacher_width, 8)
+    as_it_is = torch.eye(teacher_width, 8, dtype=torch.float64)
+    cross += AS_IT_IS * torch.linalg.svdvals(cross).square().mean().sqrt() * as_it_is
 
     projection = procrustes_projection(student, teacher, [8, 3])
 
