@@ -96,7 +96,7 @@ def check_all(recipe: "Recipe", beir: list[str]) -> None:
                 f"{recipe.score.teacher_kind} {recipe.score.teacher}"
             )
         width = vector_width(find(recipe.score.teacher, recipe.score.teacher_revision))
-        check_teacher(recipe.distill, teacher, width, source.width)
+        check_teacher(recipe.distill, teacher, width, source.student_width(recipe.distill))
 
 
 def run_all(triplets: "TableVersion", name: str, recipe: "Recipe", beir: list[str]) -> "Evaluation":

@@ -94,7 +94,7 @@ def check(curated: TableVersion, config: DistillConfig, vectors: TableVersion | 
                 f"-m jobs score --vectors` with this --recipe first, or add --set distill.{term}=0"
             )
     if vectors is not None:
-        check_vectors(vectors.usable(), curated, config, source.width)
+        check_vectors(vectors.usable(), curated, config, source.student_width(config))
     weights = sum(path.stat().st_size for path in weight_files(source.folder))
     check_room(curated.tables.uri, BYTES_KEPT * weights, "distill: its checkpoints")
     if named_cluster() is None:  # else it lies on the cluster's nodes

@@ -114,6 +114,9 @@ class DistillConfig(TrainingConfig):
     """Layers of the student."""
     layers: LayerPick | tuple[int, ...] = "uniform"
     """Which layers of the source: uniform (0, 4, 8, 12, 16, 20 of 22), uniform_with_last, first, last, or a list."""
+    width: int | None = Field(None, ge=2)
+    """Width of the student's vectors: a multiple of the size of the source's heads below the source's own width, which
+    None keeps. See students/narrow.py: a much worse start, and a model of about the square of the share in cost."""
     max_tokens: int = Field(512, ge=2)
     """Longer texts are cut, special tokens included; how many is in run.json."""
     query_prompt: str | None = None

@@ -1,10 +1,10 @@
-"""A student from a larger encoder by picking some of its layers: same width, same tokenizer, fewer layers.
+"""A student from a larger encoder by picking some of its layers: same tokenizer, fewer layers, its width or less.
 
-    hub id or folder  --pick_layers-->  SentenceTransformer of the encoder and its head (heads.py)
+    hub id or folder  --pick_layers, narrowed (narrow.py)-->  SentenceTransformer of the encoder and its head (heads.py)
 
-Every weight of the student is one of the source's: the picked layers are loaded strictly, so none stays random. The
-heads and poolers of the source are left behind; the layer pick and the Matryoshka dimensions stand in the student's
-config.json (`distilled_from`, `distilled_from_layers`, `matryoshka_dimensions`).
+Every weight of the student is one of the source's, or made of them where it is narrower: the picked layers are loaded
+strictly, so none stays random. The heads and poolers of the source are left behind; the layer pick and the Matryoshka
+dimensions stand in the student's config.json (`distilled_from`, `distilled_from_layers`, `matryoshka_dimensions`).
 """
 
 import copy
@@ -26,6 +26,7 @@ from pipelines.checkpoints.name import name_of, weights_sha256
 from pipelines.stage.errors import UserError
 from pipelines.students.config import DistillConfig
 from pipelines.students.heads import mean_pooling
+from pipelines.students.narrow import narrowed
 from pipelines.students.source import Source, with_prompts
 
 DROPOUT_FIELDS = (
@@ -51,6 +52,8 @@ def initialise_student(config: DistillConfig) -> SentenceTransformer:
     encoder.config.distilled_from = name_of(folder, weights_sha256(folder))
     encoder.config.matryoshka_dimensions = list(config.dimensions)
     student = _with_layers(encoder, picked, config.dropout)
+    if config.width is not None:
+        student = narrowed(student, config.width)
     return _as_sentence_transformer(student, folder, config)
 
 
