@@ -21,6 +21,7 @@ MAY_IMPORT = {  # folder -> folders of ours it may import from
 PACKAGES = {  # package of pipelines/ -> all of ours that it may import; each stands below those it imports
     "stage": "",
     "texts": "stage",
+    "unpadded": "",
     "storage": "schemas stage texts",
     "checkpoints": "schemas stage storage",
     "teachers": "stage texts checkpoints",

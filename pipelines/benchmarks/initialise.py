@@ -111,7 +111,7 @@ def compare(
     vectors: TableVersion | None = None,
     beir: Sequence[str] = (),
     dev_queries: int = 300,
-    dev_passages: int = 3_000,
+    dev_passages: int = 1_000,
 ) -> pl.DataFrame:
     """One row per evaluation set and selection, in the order given.
 

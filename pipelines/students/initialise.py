@@ -4,7 +4,8 @@
 
 Every weight of the student is one of the source's, or made of them where it is narrower: the picked layers are loaded
 strictly, so none stays random. The heads and poolers of the source are left behind; the layer pick and the Matryoshka
-dimensions stand in the student's config.json (`distilled_from`, `distilled_from_layers`, `matryoshka_dimensions`).
+dimensions stand in the student's config.json (`distilled_from`, `distilled_from_layers`, `matryoshka_dimensions`), and
+so does the source's width where the student's is less (`narrowed_from_width`).
 """
 
 import copy
@@ -68,6 +69,7 @@ def _with_layers(source: PreTrainedModel, picked: list[int], dropout: float) -> 
 
 def _student_config(source: PreTrainedConfig, picked: list[int], dropout: float) -> PreTrainedConfig:
     config = copy.deepcopy(source)
+    config.__dict__.pop("narrowed_from_width", None)  # of a source that is a student itself
     config.num_hidden_layers = len(picked)
     if getattr(source, "layer_types", None):  # ModernBERT: which layers attend globally, which locally
         config.layer_types = [source.layer_types[layer] for layer in picked]

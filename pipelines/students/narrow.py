@@ -119,7 +119,7 @@ def _turn(width: int) -> Tensor:
 
 def _narrow_config(source: PreTrainedConfig, width: int) -> PreTrainedConfig:
     config = copy.deepcopy(source)
-    config.hidden_size = width
+    config.hidden_size, config.narrowed_from_width = width, source.hidden_size
     config.num_attention_heads = source.num_attention_heads * width // source.hidden_size
     config.intermediate_size = source.intermediate_size * width // source.hidden_size
     return config
@@ -155,9 +155,10 @@ class _Cut:
         if axis == "as it is":
             return weight
         if axis == "gains":
-            return torch.mv(self._basis.square().T, weight) * self._gain
+            gains: Tensor = self._gain * (weight @ self._basis.square())
+            return gains
         if axis == "stream":
-            return weight.movedim(dimension, -1).matmul(self._basis).movedim(-1, dimension)
+            return torch.matmul(weight.movedim(dimension, -1), self._basis).movedim(-1, dimension)
         kept, number = self._kept[axis], self._of_source[axis]
         fused = weight.shape[dimension] // number  # ModernBERT lays queries, keys and values in one matrix
         index = torch.cat([kept + number * part for part in range(fused)])

@@ -87,7 +87,9 @@ def test_a_narrower_student_is_whole_saves_and_loads_and_is_the_same_each_time(s
 
     config = reloaded[0].model.config
     assert (config.hidden_size, config.num_attention_heads, config.intermediate_size) == (16, 1, 32)
-    assert config.distilled_from_layers == [0, 3, 4]
+    assert (config.distilled_from_layers, config.narrowed_from_width) == ([0, 3, 4], 32)
+    again = initialise_student(DistillConfig(source_model=str(tmp_path / "one"), num_layers=1, dimensions=(16,)))
+    assert not hasattr(again[0].model.config, "narrowed_from_width")
     assert reloaded.encode(TEXTS).shape == (3, 16)
     assert (reloaded.encode(TEXTS) == student.encode(TEXTS)).all()
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("one", "two")]
