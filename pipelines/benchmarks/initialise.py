@@ -278,8 +278,13 @@ def _figures(student: SentenceTransformer, on: EvaluationSet, teacher: Vectors) 
 def _teacher_vectors(
     curated: TableVersion, config: DistillConfig, vectors: TableVersion | None, sets: Sequence[EvaluationSet]
 ) -> Vectors:
-    """What the teacher's vectors are of the sets' texts, as far as they are stored."""
+    """The teacher's vectors of the sets' texts, as far as they are stored; none where it is not clear whose to take."""
     if vectors is None:
+        return {}
+    try:
+        teacher = vectors_teacher(vectors, curated, config)
+    except UserError as error:
+        tell(f"bench: no cosines to a teacher's vectors: {error}")
         return {}
     texts = {
         (kind, text_id(text)): text
@@ -288,7 +293,6 @@ def _teacher_vectors(
         for text in of_kind.values()
     }
     ids = pl.Series([found for _, found in texts], dtype=pl.String)
-    teacher = vectors_teacher(vectors, curated, config)
     rows = vectors.scan().filter((pl.col("teacher") == pl.lit(teacher)) & pl.col("text_id").is_in(ids.implode()))
     stored = rows.select("kind", "text_id", "vector").collect(engine="streaming")
     return {

@@ -74,7 +74,7 @@ def test_a_coordinate_that_a_norm_makes_stand_out_is_an_axis_of_its_own():
     assert standing_out({"a.LayerNorm.weight": gains}, most=1) == [40]  # a half stands further out than 1.6 times
     basis = principal_directions(table, 16, axes).directions
     torch.testing.assert_close(basis.T @ basis, torch.eye(16, dtype=torch.float64))
-    assert basis[axes].square().sum(dim=1) == pytest.approx([1, 1])  # nothing of them is lost
+    assert basis[axes].square().sum(dim=1).tolist() == pytest.approx([1, 1])  # nothing of them is lost
     assert basis[axes, [1, 2]].tolist() == pytest.approx([0.9, 0.9], abs=0.1)  # and each has one place in the student
 
 
