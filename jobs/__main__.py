@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 COMMANDS = (
     "ingest", "mine", "score", "curate", "distill", "evaluate", "publish",
-    "run", "reproduce", "history", "diff", "query", "models", "submit",
+    "run", "reproduce", "history", "diff", "query", "models", "submit", "bench",
 )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ MAY_IMPORT = {  # folder -> folders of ours it may import from
 PACKAGES = {  # package of pipelines/ -> all of ours that it may import; each stands below those it imports
     "stage": "",
     "texts": "stage",
+    "unpadded": "",
     "storage": "schemas stage texts",
     "checkpoints": "schemas stage storage",
     "teachers": "stage texts checkpoints",
@@ -30,8 +31,9 @@ PACKAGES = {  # package of pipelines/ -> all of ours that it may import; each st
     "streaming": "schemas stage storage texts",
     "scoring": "schemas stage storage texts teachers streaming",
     "curation": "schemas stage storage texts intake",
-    "students": "schemas stage storage texts checkpoints",
+    "students": "schemas stage storage texts checkpoints unpadded",
     "evaluation": "schemas stage storage texts checkpoints teachers search intake curation students",
+    "benchmarks": "stage unpadded students",
     "inspection": "schemas stage storage checkpoints curation",
     "publication": "schemas stage storage checkpoints curation inspection",
 }
