@@ -146,8 +146,9 @@ def train(
     initialised = beside.submit(_initialise, config, kept)
     connect()
     parent = initialised.result()
-    from pipelines.students.training.on_ray import train_on_ray  # torch: a finished model is found without
+    from pipelines.students.training.on_ray import settled, train_on_ray  # torch: a finished model is found without
 
+    config = settled(config, kept)
     result = train_on_ray(curated, config, vectors, kept)
     _fetch(result.checkpoint, output)
     if work is None:

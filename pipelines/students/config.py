@@ -76,6 +76,9 @@ class OptimizerConfig(Config):
     """Share of the steps in which the learning rate rises."""
     weight_decay: float = Field(0.01, ge=0)
     """AdamW's decay of matrices; biases and norms have none."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """muon: Muon moves the matrices of layers and heads, AdamW all else. Its steps are scaled to the size of AdamW's
+    (0.2 sqrt(the longer side)), so learning_rate and weight_decay mean the same to both."""
     max_grad_norm: float = Field(1.0, gt=0)
     """Gradients are scaled down to this norm."""
     freeze_embeddings: bool = False
@@ -89,9 +92,13 @@ class EngineConfig(Config):
     dropout: float = Field(0.0, ge=0, lt=1)
     """0: a distilled student needs none, and masks would depend on the number of workers."""
     precision: Literal["auto", "float32", "bf16", "fp16"] = "auto"
-    """Of the encoder's arithmetic; weights and losses stay float32. auto: bf16 on a GPU, float32 on a CPU."""
+    """Of the encoder's arithmetic; weights and losses stay float32. auto: bf16 on a GPU, and on a CPU that has
+    instructions for it and was measured faster with them, else float32. A run keeps what it began with."""
+    unpadded: Literal["auto"] | bool = "auto"
+    """Call the encoder on texts laid end to end, without padding between them. auto: in 16 bits if the family, the
+    pooling and `dropout` allow it; in float32 no, for the last bits of models made before there was a choice."""
     tokens_per_forward: int | None = Field(None, ge=1)
-    """Padded tokens of one sub-forward; None: 1,024 on a CPU, 32,768 on a GPU."""
+    """Tokens of one sub-forward, padding included; None: on a CPU 1,024, or 4,096 unpadded; on a GPU 32,768."""
     recompute_embeddings: bool = False
     """Embed every text twice, without and then with its graph: memory of one sub-forward instead of the whole step,
     for one more forward (about a third more time)."""
@@ -131,6 +138,13 @@ class DistillConfig(TrainingConfig):
     """auto: on GPUs if the cluster has any."""
     max_failures: int = Field(3, ge=0)
     """How often training goes on from the last checkpoint after a worker fails; preemptions don't count."""
+
+    @classmethod
+    def of_run(cls, recorded: dict[str, Any], *, on_gpu: bool) -> Self:
+        """The config in a run.json. Older ones say "auto", which was bf16 on a GPU and float32 on a CPU, and padded."""
+        config = cls.model_validate({"unpadded": False} | recorded)
+        meant = {"precision": "bf16" if on_gpu else "float32"} if config.precision == "auto" else {}
+        return config.model_copy(update=meant)
 
     def claims(self) -> dict[str, Any]:
         """What training claims of a machine at once, as jobs/cluster.py asks about it."""

@@ -1,6 +1,6 @@
 """Attention of texts that lie end to end, for any encoder of transformers that chooses its attention by name.
 
-    encoder(input_ids of one row, layout=...)  --attend-->  each text attends to itself, within the layer's window if any
+    encoder(input_ids of one row, layout=...)  --attend-->  each text sees itself, within the layer's window if any
 
 On a GPU in 16 bits it is `varlen_attn`. Elsewhere texts of similar length are padded for attention alone, a window is
 walked in blocks, and a long text is taken by itself without ever holding its scores. On CPUs the products are written

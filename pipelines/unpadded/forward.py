@@ -33,7 +33,7 @@ def can_unpad(model: SentenceTransformer) -> bool:
 
 
 def embed(model: SentenceTransformer, token_ids: NDArray[np.integer], lengths: NDArray[np.integer]) -> Tensor:
-    """The embeddings of texts laid end to end, shape (N, D), in their order: the mean, then the model's further modules.
+    """The embeddings of texts laid end to end, shape (N, D): the mean, then the model's further modules.
 
     Args:
         token_ids: of all texts, one after the other, special tokens included.

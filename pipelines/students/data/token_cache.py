@@ -72,6 +72,13 @@ class TokenCache:
         where = np.minimum(self.text_offsets[texts][:, None] + column, len(self.arrays["token_ids"]) - 1)
         return np.where(mask, self.arrays["token_ids"][where], pad_token_id).astype(np.int64), mask.astype(np.int64)
 
+    def end_to_end(self, texts: Array) -> tuple[Array, Array]:
+        """Token ids of some texts, one after the other, int64, and the tokens of each text."""
+        tokens = self.text_tokens[texts].astype(np.int64)
+        before = np.cumsum(tokens) - tokens
+        where = np.repeat(self.text_offsets[texts] - before, tokens) + np.arange(tokens.sum())
+        return self.arrays["token_ids"][where].astype(np.int64), tokens
+
 
 def _read_array(path: Path, dtype: np.dtype[Any]) -> Array:
     """A file as a memory map; a plain empty array where it is empty, which cannot be mapped."""

@@ -4,6 +4,7 @@ A run goes on by being run again with the same storage: Ray Train finds its last
 and no shared disk beside that storage: they read the untrained student from it and tokenise from the tables.
 """
 
+import json
 import shutil
 import tempfile
 import threading
@@ -23,7 +24,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.queue import Empty, Queue
 from sentence_transformers import SentenceTransformer
 
-from pipelines.checkpoints.run_folder import CHECKPOINTS, UNTRAINED, Json
+from pipelines.checkpoints.run_folder import CHECKPOINTS, ENGINE, UNTRAINED, Json
 from pipelines.stage.cluster import check_there_is
 from pipelines.stage.errors import UserError
 from pipelines.stage.progress import tell
@@ -36,6 +37,7 @@ from pipelines.students.data.tokenise import build_token_cache
 from pipelines.students.initialise import load_student
 from pipelines.students.training.loop import train_student
 from pipelines.students.training.optimizer import NonFiniteLoss
+from pipelines.students.training.precision import fastest_on_cpu
 from pipelines.students.training.sinks import MetricsFile, ProgressLines
 
 
@@ -48,7 +50,7 @@ def train_on_ray(curated: TableVersion, config: DistillConfig, vectors: TableVer
         Ray's result: the last checkpoint holds the trained student, `return_value` what rank 0 tells of the run.
     """
     filesystem, path = kept.filesystem()
-    use_gpu = _available("GPU") > 0 if config.use_gpu == "auto" else config.use_gpu
+    use_gpu = _uses_gpu(config)
     kind = "GPU" if use_gpu else "CPU"
     told = f"distill: {config.num_workers} workers need a {kind} each"
     check_there_is(kind, config.num_workers, _available(kind), told, "distill.num_workers")
@@ -74,6 +76,44 @@ def train_on_ray(curated: TableVersion, config: DistillConfig, vectors: TableVer
                 if isinstance(failure, UserError | NonFiniteLoss):
                     raise failure from error
             raise
+
+
+def settled(config: DistillConfig, kept: Tables) -> DistillConfig:
+    """The config with what "auto" means here in the engine's place, once for a run: what it began with is in `kept`.
+
+    A run begun by an older commit, which kept nothing of the kind, goes on as that would have gone on.
+    """
+    filesystem, path = kept.filesystem()
+    record = f"{path}/{ENGINE}"
+    if filesystem.get_file_info(record).type == fs.FileType.File:
+        with filesystem.open_input_file(record) as file:
+            return config.model_copy(update=json.loads(file.read()))
+    begun = fs.FileSelector(f"{path}/{CHECKPOINTS}", allow_not_found=True)
+    if any(found.base_name.startswith("checkpoint_") for found in filesystem.get_file_info(begun)):
+        asked = config.model_dump(exclude={"unpadded"} if config.unpadded == "auto" else set())
+        config = DistillConfig.of_run(asked, on_gpu=_uses_gpu(config))
+    precision = _fastest(config, kept) if config.precision == "auto" else config.precision
+    unpadded = precision != "float32" if config.unpadded == "auto" else config.unpadded
+    engine = {"precision": precision, "unpadded": unpadded}
+    with filesystem.open_output_stream(record) as file:
+        file.write(json.dumps(engine).encode())
+    return config.model_copy(update=engine)
+
+
+def _fastest(config: DistillConfig, kept: Tables) -> str:
+    """The precision for the untrained student in `kept`."""
+    if _uses_gpu(config):
+        return "bf16"
+    filesystem, path = kept.filesystem()
+    with filesystem.open_input_file(f"{path}/{UNTRAINED}/config.json") as file:
+        student = json.loads(file.read())
+    precision = fastest_on_cpu(student["hidden_size"], student["intermediate_size"], config.threads_per_worker)
+    tell(f"distill: computes in {precision} (distill.precision is auto)")
+    return precision
+
+
+def _uses_gpu(config: DistillConfig) -> bool:
+    return _available("GPU") > 0 if config.use_gpu == "auto" else config.use_gpu
 
 
 def _worker_environment(config: DistillConfig) -> dict[str, str]:

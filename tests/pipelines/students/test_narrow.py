@@ -60,7 +60,6 @@ def test_the_basis_is_the_best_one_for_the_token_table_and_takes_ones_to_ones():
     assert basis.share == pytest.approx(variances[:4].sum() / variances.sum())
 
 
-@pytest.mark.parametrize("family", FAMILIES)
 def test_a_coordinate_that_a_norm_makes_stand_out_is_an_axis_of_its_own():
     table = torch.randn(300, 64, generator=torch.Generator().manual_seed(0))
     gains = torch.ones(64)
@@ -78,6 +77,7 @@ def test_a_coordinate_that_a_norm_makes_stand_out_is_an_axis_of_its_own():
     assert basis[axes, [1, 2]].tolist() == pytest.approx([0.9, 0.9], abs=0.1)  # and each has one place in the student
 
 
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_narrower_student_is_whole_saves_and_loads_and_is_the_same_each_time(sources, family, tmp_path):
     student = student_of(sources[family])
     student.save_pretrained(str(tmp_path / "one"))

@@ -1,0 +1,6 @@
+"""What a training leaves in its folder, by name; read by the loop, which knows of no tables.
+
+run_folder.py has what else stands there while it trains.
+"""
+
+MODEL, METRICS = "model", "metrics.jsonl"

@@ -1,0 +1,47 @@
+"""Which optimizer moves what, and that both go on from a checkpoint."""
+
+import torch
+from torch import nn
+
+from pipelines.students.config import TrainingConfig
+from pipelines.students.training.optimizer import Optimizer
+
+
+def model():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Embedding(10, 6), nn.Linear(6, 4), nn.LayerNorm(4))
+
+
+def trained(net, optimizer, steps):
+    for step in steps:
+        torch.manual_seed(step)
+        optimizer.backward(net(torch.arange(10)).sin().square().sum())
+        optimizer.update(step, 1e-2)
+
+
+def test_muon_moves_matrices_by_orthogonal_steps_and_adamw_all_else():
+    net, plain = model(), model()
+    before = net[1].weight.detach().clone()
+    for one, name in ((net, "muon"), (plain, "adamw")):
+        trained(one, Optimizer(one, TrainingConfig(optimizer=name), torch.device("cpu"), is_fp16=False), [0])
+
+    for name, weight in net.named_parameters():
+        assert torch.equal(weight, plain.get_parameter(name)) == (name != "1.weight")
+    # 0.2 sqrt(6) x learning rate x a matrix whose singular values Newton-Schulz brings to 0.7 to 1.2
+    step = (net[1].weight - before * (1 - 1e-2 * 0.01)) / (1e-2 * 0.2 * 6**0.5)
+    assert 0.6 < torch.linalg.svdvals(step.detach()).min() <= torch.linalg.svdvals(step.detach()).max() < 1.3
+
+
+def test_muon_goes_on_from_a_checkpoint_to_identical_weights():
+    config, device = TrainingConfig(optimizer="muon"), torch.device("cpu")
+    undisturbed, killed = model(), model()
+    trained(undisturbed, Optimizer(undisturbed, config, device, is_fp16=False), range(4))
+    begun = Optimizer(killed, config, device, is_fp16=False)
+    trained(killed, begun, range(2))
+    resumed, state = model(), begun.state()
+    resumed.load_state_dict(killed.state_dict())
+    optimizer = Optimizer(resumed, config, device, is_fp16=False)
+    optimizer.load(state)
+    trained(resumed, optimizer, range(2, 4))
+
+    assert all(torch.equal(a, b) for a, b in zip(resumed.parameters(), undisturbed.parameters(), strict=True))
