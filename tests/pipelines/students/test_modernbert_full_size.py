@@ -101,7 +101,8 @@ def long_text(first: str, last: str = "silver") -> str:
 
 def trained_on_long_texts(source: str, folder: Path, **settings) -> tuple[SentenceTransformer, dict[str, int], int]:
     """A student after a training on triplets of which one passage is long; what the cache holds; the steps."""
-    config = DistillConfig(source_model=source, max_tokens=MAX_TOKENS, epochs=1, recompute_embeddings=True, **settings)
+    bounded = {"recompute_embeddings": True, "unpadded": True}
+    config = DistillConfig(source_model=source, max_tokens=MAX_TOKENS, epochs=1, **bounded, **settings)
     rows = [curated_row(query, long_text(query), f"a {query} fish") for query in ("why", "snow")]
     curated = commit_curated(Tables.at(str(folder / "tables")), rows)
     student = initialise_student(config)
