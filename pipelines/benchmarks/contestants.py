@@ -17,8 +17,8 @@ from sentence_transformers import (
     SentenceTransformer,
     SentenceTransformerTrainer,
     SentenceTransformerTrainingArguments,
-    losses,
 )
+from sentence_transformers.sentence_transformer.losses import MarginMSELoss, MatryoshkaLoss
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -117,10 +117,10 @@ def bare_loop(model: SentenceTransformer, workload: Workload, terms: Terms) -> T
 
 def field_trainer(model: SentenceTransformer, workload: Workload, terms: Terms, *, flat: bool, grouped: bool) -> Turn:
     """SentenceTransformerTrainer on triplets, or on tuples of all a query's negatives; by length or not."""
-    from datasets import Dataset  # the trainer's own requirement, which our loop does without
+    from datasets import Dataset  # type: ignore[import-untyped]  # the trainer's own requirement, which our loop does without
 
     model = copy.deepcopy(model).to(terms.device)
-    loss = _Counting(losses.MatryoshkaLoss(model, _margin_mse(model), list(terms.dimensions)), WARM_UP)
+    loss = _Counting(MatryoshkaLoss(model, MarginMSELoss(model), list(terms.dimensions)), WARM_UP)
     rows = terms.triplets_per_step if flat else max(1, terms.triplets_per_step // workload.negatives)
     with tempfile.TemporaryDirectory() as folder, reproducible(terms.threads, terms.device):
         arguments = SentenceTransformerTrainingArguments(
@@ -178,10 +178,6 @@ def _config(terms: Terms) -> dict[str, Any]:
         "threads_per_worker": terms.threads,
         "checkpoint_every_steps": 1_000_000,
     }
-
-
-def _margin_mse(model: SentenceTransformer) -> nn.Module:
-    return losses.MarginMSELoss(model)
 
 
 def _mean(encoder: nn.Module, input_ids: np.ndarray[Any, Any], mask: np.ndarray[Any, Any]) -> Tensor:

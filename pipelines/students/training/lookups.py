@@ -33,8 +33,12 @@ class SharedLookups:
             return functional.embedding(input, weight, self._table.padding_idx)
         if self._source is None:
             self._found: Found = []
-            self._source = _Table.apply(weight, self._found, self._table.padding_idx)
-        looked_up: Tensor = _Lookup.apply(self._source, weight.detach(), input, self._found)
+            self._source = _Table.apply(  # type: ignore[no-untyped-call]
+                weight, self._found, self._table.padding_idx
+            )
+        looked_up: Tensor = _Lookup.apply(  # type: ignore[no-untyped-call]
+            self._source, weight.detach(), input, self._found
+        )
         return looked_up
 
 
