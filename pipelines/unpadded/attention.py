@@ -91,13 +91,17 @@ def _in_group(tokens: _States, group: Group, scaling: float) -> Tensor:
         attended_NHLd = functional.scaled_dot_product_attention(*padded, scale=scaling)
     else:
         attended_NHLd = _attended(padded, group.bias_N11L, scaling)
-    unpadded: Tensor = _Unpadded.apply(attended_NHLd.transpose(1, 2).flatten(0, 1), group)  # type: ignore[no-untyped-call]
-    return unpadded
+    places = attended_NHLd.transpose(1, 2).flatten(0, 1)
+    if group.bias_N11L is not None:
+        places = _Unpadded.apply(places, group)  # type: ignore[no-untyped-call]
+    return places
 
 
 def _padded(states_tHd: Tensor, group: Group) -> Tensor:
     """Shape (N, H, L, d)."""
-    padded: Tensor = _Padded.apply(states_tHd, group)  # type: ignore[no-untyped-call]
+    padded = states_tHd
+    if group.bias_N11L is not None:
+        padded = _Padded.apply(states_tHd, group)  # type: ignore[no-untyped-call]
     return padded.view(group.texts, group.longest, *states_tHd.shape[1:]).transpose(1, 2)
 
 
@@ -131,12 +135,11 @@ class _Padded(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, group: Group) -> Tensor:
         ctx.group = group
-        return rows if group.bias_N11L is None else rows.index_select(0, group.token_NL)
+        return rows.index_select(0, group.token_NL)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        is_plain = ctx.group.bias_N11L is None
-        return gradients[0] if is_plain else gradients[0].index_select(0, ctx.group.place_T), None
+        return gradients[0].index_select(0, ctx.group.place_T), None
 
 
 class _Unpadded(torch.autograd.Function):
@@ -145,12 +148,9 @@ class _Unpadded(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, group: Group) -> Tensor:
         ctx.group = group
-        return rows if group.bias_N11L is None else rows.index_select(0, group.place_T)
+        return rows.index_select(0, group.place_T)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        group, gradient = ctx.group, gradients[0]
-        if group.bias_N11L is None:
-            return gradient, None
-        padded = gradient.new_zeros(len(group.token_NL), *gradient.shape[1:])
-        return padded.index_copy_(0, group.place_T, gradient), None
+        padded = gradients[0].new_zeros(len(ctx.group.token_NL), *gradients[0].shape[1:])
+        return padded.index_copy_(0, ctx.group.place_T, gradients[0]), None
