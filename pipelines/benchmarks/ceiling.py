@@ -5,6 +5,7 @@ of large square products. A step's arithmetic is counted as 6 per weight and tok
 """
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -31,29 +32,29 @@ def share_of_ceiling(device: torch.device) -> dict[str, Any]:
 def _product_flops(device: torch.device) -> float:
     size = 8_192
     left, right = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
-    return 2 * size**3 / _seconds(lambda: left @ right, device)
+    return 2.0 * size**3 / _seconds(lambda: left @ right, device)
 
 
 def _step_flops(device: torch.device) -> float:
     config = AutoConfig.for_model("modernbert", num_hidden_layers=LAYERS)
-    encoder = AutoModel.from_config(config).to(device)
+    encoder = AutoModel.from_config(config).to(device)  # type: ignore[no-untyped-call]
     layout = Layout(torch.full((TEXTS,), TOKENS).numpy(), device)
     ids = torch.randint(0, config.vocab_size, (TEXTS * TOKENS,), device=device)
 
     def step() -> None:
         with torch.autocast(device.type, torch.bfloat16):
             states = hidden_states(encoder, ids, layout)
-        states.float().square().mean().backward()
+        states.float().square().mean().backward()  # type: ignore[no-untyped-call]
         encoder.zero_grad(set_to_none=True)
 
     weights = sum(weight.numel() for weight in encoder.layers.parameters())
     is_global = [kind == "full_attention" for kind in config.layer_types]
     seen = sum(TOKENS if full else min(TOKENS, 2 * config.sliding_window + 1) for full in is_global)
     flops_per_token = 6 * weights + 12 * WIDTH * seen
-    return TEXTS * TOKENS * flops_per_token / _seconds(step, device)
+    return float(TEXTS * TOKENS * flops_per_token / _seconds(step, device))
 
 
-def _seconds(run: Any, device: torch.device) -> float:
+def _seconds(run: Callable[[], object], device: torch.device) -> float:
     """Of one run, after three to warm up."""
     for _ in range(3):
         run()

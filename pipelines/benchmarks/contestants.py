@@ -7,7 +7,7 @@ a learning rate of 1e-5. The bare loop knows no objective, no ranks and no metri
 import copy
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -17,10 +17,12 @@ from sentence_transformers import (
     SentenceTransformer,
     SentenceTransformerTrainer,
     SentenceTransformerTrainingArguments,
-    losses,
 )
+from sentence_transformers.base.sampler import BatchSamplers, DefaultBatchSampler
+from sentence_transformers.sentence_transformer.losses import MarginMSELoss, MatryoshkaLoss
 from torch import Tensor, nn
 from torch.nn import functional
+from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from pipelines.benchmarks.workload import Workload
 from pipelines.students.config import TrainingConfig
@@ -117,10 +119,10 @@ def bare_loop(model: SentenceTransformer, workload: Workload, terms: Terms) -> T
 
 def field_trainer(model: SentenceTransformer, workload: Workload, terms: Terms, *, flat: bool, grouped: bool) -> Turn:
     """SentenceTransformerTrainer on triplets, or on tuples of all a query's negatives; by length or not."""
-    from datasets import Dataset  # the trainer's own requirement, which our loop does without
+    from datasets import Dataset  # type: ignore[import-untyped]  # the trainer's own requirement, which our loop does without
 
     model = copy.deepcopy(model).to(terms.device)
-    loss = _Counting(losses.MatryoshkaLoss(model, _margin_mse(model), list(terms.dimensions)), WARM_UP)
+    loss = _Counting(MatryoshkaLoss(model, MarginMSELoss(model), list(terms.dimensions)), WARM_UP)
     rows = terms.triplets_per_step if flat else max(1, terms.triplets_per_step // workload.negatives)
     with tempfile.TemporaryDirectory() as folder, reproducible(terms.threads, terms.device):
         arguments = SentenceTransformerTrainingArguments(
@@ -130,7 +132,7 @@ def field_trainer(model: SentenceTransformer, workload: Workload, terms: Terms, 
             learning_rate=LEARNING_RATE,
             bf16=terms.precision == "bf16",
             use_cpu=terms.device.type == "cpu",
-            train_sampling_strategy="group_by_length" if grouped else "random",
+            batch_sampler=_by_length(workload, flat) if grouped else BatchSamplers.BATCH_SAMPLER,
             save_strategy="no",
             logging_strategy="no",
             report_to="none",
@@ -166,6 +168,21 @@ class _Counting(nn.Module):
         return value
 
 
+def _by_length(workload: Workload, flat: bool) -> Callable[..., DefaultBatchSampler]:
+    """Batches of rows whose longest texts are alike, by the sampler of `group_by_length`.
+
+    sentence-transformers 6.2 makes its own batches and passes `train_sampling_strategy` over in silence.
+    """
+    columns = [column for name, column in workload.rows(flat=flat).items() if name != "label"]
+    lengths = [max(len(text.split()) for text in texts) for texts in zip(*columns, strict=True)]
+
+    def sampler(dataset: Any, batch_size: int, generator: torch.Generator | None = None, **rest: Any) -> Any:
+        order = LengthGroupedSampler(batch_size, lengths=lengths, generator=generator)
+        return DefaultBatchSampler(order, batch_size=batch_size, generator=generator, **rest)
+
+    return sampler
+
+
 def _config(terms: Terms) -> dict[str, Any]:
     return {
         "dimensions": terms.dimensions,
@@ -178,10 +195,6 @@ def _config(terms: Terms) -> dict[str, Any]:
         "threads_per_worker": terms.threads,
         "checkpoint_every_steps": 1_000_000,
     }
-
-
-def _margin_mse(model: SentenceTransformer) -> nn.Module:
-    return losses.MarginMSELoss(model)
 
 
 def _mean(encoder: nn.Module, input_ids: np.ndarray[Any, Any], mask: np.ndarray[Any, Any]) -> Tensor:

@@ -88,7 +88,7 @@ def random_model(shape: dict[str, int], pairs: Pairs) -> SentenceTransformer:
     tokenizer = BertTokenizer(vocab={token: number for number, token in enumerate(tokens)}, model_max_length=512)
     config = AutoConfig.for_model("bert", vocab_size=VOCABULARY + 522, **shape)
     torch.manual_seed(0)
-    encoder = AutoModel.from_config(config)
+    encoder = AutoModel.from_config(config)  # type: ignore[no-untyped-call]
     encoder.register_module("pooler", None)
     with tempfile.TemporaryDirectory() as folder:
         encoder.save_pretrained(folder)

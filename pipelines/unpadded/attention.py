@@ -9,7 +9,7 @@ out: torch's own kernel is level with them in float32, and takes 4 to 15 times a
 Shape letters: layout.py.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -40,77 +40,93 @@ def attend(
         attention_mask: None: the layout says which tokens see each other.
         sliding_window: a token sees `sliding_window - 1` tokens on both sides, as ModernBERT's layers state it.
     """
-    tokens = [states[0].transpose(0, 1).to(value.dtype) for states in (query, key, value)]  # (T, H, d)
+    tokens = _States(*(states[0].transpose(0, 1).to(value.dtype) for states in (query, key, value)))
     window = None if sliding_window is None or sliding_window >= layout.longest else sliding_window - 1
     if value.device.type == "cuda" and value.dtype in (torch.bfloat16, torch.float16):
-        return _by_kernel(*tokens, layout, scaling, window)[None], None
+        return _by_kernel(tokens, layout, scaling, window)[None], None
     if window is None:
-        return _in_groups(*tokens, layout, scaling)[None], None
-    return _in_blocks(*tokens, layout, scaling, window)[None], None
+        return _in_groups(tokens, layout, scaling)[None], None
+    return _in_blocks(tokens, layout, scaling, window)[None], None
 
 
 AttentionInterface.register(NAME, attend)
 
 
-def _by_kernel(
-    query_THd: Tensor, key_THd: Tensor, value_THd: Tensor, layout: Layout, scaling: float, window: int | None
-) -> Tensor:
+class _States(NamedTuple):
+    """What attention is made of; of tokens (T, H, d), or of texts or blocks (N, H, L, d)."""
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+
+
+def _by_kernel(tokens: _States, layout: Layout, scaling: float, window: int | None) -> Tensor:
     """One split of the keys: what a text gets does not depend on the texts beside it."""
-    starts, longest = layout.starts_N1, layout.longest
-    window_size = (-1, -1) if window is None else (window, window)
-    states = [states_THd.contiguous() for states_THd in (query_THd, key_THd, value_THd)]
     attended = varlen_attn(
-        *states, starts, starts, longest, longest, scale=scaling, window_size=window_size, num_splits=1
+        tokens.query.contiguous(),
+        tokens.key.contiguous(),
+        tokens.value.contiguous(),
+        layout.starts_N1,
+        layout.starts_N1,
+        layout.longest,
+        layout.longest,
+        scale=scaling,
+        window_size=(-1, -1) if window is None else (window, window),
+        num_splits=1,
     )
     assert isinstance(attended, Tensor), "no auxiliary output was asked for"
     return attended
 
 
-def _in_groups(query_THd: Tensor, key_THd: Tensor, value_THd: Tensor, layout: Layout, scaling: float) -> Tensor:
+def _in_groups(tokens: _States, layout: Layout, scaling: float) -> Tensor:
     """Every token of a text sees all of it."""
     sizes = [group.tokens for group in layout.groups]
-    states = [states_THd.split(sizes) for states_THd in (query_THd, key_THd, value_THd)]
-    attended = [_in_group(*of_group, group, scaling) for group, *of_group in zip(layout.groups, *states, strict=True)]
-    return torch.cat(attended) if len(attended) > 1 else attended[0]
+    of_groups = zip(layout.groups, *(torch.split(states_THd, sizes) for states_THd in tokens), strict=True)
+    return torch.cat([_in_group(_States(*states), group, scaling) for group, *states in of_groups])
 
 
-def _in_group(query_tHd: Tensor, key_tHd: Tensor, value_tHd: Tensor, group: Group, scaling: float) -> Tensor:
-    states = [
-        _Padded.apply(states_tHd, group).view(group.texts, group.longest, *states_tHd.shape[1:]).transpose(1, 2)
-        for states_tHd in (query_tHd, key_tHd, value_tHd)
-    ]
+def _in_group(tokens: _States, group: Group, scaling: float) -> Tensor:
+    padded = _States(*(_padded(states_tHd, group) for states_tHd in tokens))
     if group.longest > LONGEST_IN_A_GROUP:
-        attended_NHLd = functional.scaled_dot_product_attention(*states, scale=scaling)
+        attended_NHLd = functional.scaled_dot_product_attention(*padded, scale=scaling)
     else:
-        attended_NHLd = _attended(*states, group.bias_N11L, scaling)
-    unpadded: Tensor = _Unpadded.apply(attended_NHLd.transpose(1, 2).flatten(0, 1), group)
-    return unpadded
+        attended_NHLd = _attended(padded, group.bias_N11L, scaling)
+    places = attended_NHLd.transpose(1, 2).flatten(0, 1)
+    if group.bias_N11L is not None:
+        places = _Unpadded.apply(places, group)  # type: ignore[no-untyped-call]
+    return places
 
 
-def _in_blocks(
-    query_THd: Tensor, key_THd: Tensor, value_THd: Tensor, layout: Layout, scaling: float, window: int
-) -> Tensor:
+def _padded(states_tHd: Tensor, group: Group) -> Tensor:
+    """Shape (N, H, L, d)."""
+    padded = states_tHd
+    if group.bias_N11L is not None:
+        padded = _Padded.apply(states_tHd, group)  # type: ignore[no-untyped-call]
+    return padded.view(group.texts, group.longest, *states_tHd.shape[1:]).transpose(1, 2)
+
+
+def _in_blocks(tokens: _States, layout: Layout, scaling: float, window: int) -> Tensor:
     """Every token sees those of its text at most `window` away: of its block of as many, and of the blocks beside it.
 
     Memory grows with T W, not with the square of a text's length.
     """
-    num_tokens, num_heads, width = query_THd.shape
+    num_tokens, num_heads, width = tokens.query.shape
     fill = -num_tokens % window
-    query_bHWd = functional.pad(query_THd, (0, 0, 0, 0, 0, fill)).view(-1, window, num_heads, width).transpose(1, 2)
+    query_bHWd = functional.pad(tokens.query, (0, 0, 0, 0, 0, fill)).view(-1, window, num_heads, width).transpose(1, 2)
     near = []
-    for states_THd in (key_THd, value_THd):
+    for states_THd in (tokens.key, tokens.value):
         blocks = functional.pad(states_THd, (0, 0, 0, 0, window, fill + window)).view(-1, window, num_heads, width)
         near.append(torch.cat([blocks[:-2], blocks[1:-1], blocks[2:]], dim=1).transpose(1, 2))
-    attended_bHWd = _attended(query_bHWd, *near, layout.window_bias(window), scaling)
+    attended_bHWd = _attended(_States(query_bHWd, *near), layout.window_bias(window), scaling)
     return attended_bHWd.transpose(1, 2).flatten(0, 1)[:num_tokens]
 
 
-def _attended(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scaling: float) -> Tensor:
+def _attended(states: _States, bias: Tensor | None, scaling: float) -> Tensor:
     """Softmax attention, written out; the softmax in float32 or better."""
-    scores = torch.matmul(query * scaling, key.transpose(-1, -2))
+    scores = torch.matmul(states.query * scaling, states.key.transpose(-1, -2))
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
     weights = (scores if bias is None else scores + bias).softmax(dim=-1)
-    return torch.matmul(weights.to(value.dtype), value)
+    return torch.matmul(weights.to(states.value.dtype), states.value)
 
 
 class _Padded(torch.autograd.Function):
@@ -119,12 +135,11 @@ class _Padded(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, group: Group) -> Tensor:
         ctx.group = group
-        return rows if group.bias_N11L is None else rows.index_select(0, group.token_NL)
+        return rows.index_select(0, group.token_NL)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        is_plain = ctx.group.bias_N11L is None
-        return gradients[0] if is_plain else gradients[0].index_select(0, ctx.group.place_T), None
+        return gradients[0].index_select(0, ctx.group.place_T), None
 
 
 class _Unpadded(torch.autograd.Function):
@@ -133,12 +148,9 @@ class _Unpadded(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, group: Group) -> Tensor:
         ctx.group = group
-        return rows if group.bias_N11L is None else rows.index_select(0, group.place_T)
+        return rows.index_select(0, group.place_T)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        group, gradient = ctx.group, gradients[0]
-        if group.bias_N11L is None:
-            return gradient, None
-        padded = gradient.new_zeros(len(group.token_NL), *gradient.shape[1:])
-        return padded.index_copy_(0, group.place_T, gradient), None
+        padded = gradients[0].new_zeros(len(ctx.group.token_NL), *gradients[0].shape[1:])
+        return padded.index_copy_(0, ctx.group.place_T, gradients[0]), None

@@ -78,9 +78,9 @@ class RankEncoder:
         order: without this, from three ranks on, a resumed step would differ in its last bits.
         """
         if self._parallel is not None:
-            self._lookups.begin()
             nothing = self._embed(self._parallel, np.zeros(1, dtype=np.int64), step=0, part=0).sum() * 0
             nothing.backward()  # type: ignore[no-untyped-call]
+            self._lookups.begin()
             self.module.zero_grad(set_to_none=True)
 
     def embed(self, parts: Sequence[Ints], step: int) -> list[Tensor]:
@@ -88,18 +88,18 @@ class RankEncoder:
         if self._config.recompute_embeddings:
             with torch.no_grad():
                 return [self._embed(self.module, texts, step, part) for part, texts in enumerate(parts)]
-        self._lookups.begin()
         return [self._embed_with_graph(parts, part, step) for part in range(len(parts))]
 
     def backward(self, parts: Sequence[Ints], step: int, embeddings: list[Tensor], gradients: list[Tensor]) -> None:
         """Add to the parameters' gradients what follows from those of the embeddings, averaged over ranks."""
         if not self._config.recompute_embeddings:
             torch.autograd.backward(embeddings, gradients)
+            self._lookups.begin()
             return
         for part, gradient in enumerate(gradients):
-            self._lookups.begin()
             with self._exchange_if(part == len(parts) - 1):
                 self._embed_with_graph(parts, part, step).backward(gradient)  # type: ignore[no-untyped-call]
+            self._lookups.begin()
 
     def _embed_with_graph(self, parts: Sequence[Ints], part: int, step: int) -> Tensor:
         with self._exchange_if(part == len(parts) - 1):

@@ -16,7 +16,7 @@ Found = list[tuple[Tensor, Tensor]]
 
 
 class SharedLookups:
-    """Takes the place of an embedding's forward; all lookups after `begin` belong to one backward pass."""
+    """Takes the place of an embedding's forward; all lookups until `begin` belong to one backward pass."""
 
     def __init__(self, table: nn.Embedding) -> None:
         self._table = table
@@ -24,7 +24,7 @@ class SharedLookups:
         table.forward = self._look_up  # type: ignore[method-assign]  # its weight stays where it is, under its name
 
     def begin(self) -> None:
-        """The lookups before have had, or will have, a backward pass of their own."""
+        """The lookups so far have had their backward pass, or will have one of their own."""
         self._source = None
 
     def _look_up(self, input: Tensor) -> Tensor:
@@ -33,8 +33,12 @@ class SharedLookups:
             return functional.embedding(input, weight, self._table.padding_idx)
         if self._source is None:
             self._found: Found = []
-            self._source = _Table.apply(weight, self._found, self._table.padding_idx)
-        looked_up: Tensor = _Lookup.apply(self._source, weight.detach(), input, self._found)
+            self._source = _Table.apply(  # type: ignore[no-untyped-call]
+                weight, self._found, self._table.padding_idx
+            )
+        looked_up: Tensor = _Lookup.apply(  # type: ignore[no-untyped-call]
+            self._source, weight.detach(), input, self._found
+        )
         return looked_up
 
 
