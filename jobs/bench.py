@@ -44,6 +44,7 @@ class SelectionOptions:
 
 def main(
     bench: Annotated[str, Parameter(help="distill (beside sentence-transformers' trainer) or initialise (selections)")],
+    /,
     *,
     model: Annotated[
         str | None, Parameter("--model", help="folder; random weights of three layers of MiniLM's shape if left out")
