@@ -20,7 +20,7 @@ def trained(net, optimizer, steps):
 
 
 def orthogonalised(gradient):
-    """What five rounds of Muon's quintic make of the singular values, in float64: the formula, without Newton-Schulz."""
+    """What five rounds of Muon's quintic make of the singular values, in float64 and without products."""
     left, values, right = torch.linalg.svd(gradient.double(), full_matrices=False)
     values = values / values.norm()
     for _ in range(5):
