@@ -5,9 +5,11 @@ a learning rate of 1e-5. The bare loop knows no objective, no ranks and no metri
 """
 
 import copy
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -124,7 +126,11 @@ def field_trainer(model: SentenceTransformer, workload: Workload, terms: Terms, 
     model = copy.deepcopy(model).to(terms.device)
     loss = _Counting(MatryoshkaLoss(model, MarginMSELoss(model), list(terms.dimensions)), WARM_UP)
     rows = terms.triplets_per_step if flat else max(1, terms.triplets_per_step // workload.negatives)
-    with tempfile.TemporaryDirectory() as folder, reproducible(terms.threads, terms.device):
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        reproducible(terms.threads, terms.device),
+        redirect_stdout(sys.stderr),  # it prints what it logs
+    ):
         arguments = SentenceTransformerTrainingArguments(
             output_dir=folder,
             max_steps=WARM_UP + terms.steps,
