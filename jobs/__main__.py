@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 COMMANDS = (
     "ingest", "mine", "score", "curate", "distill", "evaluate", "publish",
-    "run", "study", "reproduce", "history", "diff", "query", "models", "submit",
+    "run", "study", "reproduce", "history", "diff", "query", "models", "bench", "submit",
 )  # fmt: skip
 
 

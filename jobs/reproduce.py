@@ -31,7 +31,7 @@ def main(
     tables = root.open()
     recorded = recorded_run(tables, model)
     curated, vectors = recorded.data(tables)
-    config = DistillConfig.model_validate(recorded.run["config"])
+    config = DistillConfig.of_run(recorded.run["config"], on_gpu=recorded.run["engine"]["device"] != "cpu")
     different = list(differences(recorded.run))
     for difference in different:
         print(f"could change the weights: {difference}", file=sys.stderr)

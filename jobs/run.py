@@ -98,7 +98,7 @@ def check_all(recipe: "Recipe", beir: list[str]) -> None:
                     f"{recipe.score.teacher_kind} {recipe.score.teacher}"
                 )
             width = vector_width(find(recipe.score.teacher, recipe.score.teacher_revision))
-            check_teacher(stage, teacher, width, source.width)
+            check_teacher(stage, teacher, width, source.student_width(recipe.distill))
 
 
 def check_training_stages(tables: "Tables", recipe: "Recipe") -> None:

@@ -148,7 +148,7 @@ def _check_stage(stage: Stage, source: Source) -> int:
         ScoredPassages(curated)
     if vectors is None:
         return 0
-    width = check_vectors(vectors.usable(), curated, config, source.width)
+    width = check_vectors(vectors.usable(), curated, config, source.student_width(config))
     if config.data == "texts":
         check_texts(curated, vectors, config)
     return width
@@ -217,7 +217,10 @@ def train(
     connect()
     if initialised:
         initialised.result()
-    changed = changed_since_begun(kept)
+    from pipelines.students.training.on_ray import settled  # torch: a finished model is found without
+
+    config = settled(config, kept)
+    changed, stages = changed_since_begun(kept), stages_of(curated, config, vectors)
     told = _train_stages(stages, told, kept, output)
     if work is None:
         shutil.rmtree(output / "work")

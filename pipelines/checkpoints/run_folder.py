@@ -26,6 +26,7 @@ from obstore.store import LocalStore, S3Store
 from pyarrow import fs
 from pydantic import BaseModel, PositiveInt, ValidationError
 
+from pipelines.checkpoints import files
 from pipelines.stage.errors import UserError
 from pipelines.stage.progress import tell
 from pipelines.storage import Tables, TableVersion
@@ -37,11 +38,10 @@ if TYPE_CHECKING:
     from obstore import PutMode, UpdateVersion
 
 LOCK, IDENTITY, RUN = "lock.json", "identity.json", "run.json"
-MODEL, METRICS = "model", "metrics.jsonl"
-OBJECTIVE = "objective.safetensors"  # what the objective trained beside the student, where it trained anything
+MODEL, METRICS, OBJECTIVE, STATE = files.MODEL, files.METRICS, files.OBJECTIVE, files.STATE
 WORK, UNTRAINED, CHECKPOINTS = "ray", "untrained", "checkpoints"  # while it trains: ray/untrained, ray/checkpoints
 CARRIED, START = "carried", "start.json"  # of a training stage after another: see pipelines/students/stages.py
-STATE = "state.pt"  # of a checkpoint: all but the model itself
+ENGINE = "engine.json"  # ray/engine.json: what of its config a run was free to choose, and took
 LONGEST_NAME = 200  # bytes, of the 255 that a file's name may have
 RENEW_S = 20  # a holder on another host shows that it is alive by touching its lock this often
 STALE_S = 3 * RENEW_S

@@ -134,6 +134,7 @@ def _untrained(student: Student, batch_size: int) -> System:
         source_model=recipe["source_model"],
         layers=tuple(layers),
         num_layers=len(layers),
+        width=recipe.get("width"),
         dimensions=tuple(dimensions),
         max_tokens=student.model.max_seq_length,
         query_prompt=student.model.prompts.get("query") or "",

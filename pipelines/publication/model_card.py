@@ -44,6 +44,7 @@ def model_card(manifest: Row, model: SentenceTransformer, evaluations: pl.DataFr
         dimensions=list(getattr(facts, "matryoshka_dimensions", [])),
         layers=list(getattr(facts, "distilled_from_layers", [])),
         parent=getattr(facts, "distilled_from", None),
+        narrowed_from=getattr(facts, "narrowed_from_width", None),
         max_tokens=model.max_seq_length,
         millions=round(sum(parameter.numel() for parameter in model.parameters()) / 1e6, 1),
         prompts={name: prompt for name, prompt in model.prompts.items() if prompt},

@@ -170,6 +170,9 @@ class OptimizerConfig(Config):
     """Share of the steps in which the learning rate rises."""
     weight_decay: float = Field(0.01, ge=0)
     """AdamW's decay of matrices; biases and norms have none."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """muon: Muon moves the matrices of layers and heads, AdamW all else. Its steps are scaled to the size of AdamW's
+    (0.2 sqrt(the longer side)), so learning_rate and weight_decay mean the same to both."""
     max_grad_norm: float = Field(1.0, gt=0)
     """Gradients are scaled down to this norm."""
     freeze_embeddings: bool = False
@@ -183,9 +186,13 @@ class EngineConfig(Config):
     dropout: float = Field(0.0, ge=0, lt=1)
     """0: a distilled student needs none, and masks would depend on the number of workers."""
     precision: Literal["auto", "float32", "bf16", "fp16"] = "auto"
-    """Of the encoder's arithmetic; weights and losses stay float32. auto: bf16 on a GPU, float32 on a CPU."""
+    """Of the encoder's arithmetic; weights and losses stay float32. auto: bf16 on a GPU, and on a CPU that has
+    instructions for it and was measured faster with them, else float32. A run keeps what it began with."""
+    unpadded: Literal["auto"] | bool = "auto"
+    """Call the encoder on texts laid end to end, without padding between them. auto: in 16 bits if the family, the
+    pooling and `dropout` allow it; in float32 no, for the last bits of models made before there was a choice."""
     tokens_per_forward: int | None = Field(None, ge=1)
-    """Padded tokens of one sub-forward; None: 1,024 on a CPU, 32,768 on a GPU."""
+    """Tokens of one sub-forward, padding included; None: on a CPU 1,024, or 4,096 unpadded; on a GPU 32,768."""
     recompute_embeddings: bool = False
     """Embed every text twice, without and then with its graph: memory of one sub-forward instead of the whole step,
     for one more forward (about a third more time)."""
@@ -238,6 +245,9 @@ class DistillConfig(TrainingConfig):
     """Layers of the student."""
     layers: LayerPick | tuple[int, ...] = "uniform"
     """Which layers of the source: uniform (0, 4, 8, 12, 16, 20 of 22), uniform_with_last, first, last, or a list."""
+    width: int | None = Field(None, ge=2)
+    """Width of the student's vectors: a multiple of the size of the source's heads below the source's own width, which
+    None keeps. See students/narrow.py: a much worse start, and a model of about the square of the share in cost."""
     max_tokens: int = Field(512, ge=2)
     """Longer texts are cut, special tokens included; how many is in run.json."""
     query_prompt: str | None = None
@@ -299,6 +309,24 @@ class DistillConfig(TrainingConfig):
     def needs_vectors(self) -> bool:
         """Whether any stage learns from the teacher's vectors."""
         return any(stage.weights_on_teacher_vectors() for stage in self.training_stages())
+
+    @classmethod
+    def of_run(cls, recorded: dict[str, Any], *, on_gpu: bool) -> Self:
+        """The config in a run.json. Older ones say "auto", which was bf16 on a GPU and float32 on a CPU, and padded."""
+        return cls.model_validate({"unpadded": False} | recorded).settled("bf16" if on_gpu else "float32", False)
+
+    def settled(self, precision: str | None, unpadded: bool | None) -> Self:
+        """The config with what "auto" means in its place, in every stage; unpadded, if None, wherever in 16 bits."""
+
+        def meant(own: TrainingConfig, given: EngineConfig) -> dict[str, Any]:
+            taken = precision if own.precision == "auto" else own.precision
+            is_unpadded = taken != "float32" if unpadded is None else unpadded
+            auto = {"precision": taken, "unpadded": is_unpadded if own.unpadded == "auto" else own.unpadded}
+            return {name: value for name, value in auto.items() if name in given.model_fields_set or given is self}
+
+        whole = zip(self.stages, self.training_stages(), strict=False)
+        stages = tuple(stage.model_copy(update=meant(own, stage)) for stage, own in whole)
+        return self.model_copy(update={**meant(self, self), "stages": stages})
 
     def claims(self) -> dict[str, Any]:
         """What training claims of a machine at once, as jobs/cluster.py asks about it."""

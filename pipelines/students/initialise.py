@@ -1,10 +1,11 @@
-"""A student from a larger encoder by picking some of its layers: same width, same tokenizer, fewer layers.
+"""A student from a larger encoder by picking some of its layers: same tokenizer, fewer layers, its width or less.
 
-    hub id or folder  --pick_layers-->  SentenceTransformer of the encoder and its head (heads.py)
+    hub id or folder  --pick_layers, narrowed (narrow.py)-->  SentenceTransformer of the encoder and its head (heads.py)
 
-Every weight of the student is one of the source's: the picked layers are loaded strictly, so none stays random. The
-heads and poolers of the source are left behind; the layer pick and the Matryoshka dimensions stand in the student's
-config.json (`distilled_from`, `distilled_from_layers`, `matryoshka_dimensions`).
+Every weight of the student is one of the source's, or made of them where it is narrower: the picked layers are loaded
+strictly, so none stays random. The heads and poolers of the source are left behind; the layer pick and the Matryoshka
+dimensions stand in the student's config.json (`distilled_from`, `distilled_from_layers`, `matryoshka_dimensions`), and
+so does the source's width where the student's is less (`narrowed_from_width`).
 """
 
 import copy
@@ -26,6 +27,7 @@ from pipelines.checkpoints.name import name_of, weights_sha256
 from pipelines.stage.errors import UserError
 from pipelines.students.config import DistillConfig
 from pipelines.students.heads import mean_pooling
+from pipelines.students.narrow import narrowed
 from pipelines.students.source import Source, with_prompts
 
 DROPOUT_FIELDS = (
@@ -51,6 +53,8 @@ def initialise_student(config: DistillConfig) -> SentenceTransformer:
     encoder.config.distilled_from = name_of(folder, weights_sha256(folder))
     encoder.config.matryoshka_dimensions = list(config.dimensions)
     student = _with_layers(encoder, picked, config.dropout)
+    if config.width is not None:
+        student = narrowed(student, config.width)
     return _as_sentence_transformer(student, folder, config)
 
 
@@ -65,6 +69,7 @@ def _with_layers(source: PreTrainedModel, picked: list[int], dropout: float) -> 
 
 def _student_config(source: PreTrainedConfig, picked: list[int], dropout: float) -> PreTrainedConfig:
     config = copy.deepcopy(source)
+    config.__dict__.pop("narrowed_from_width", None)  # of a source that is a student itself
     config.num_hidden_layers = len(picked)
     if getattr(source, "layer_types", None):  # ModernBERT: which layers attend globally, which locally
         config.layer_types = [source.layer_types[layer] for layer in picked]

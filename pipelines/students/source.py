@@ -32,6 +32,7 @@ class Source(NamedTuple):
     num_layers: int | None
     width: int | None
     longest_input: int | None
+    num_heads: int | None = None
 
     @classmethod
     def find(cls, config: DistillConfig) -> "Source":
@@ -46,14 +47,21 @@ class Source(NamedTuple):
         family = settings.get("model_type")
         check_family(folder, family)
         layers, width = settings.get("num_hidden_layers"), settings.get("hidden_size")
-        return cls(folder, str(family), layers, width, longest_input(settings))
+        return cls(folder, str(family), layers, width, longest_input(settings), settings.get("num_attention_heads"))
+
+    def student_width(self, config: DistillConfig) -> int | None:
+        """Length of the student's vectors."""
+        return config.width or self.width
 
     def pick(self, config: DistillConfig) -> list[int]:
         """Which layers become the student's. Raises UserError when the source is too small for what is asked."""
-        dimensions, width = list(config.dimensions), self.width
+        self._check_width(config.width)
+        dimensions, width = list(config.dimensions), self.student_width(config)
         if not dimensions or min(dimensions) < 1 or (width is not None and max(dimensions) > width):
+            whose = "source" if config.width is None else "student"
             raise UserError(
-                f"dimensions are {dimensions}, but the source is {width} wide: give one or more, each from 1 to {width}"
+                f"dimensions are {dimensions}, but the {whose} is {width} wide: give one or more, each from 1 to "
+                f"{width}"
             )
         if len(set(dimensions)) < len(dimensions):
             raise UserError(
@@ -74,6 +82,18 @@ class Source(NamedTuple):
                 "uniform_with_last, first, or a list that starts with 0"
             )
         return picked
+
+    def _check_width(self, width: int | None) -> None:
+        """A narrower student has whole heads of the source's size, and fewer of them."""
+        if width is None or self.width is None or not self.num_heads:
+            return
+        head = self.width // self.num_heads
+        if not 0 < width < self.width or width % head:
+            fitting = ", ".join(str(head * number) for number in range(self.num_heads - 1, 0, -1)) or "none"
+            raise UserError(
+                f"width is {width}, but the source is {self.width} wide, in heads of {head}: give a multiple of {head} "
+                f"below {self.width} ({fitting}), or leave width out"
+            )
 
 
 def with_prompts(config: DistillConfig, trained: Mapping[str, Any] = MappingProxyType({})) -> DistillConfig:

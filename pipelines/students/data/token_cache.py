@@ -58,8 +58,12 @@ class TokenCache:
         arrays["targets"] = arrays["targets"].reshape(-1, len(TARGETS))
         arrays["candidate_targets"] = arrays["candidate_targets"].reshape(-1, len(CANDIDATE_TARGETS))
         arrays["vectors"] = arrays["vectors"].reshape(-1, summary["vector_width"] or 1)
+        return cls.of(arrays, json.loads((folder / SOURCES).read_text()), summary)
+
+    @classmethod
+    def of(cls, arrays: dict[str, Array], sources: list[str], summary: dict[str, Any]) -> "TokenCache":
+        """The arrays of ARRAYS, shaped as it says."""
         counts = ("text_tokens", "group_triplets", "group_candidates")
-        sources = json.loads((folder / SOURCES).read_text())
         texts, groups, candidates = (_offsets(arrays[name]) for name in counts)
         return cls(arrays, texts, groups, candidates, sources, summary)
 
@@ -85,6 +89,13 @@ class TokenCache:
         mask = column < tokens[:, None]
         where = np.minimum(self.text_offsets[texts][:, None] + column, len(self.arrays["token_ids"]) - 1)
         return np.where(mask, self.arrays["token_ids"][where], pad_token_id).astype(np.int64), mask.astype(np.int64)
+
+    def end_to_end(self, texts: Array) -> tuple[Array, Array]:
+        """Token ids of some texts, one after the other, int64, and the tokens of each text."""
+        tokens = self.text_tokens[texts].astype(np.int64)
+        before = np.cumsum(tokens) - tokens
+        where = np.repeat(self.text_offsets[texts] - before, tokens) + np.arange(tokens.sum())
+        return self.arrays["token_ids"][where].astype(np.int64), tokens
 
 
 def _read_array(path: Path, dtype: np.dtype[Any]) -> Array:

@@ -16,20 +16,32 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pipelines.students.config import TrainingConfig
 from pipelines.students.data.plan import Ints
-from pipelines.students.data.token_cache import TokenCache
+from pipelines.students.data.token_cache import Array, TokenCache
+from pipelines.students.training.lookups import SharedLookups
+from pipelines.unpadded.forward import can_unpad, embed
 
 TOKENS_PER_FORWARD = {"cpu": 1_024, "cuda": 32_768}  # a CPU's caches hold little; a GPU wants large matrices
+UNPADDED_TOKENS_PER_FORWARD = TOKENS_PER_FORWARD | {"cpu": 4_096}  # no padding to save; weights are cast less often
 
 
 class _Embedder(nn.Module):
-    """The student with tensors in and a tensor out, as DistributedDataParallel wants it."""
+    """The student with a batch in and a tensor out, as DistributedDataParallel wants it."""
 
-    def __init__(self, student: SentenceTransformer) -> None:
+    def __init__(self, student: SentenceTransformer, is_unpadded: bool) -> None:
         super().__init__()
-        self.student = student
+        self.student, self.is_unpadded = student, is_unpadded
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        features = self.student({"input_ids": input_ids, "attention_mask": attention_mask})
+    def forward(self, token_ids: Array, lengths_or_mask: Array) -> Tensor:
+        """Of texts laid end to end with their lengths, or of padded rows with their mask."""
+        if self.is_unpadded:
+            return embed(self.student, token_ids, lengths_or_mask)
+        device = self.student.device
+        features = self.student(
+            {
+                "input_ids": torch.from_numpy(token_ids).to(device),
+                "attention_mask": torch.from_numpy(lengths_or_mask).to(device),
+            }
+        )
         embeddings: Tensor = features["sentence_embedding"]
         return embeddings
 
@@ -43,16 +55,21 @@ class RankEncoder:
         self._cache, self._config, self.device = cache, config, device
         self.rank, self.num_ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         self.student = student.to(device).train(config.dropout > 0)
-        if config.freeze_embeddings:
-            assert student.transformers_model is not None, "a student is a transformer"
-            student.transformers_model.get_input_embeddings().requires_grad_(False)
-        self.module = _Embedder(self.student)
+        assert student.transformers_model is not None, "a student is a transformer"
+        table = student.transformers_model.get_input_embeddings()
+        assert isinstance(table, nn.Embedding), "a student's tokens are looked up"
+        table.requires_grad_(not config.freeze_embeddings)
+        self._lookups = SharedLookups(table)
+        self.dtype = _autocast_dtype(config.precision, device)
+        is_unpadded = self.dtype is not None if config.unpadded == "auto" else config.unpadded
+        is_unpadded = is_unpadded and can_unpad(student) and not config.dropout
+        self.module = _Embedder(self.student, is_unpadded)
         self._parallel = (
             DistributedDataParallel(self.module, forward_sync_buffers=False) if self.num_ranks > 1 else None
         )
         self._pad_token_id = int(student.tokenizer.pad_token_id)
-        self.dtype = _autocast_dtype(config.precision, device)
-        self.tokens_per_forward = config.tokens_per_forward or TOKENS_PER_FORWARD[device.type]
+        usual = UNPADDED_TOKENS_PER_FORWARD if is_unpadded else TOKENS_PER_FORWARD
+        self.tokens_per_forward = config.tokens_per_forward or usual[device.type]
 
     def warm_up(self) -> None:
         """One backward of nothing, in fresh and resumed runs alike.
@@ -63,6 +80,7 @@ class RankEncoder:
         if self._parallel is not None:
             nothing = self._embed(self._parallel, np.zeros(1, dtype=np.int64), step=0, part=0).sum() * 0
             nothing.backward()  # type: ignore[no-untyped-call]
+            self._lookups.begin()
             self.module.zero_grad(set_to_none=True)
 
     def embed(self, parts: Sequence[Ints], step: int) -> list[Tensor]:
@@ -76,10 +94,12 @@ class RankEncoder:
         """Add to the parameters' gradients what follows from those of the embeddings, averaged over ranks."""
         if not self._config.recompute_embeddings:
             torch.autograd.backward(embeddings, gradients)
+            self._lookups.begin()
             return
         for part, gradient in enumerate(gradients):
             with self._exchange_if(part == len(parts) - 1):
                 self._embed_with_graph(parts, part, step).backward(gradient)  # type: ignore[no-untyped-call]
+            self._lookups.begin()
 
     def _embed_with_graph(self, parts: Sequence[Ints], part: int, step: int) -> Tensor:
         with self._exchange_if(part == len(parts) - 1):
@@ -90,14 +110,13 @@ class RankEncoder:
         return nullcontext() if is_last or self._parallel is None else self._parallel.no_sync()
 
     def _embed(self, model: nn.Module, texts: Ints, step: int, part: int) -> Tensor:
-        input_ids, attention_mask = self._cache.padded(texts, self._pad_token_id)
+        is_unpadded = self.module.is_unpadded
+        batch = self._cache.end_to_end(texts) if is_unpadded else self._cache.padded(texts, self._pad_token_id)
         if self._config.dropout:
             seeds = np.random.SeedSequence([self._config.seed, step, self.rank, part])
             torch.manual_seed(int(seeds.generate_state(1)[0]))
         with torch.autocast(self.device.type, self.dtype or torch.bfloat16, enabled=self.dtype is not None):
-            embedded: Tensor = model(
-                torch.from_numpy(input_ids).to(self.device), torch.from_numpy(attention_mask).to(self.device)
-            )
+            embedded: Tensor = model(*batch)
         return embedded.to(torch.promote_types(embedded.dtype, torch.float32))
 
 

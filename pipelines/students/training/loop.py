@@ -20,7 +20,7 @@ import torch.distributed as dist
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 
-from pipelines.checkpoints.run_folder import MODEL, OBJECTIVE, STATE
+from pipelines.checkpoints.files import MODEL, OBJECTIVE, STATE
 from pipelines.students.config import TrainingConfig
 from pipelines.students.data.plan import Ints, Schedule, StepBatch, learning_rate_at, padded_tokens, share_texts
 from pipelines.students.data.token_cache import TokenCache

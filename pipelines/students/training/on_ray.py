@@ -4,6 +4,7 @@ A run goes on by being run again with the same storage: Ray Train finds its last
 and no shared disk beside that storage: they read the untrained student from it and tokenise from the tables.
 """
 
+import json
 import shutil
 import tempfile
 import threading
@@ -23,7 +24,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.queue import Empty, Queue
 from sentence_transformers import SentenceTransformer
 
-from pipelines.checkpoints.run_folder import CARRIED, CHECKPOINTS, UNTRAINED, Json
+from pipelines.checkpoints.run_folder import CARRIED, CHECKPOINTS, ENGINE, UNTRAINED, Json
 from pipelines.stage.cluster import check_there_is
 from pipelines.stage.errors import UserError
 from pipelines.stage.progress import tell
@@ -38,6 +39,7 @@ from pipelines.students.training.kept import forget_damaged_list, last_whole_che
 from pipelines.students.training.loop import train_student
 from pipelines.students.training.not_finite import NonFinite
 from pipelines.students.training.parallel_tokens import encode_on_node
+from pipelines.students.training.precision import fastest_on_cpu
 from pipelines.students.training.sinks import MetricsFile, ProgressLines
 
 
@@ -52,7 +54,7 @@ def train_on_ray(stage: Stage, kept: Tables) -> Any:
     config, (filesystem, path) = stage.config, kept.filesystem()
     forget_damaged_list(kept)
     last = last_whole_checkpoint(kept)  # one for all ranks, for where Ray Train knows of none
-    use_gpu = _available("GPU") > 0 if config.use_gpu == "auto" else config.use_gpu
+    use_gpu = _uses_gpu(config)
     kind = "GPU" if use_gpu else "CPU"
     told = f"{stage.place}: {config.num_workers} workers need a {kind} each"
     check_there_is(kind, config.num_workers, _available(kind), told, "distill.num_workers")
@@ -82,6 +84,43 @@ def train_on_ray(stage: Stage, kept: Tables) -> Any:
         if isinstance(result.return_value, UserError):
             raise result.return_value
         return result
+
+
+def settled(config: DistillConfig, kept: Tables) -> DistillConfig:
+    """The config with what "auto" means here in the engine's place, once for a run: what it began with is in `kept`.
+
+    A run begun by an older commit, which kept nothing of the kind, goes on as that would have gone on.
+    """
+    filesystem, path = kept.filesystem()
+    record = f"{path}/{ENGINE}"
+    if filesystem.get_file_info(record).type == fs.FileType.File:
+        with filesystem.open_input_file(record) as file:
+            return config.settled(**json.loads(file.read()))
+    begun = fs.FileSelector(f"{path}/{CHECKPOINTS}", allow_not_found=True)
+    if any(found.base_name.startswith("checkpoint_") for found in filesystem.get_file_info(begun)):
+        auto: Json = {"precision": "bf16" if _uses_gpu(config) else "float32", "unpadded": False}
+    else:
+        is_asked = any(stage.precision == "auto" for stage in config.training_stages())
+        auto = {"precision": _fastest(config, kept) if is_asked else None, "unpadded": None}
+    with filesystem.open_output_stream(record) as file:
+        file.write(json.dumps(auto).encode())
+    return config.settled(**auto)
+
+
+def _fastest(config: DistillConfig, kept: Tables) -> str:
+    """The precision for the untrained student in `kept`."""
+    if _uses_gpu(config):
+        return "bf16"
+    filesystem, path = kept.filesystem()
+    with filesystem.open_input_file(f"{path}/{UNTRAINED}/config.json") as file:
+        student = json.loads(file.read())
+    precision = fastest_on_cpu(student["hidden_size"], student["intermediate_size"], config.threads_per_worker)
+    tell(f"distill: computes in {precision} (distill.precision is auto)")
+    return precision
+
+
+def _uses_gpu(config: DistillConfig) -> bool:
+    return _available("GPU") > 0 if config.use_gpu == "auto" else config.use_gpu
 
 
 def _worker_environment(config: DistillConfig) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What moves the weights: AdamW behind gradient clipping and, in fp16, a loss scaler.
+"""What moves the weights: AdamW, or Muon beside it, behind gradient clipping and, in fp16, a loss scaler.
 
 The learning rate is set at every step, so there is no scheduler to keep.
 """
@@ -21,11 +21,19 @@ class Optimizer:
     def __init__(self, model: nn.Module, config: TrainingConfig, device: torch.device, *, is_fp16: bool) -> None:
         self._parameters, self._max_grad_norm = list(model.parameters()), config.max_grad_norm
         trained = [parameter for parameter in self._parameters if parameter.requires_grad]
+        by_muon = _hidden_matrices(model) if config.optimizer == "muon" else []
+        by_adamw = [parameter for parameter in trained if not any(parameter is other for other in by_muon)]
         groups = [
-            {"params": [parameter for parameter in trained if parameter.ndim > 1], "weight_decay": config.weight_decay},
-            {"params": [parameter for parameter in trained if parameter.ndim <= 1], "weight_decay": 0.0},
+            {"params": [weight for weight in by_adamw if weight.ndim > 1], "weight_decay": config.weight_decay},
+            {"params": [weight for weight in by_adamw if weight.ndim <= 1], "weight_decay": 0.0},
         ]
-        self._adamw = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
+        self._optimizers: dict[str, torch.optim.Optimizer] = {
+            "optimizer": torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
+        }
+        if by_muon:
+            self._optimizers["muon"] = torch.optim.Muon(
+                by_muon, lr=config.learning_rate, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"
+            )
         self._scaler = torch.amp.GradScaler(device.type, enabled=is_fp16)
 
     def backward(self, loss: Tensor) -> None:
@@ -40,21 +48,35 @@ class Optimizer:
         Raises:
             ArithmeticError: the norm is not finite, and no smaller scale would help; no weight has moved.
         """
-        self._scaler.unscale_(self._adamw)
+        for optimizer in self._optimizers.values():
+            self._scaler.unscale_(optimizer)
         norm = float(nn.utils.clip_grad_norm_(self._parameters, self._max_grad_norm))
         if not math.isfinite(norm) and not (self._scaler.is_enabled() and self._scaler.get_scale() > SMALLEST_SCALE):
             raise ArithmeticError(f"has norm {norm}")
-        for group in self._adamw.param_groups:
-            group["lr"] = learning_rate
-        self._scaler.step(self._adamw)
+        for optimizer in self._optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate
+            self._scaler.step(optimizer)
+            optimizer.zero_grad(set_to_none=True)
         self._scaler.update()
-        self._adamw.zero_grad(set_to_none=True)
         return norm if math.isfinite(norm) else None
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
-        return {"optimizer": self._adamw.state_dict(), "scaler": self._scaler.state_dict()}
+        states = {name: optimizer.state_dict() for name, optimizer in self._optimizers.items()}
+        return {**states, "scaler": self._scaler.state_dict()}
 
     def load(self, state: dict[str, Any]) -> None:
-        self._adamw.load_state_dict(state["optimizer"])
+        for name, optimizer in self._optimizers.items():
+            optimizer.load_state_dict(state[name])
         self._scaler.load_state_dict(state["scaler"])
+
+
+def _hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
+    """The matrices that multiply a vector, trained ones: tables of embeddings are looked up in, which is no product.
+
+    Source: Liu et al. 2025, https://arxiv.org/abs/2502.16982 (Muon, its steps scaled to AdamW's).
+    """
+    tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    matrices = [weight for weight in model.parameters() if weight.ndim == 2 and id(weight) not in tables]
+    return [weight for weight in matrices if weight.requires_grad]

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipelines.checkpoints.run_folder import METRICS
+from pipelines.checkpoints.files import METRICS
 from pipelines.stage.progress import Progress
 from pipelines.students.stages import ALONE, Place
 

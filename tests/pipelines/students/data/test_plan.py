@@ -78,8 +78,7 @@ def cache_of(triplet_texts, group_triplets, text_tokens, candidates=(), group_ca
         "candidate_passages": np.array(passages, dtype=int),
         "candidate_targets": np.array([[score, 0.0] for score in scores], dtype=np.float32).reshape(-1, 2),
     }
-    offsets = (np.concatenate([[0], np.cumsum(counts)]) for counts in (text_tokens, group_triplets, group_candidates))
-    return TokenCache(arrays, *offsets, list(sources), {})
+    return TokenCache.of(arrays, list(sources), {})
 
 
 def named(batch):

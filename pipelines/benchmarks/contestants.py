@@ -1,0 +1,210 @@
+"""Who trains in `bench distill`: our loop, a bare loop, and sentence-transformers' trainer; each a few steps a turn.
+
+All train the same texts towards the same margins by MarginMSE in every Matryoshka dimension, with AdamW, clipping and
+a learning rate of 1e-5. The bare loop knows no objective, no ranks and no metrics: it is what the encoder costs.
+"""
+
+import copy
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from sentence_transformers import (
+    SentenceTransformer,
+    SentenceTransformerTrainer,
+    SentenceTransformerTrainingArguments,
+)
+from sentence_transformers.base.sampler import BatchSamplers, DefaultBatchSampler
+from sentence_transformers.sentence_transformer.losses import MarginMSELoss, MatryoshkaLoss
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers.trainer_pt_utils import LengthGroupedSampler
+
+from pipelines.benchmarks.workload import Workload
+from pipelines.students.config import TrainingConfig
+from pipelines.students.data.plan import Schedule, padded_tokens, share_texts
+from pipelines.students.training.loop import reproducible, train_student
+from pipelines.students.training.sinks import Line, Sink
+
+LEARNING_RATE = 1e-5
+WARM_UP = 1  # steps of each turn that no clock counts
+
+Precision = Literal["float32", "bf16"]
+
+
+class Turn(NamedTuple):
+    """What some steps did."""
+
+    seconds: float
+    triplets: int
+    queries: float
+    tokens: int  # without padding; a text counts as often as it is embedded
+    padded_tokens: int
+    loss: float  # of the last step
+
+
+class Terms(NamedTuple):
+    """What is equal for all."""
+
+    triplets_per_step: int
+    steps: int
+    precision: Precision
+    threads: int
+    dimensions: tuple[int, ...]
+    device: torch.device
+
+
+def our_loop(model: SentenceTransformer, workload: Workload, terms: Terms, **engine: Any) -> Turn:
+    """`distill`'s loop without Ray; `engine`: fields of its config that differ."""
+    lines: list[tuple[float, Line]] = []
+
+    class Watch(Sink):
+        def step(self, line: Line) -> None:
+            lines.append((time.perf_counter(), line))
+
+    config = TrainingConfig.model_validate(_config(terms) | engine)
+    with tempfile.TemporaryDirectory() as folder:
+        train_student(
+            copy.deepcopy(model),
+            workload.cache(),
+            config,
+            folder=Path(folder),
+            device=terms.device,
+            resume_from=None,
+            on_checkpoint=lambda step, checkpoint: None,
+            sinks=[Watch()],
+        )
+    counted = [line for _, line in lines[WARM_UP:]]
+    tokens = sum(line["tokens"] for line in counted)
+    padded = sum(round(line["tokens"] / (1 - line["padding_share"])) for line in counted)
+    triplets = sum(line["triplets"] for line in counted)
+    seconds = lines[-1][0] - lines[WARM_UP - 1][0]
+    return Turn(seconds, triplets, triplets / workload.negatives, tokens, padded, counted[-1]["loss"])
+
+
+def bare_loop(model: SentenceTransformer, workload: Workload, terms: Terms) -> Turn:
+    """The encoder on the batches of our loop, padded as ours would be, to a loss of one line."""
+    model, cache = copy.deepcopy(model).to(terms.device).eval(), workload.cache()
+    config = TrainingConfig.model_validate(_config(terms))
+    schedule, encoder = Schedule(cache, config), model.transformers_model
+    assert encoder is not None, "load_model gives a transformer"
+    optimizer = torch.optim.AdamW(encoder.parameters(), lr=LEARNING_RATE, fused=True)
+    tokens = padded = triplets = 0
+    limit = 1_024 if terms.device.type == "cpu" else 32_768
+    with reproducible(terms.threads, terms.device):
+        for step in range(WARM_UP + terms.steps):
+            if step == WARM_UP:
+                started = time.perf_counter()
+            batch = schedule.batch(step)
+            lengths = cache.text_tokens[batch.texts]
+            (parts,) = share_texts(lengths, 1, limit)
+            with torch.autocast(terms.device.type, torch.bfloat16, enabled=terms.precision == "bf16"):
+                embedded = [_mean(encoder, *cache.padded(batch.texts[rows], 0)) for rows in parts]
+            loss = torch.cat(embedded).float().square().mean()
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            if step >= WARM_UP:
+                tokens, padded = tokens + int(lengths.sum()), padded + padded_tokens(lengths, parts)
+                triplets += len(batch.triplets)
+        last = loss.item()  # waits for the device
+        seconds = time.perf_counter() - started
+    return Turn(seconds, triplets, triplets / workload.negatives, tokens, padded, last)
+
+
+def field_trainer(model: SentenceTransformer, workload: Workload, terms: Terms, *, flat: bool, grouped: bool) -> Turn:
+    """SentenceTransformerTrainer on triplets, or on tuples of all a query's negatives; by length or not."""
+    from datasets import Dataset  # type: ignore[import-untyped]  # the trainer's own requirement, which our loop does without
+
+    model = copy.deepcopy(model).to(terms.device)
+    loss = _Counting(MatryoshkaLoss(model, MarginMSELoss(model), list(terms.dimensions)), WARM_UP)
+    rows = terms.triplets_per_step if flat else max(1, terms.triplets_per_step // workload.negatives)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        reproducible(terms.threads, terms.device),
+        redirect_stdout(sys.stderr),  # it prints what it logs
+    ):
+        arguments = SentenceTransformerTrainingArguments(
+            output_dir=folder,
+            max_steps=WARM_UP + terms.steps,
+            per_device_train_batch_size=rows,
+            learning_rate=LEARNING_RATE,
+            bf16=terms.precision == "bf16",
+            use_cpu=terms.device.type == "cpu",
+            batch_sampler=_by_length(workload, flat) if grouped else BatchSamplers.BATCH_SAMPLER,
+            save_strategy="no",
+            logging_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            optim="adamw_torch_fused",
+            dataloader_pin_memory=False,
+        )
+        dataset = Dataset.from_dict(workload.rows(flat=flat))
+        SentenceTransformerTrainer(model=model, args=arguments, train_dataset=dataset, loss=loss).train()
+        seconds = time.perf_counter() - loss.started
+    triplets = terms.steps * rows * (1 if flat else workload.negatives)
+    return Turn(seconds, triplets, triplets / workload.negatives, loss.tokens, loss.padded_tokens, loss.last)
+
+
+class _Counting(nn.Module):
+    """A loss that counts the tokens it is given, from the first step after the warm-up on."""
+
+    def __init__(self, loss: nn.Module, warm_up: int) -> None:
+        super().__init__()
+        self.loss, self._left = loss, warm_up
+        self.started, self.tokens, self.padded_tokens, self.last = 0.0, 0, 0, float("nan")
+
+    def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor) -> Tensor:
+        features = list(sentence_features)
+        if self._left == 0:
+            self.started = time.perf_counter()
+        if self._left <= 0:
+            self.tokens += sum(int(column["attention_mask"].sum()) for column in features)
+            self.padded_tokens += sum(column["attention_mask"].numel() for column in features)
+        self._left -= 1
+        value: Tensor = self.loss(features, labels)
+        self.last = value.item()
+        return value
+
+
+def _by_length(workload: Workload, flat: bool) -> Callable[..., DefaultBatchSampler]:
+    """Batches of rows whose longest texts are alike, by the sampler of `group_by_length`.
+
+    sentence-transformers 6.2 makes its own batches and passes `train_sampling_strategy` over in silence.
+    """
+    columns = [column for name, column in workload.rows(flat=flat).items() if name != "label"]
+    lengths = [max(len(text.split()) for text in texts) for texts in zip(*columns, strict=True)]
+
+    def sampler(dataset: Any, batch_size: int, generator: torch.Generator | None = None, **rest: Any) -> Any:
+        order = LengthGroupedSampler(batch_size, lengths=lengths, generator=generator)
+        return DefaultBatchSampler(order, batch_size=batch_size, generator=generator, **rest)
+
+    return sampler
+
+
+def _config(terms: Terms) -> dict[str, Any]:
+    return {
+        "dimensions": terms.dimensions,
+        "epochs": 1_000,  # max_steps ends it
+        "max_steps": WARM_UP + terms.steps,
+        "triplets_per_step": terms.triplets_per_step,
+        "learning_rate": LEARNING_RATE,
+        "warmup_share": 0.0,
+        "precision": terms.precision,
+        "threads_per_worker": terms.threads,
+        "checkpoint_every_steps": 1_000_000,
+    }
+
+
+def _mean(encoder: nn.Module, input_ids: np.ndarray[Any, Any], mask: np.ndarray[Any, Any]) -> Tensor:
+    device = next(encoder.parameters()).device
+    ids, is_token = torch.from_numpy(input_ids).to(device), torch.from_numpy(mask).to(device)
+    states = encoder(input_ids=ids, attention_mask=is_token).last_hidden_state
+    return functional.normalize((states * is_token[..., None]).sum(1) / is_token.sum(1, keepdim=True), dim=-1)

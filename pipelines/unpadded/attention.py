@@ -1,0 +1,156 @@
+"""Attention of texts that lie end to end, for any encoder of transformers that chooses its attention by name.
+
+    encoder(input_ids of one row, layout=...)  --attend-->  each text sees itself, within the layer's window if any
+
+On a GPU in 16 bits it is `varlen_attn`. Elsewhere texts of similar length are padded for attention alone, a window is
+walked in blocks, and a long text is taken by itself without ever holding its scores. On CPUs the products are written
+out: torch's own kernel is level with them in float32, and takes 4 to 15 times as long in bf16 (measured, torch 2.13).
+
+Shape letters: layout.py.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.attention.varlen import varlen_attn
+from transformers import AttentionInterface
+
+from pipelines.unpadded.layout import LONGEST_IN_A_GROUP, Group, Layout
+
+NAME = "unpadded"
+
+
+def attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    layout: Layout,
+    scaling: float,
+    sliding_window: int | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """As transformers calls attention: (1, H, T, d) in, (1, T, H, d) out.
+
+    Args:
+        attention_mask: None: the layout says which tokens see each other.
+        sliding_window: a token sees `sliding_window - 1` tokens on both sides, as ModernBERT's layers state it.
+    """
+    tokens = _States(*(states[0].transpose(0, 1).to(value.dtype) for states in (query, key, value)))
+    window = None if sliding_window is None or sliding_window >= layout.longest else sliding_window - 1
+    if value.device.type == "cuda" and value.dtype in (torch.bfloat16, torch.float16):
+        return _by_kernel(tokens, layout, scaling, window)[None], None
+    if window is None:
+        return _in_groups(tokens, layout, scaling)[None], None
+    return _in_blocks(tokens, layout, scaling, window)[None], None
+
+
+AttentionInterface.register(NAME, attend)
+
+
+class _States(NamedTuple):
+    """What attention is made of; of tokens (T, H, d), or of texts or blocks (N, H, L, d)."""
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+
+
+def _by_kernel(tokens: _States, layout: Layout, scaling: float, window: int | None) -> Tensor:
+    """One split of the keys: what a text gets does not depend on the texts beside it."""
+    attended = varlen_attn(
+        tokens.query.contiguous(),
+        tokens.key.contiguous(),
+        tokens.value.contiguous(),
+        layout.starts_N1,
+        layout.starts_N1,
+        layout.longest,
+        layout.longest,
+        scale=scaling,
+        window_size=(-1, -1) if window is None else (window, window),
+        num_splits=1,
+    )
+    assert isinstance(attended, Tensor), "no auxiliary output was asked for"
+    return attended
+
+
+def _in_groups(tokens: _States, layout: Layout, scaling: float) -> Tensor:
+    """Every token of a text sees all of it."""
+    sizes = [group.tokens for group in layout.groups]
+    of_groups = zip(layout.groups, *(torch.split(states_THd, sizes) for states_THd in tokens), strict=True)
+    return torch.cat([_in_group(_States(*states), group, scaling) for group, *states in of_groups])
+
+
+def _in_group(tokens: _States, group: Group, scaling: float) -> Tensor:
+    padded = _States(*(_padded(states_tHd, group) for states_tHd in tokens))
+    if group.longest > LONGEST_IN_A_GROUP:
+        attended_NHLd = functional.scaled_dot_product_attention(*padded, scale=scaling)
+    else:
+        attended_NHLd = _attended(padded, group.bias_N11L, scaling)
+    places = attended_NHLd.transpose(1, 2).flatten(0, 1)
+    if group.bias_N11L is not None:
+        places = _Unpadded.apply(places, group)  # type: ignore[no-untyped-call]
+    return places
+
+
+def _padded(states_tHd: Tensor, group: Group) -> Tensor:
+    """Shape (N, H, L, d)."""
+    padded = states_tHd
+    if group.bias_N11L is not None:
+        padded = _Padded.apply(states_tHd, group)  # type: ignore[no-untyped-call]
+    return padded.view(group.texts, group.longest, *states_tHd.shape[1:]).transpose(1, 2)
+
+
+def _in_blocks(tokens: _States, layout: Layout, scaling: float, window: int) -> Tensor:
+    """Every token sees those of its text at most `window` away: of its block of as many, and of the blocks beside it.
+
+    Memory grows with T W, not with the square of a text's length.
+    """
+    num_tokens, num_heads, width = tokens.query.shape
+    fill = -num_tokens % window
+    query_bHWd = functional.pad(tokens.query, (0, 0, 0, 0, 0, fill)).view(-1, window, num_heads, width).transpose(1, 2)
+    near = []
+    for states_THd in (tokens.key, tokens.value):
+        blocks = functional.pad(states_THd, (0, 0, 0, 0, window, fill + window)).view(-1, window, num_heads, width)
+        near.append(torch.cat([blocks[:-2], blocks[1:-1], blocks[2:]], dim=1).transpose(1, 2))
+    attended_bHWd = _attended(_States(query_bHWd, *near), layout.window_bias(window), scaling)
+    return attended_bHWd.transpose(1, 2).flatten(0, 1)[:num_tokens]
+
+
+def _attended(states: _States, bias: Tensor | None, scaling: float) -> Tensor:
+    """Softmax attention, written out; the softmax in float32 or better."""
+    scores = torch.matmul(states.query * scaling, states.key.transpose(-1, -2))
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+    weights = (scores if bias is None else scores + bias).softmax(dim=-1)
+    return torch.matmul(weights.to(states.value.dtype), states.value)
+
+
+class _Padded(torch.autograd.Function):
+    """Rows of tokens -> rows of padded places; gradients come back from the places of tokens alone."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, group: Group) -> Tensor:
+        ctx.group = group
+        return rows.index_select(0, group.token_NL)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0].index_select(0, ctx.group.place_T), None
+
+
+class _Unpadded(torch.autograd.Function):
+    """Rows of padded places -> rows of tokens; the gradient of a place without a token is 0."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, group: Group) -> Tensor:
+        ctx.group = group
+        return rows.index_select(0, group.place_T)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        padded = gradients[0].new_zeros(len(ctx.group.token_NL), *gradients[0].shape[1:])
+        return padded.index_copy_(0, ctx.group.place_T, gradients[0]), None

@@ -1,0 +1,73 @@
+"""An encoder called without padding: token ids of texts laid end to end in, their hidden states or embeddings out.
+
+    can_unpad(model)  ->  embed(model, token_ids, lengths)  =  what the padded forward gives, but for rounding
+
+MPNet adds a bias to its attention by relative position and is called padded; so is a model with dropout in training
+(the kernels here have none) or with another pooling than the mean.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Pooling
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from pipelines.unpadded.attention import NAME
+from pipelines.unpadded.layout import Layout
+
+FAMILIES = {"bert": 0, "modernbert": 0, "roberta": 1, "xlm-roberta": 1}
+"""Families that may be called so -> 1 where positions are counted from the padding's id + 1, as RoBERTa's are."""
+
+
+def can_unpad(model: SentenceTransformer) -> bool:
+    """Whether `embed` knows the model's family and its pooling."""
+    encoder, pooling = model.transformers_model, model[1] if len(model) > 1 else None
+    is_known = encoder is not None and encoder.config.model_type in FAMILIES
+    is_mean = isinstance(pooling, Pooling) and pooling.pooling_mode == "mean" and pooling.include_prompt
+    return is_known and is_mean
+
+
+def embed(model: SentenceTransformer, token_ids: NDArray[np.integer], lengths: NDArray[np.integer]) -> Tensor:
+    """The embeddings of texts laid end to end, shape (N, D): the mean, then the model's further modules.
+
+    Args:
+        token_ids: of all texts, one after the other, special tokens included.
+        lengths: tokens of each text, the longest first.
+    """
+    encoder = model.transformers_model
+    assert encoder is not None, "can_unpad said so"
+    layout = Layout(np.asarray(lengths), encoder.device)
+    ids = torch.as_tensor(np.asarray(token_ids, dtype=np.int64), device=encoder.device)
+    states_TD = hidden_states(encoder, ids, layout)
+    states_TD = states_TD.to(torch.promote_types(states_TD.dtype, torch.float32))
+    features = {"sentence_embedding": torch.segment_reduce(states_TD, "mean", lengths=layout.lengths_N)}
+    for module in list(model)[2:]:
+        features = module(features)
+    return features["sentence_embedding"]
+
+
+def hidden_states(encoder: PreTrainedModel, token_ids_T: Tensor, layout: Layout) -> Tensor:
+    """The last hidden state of every token, shape (T, D)."""
+    positions = layout.position_T
+    if FAMILIES[encoder.config.model_type]:
+        positions = positions + encoder.config.pad_token_id + 1
+    with _unpadded_attention(encoder):
+        output = encoder(input_ids=token_ids_T[None], position_ids=positions[None], layout=layout)
+    states: Tensor = output.last_hidden_state[0]
+    return states
+
+
+@contextmanager
+def _unpadded_attention(encoder: PreTrainedModel) -> Iterator[None]:
+    """Only while it is called so: whoever calls it with a mask gets the attention that heeds masks."""
+    before = encoder.config._attn_implementation
+    encoder.config._attn_implementation = NAME
+    try:
+        yield
+    finally:
+        encoder.config._attn_implementation = before

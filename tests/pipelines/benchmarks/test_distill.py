@@ -1,0 +1,64 @@
+"""All contestants train the same texts to the same loss, also where only torch and its libraries are installed."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipelines.benchmarks.contestants import Terms, bare_loop, field_trainer, our_loop
+from pipelines.benchmarks.workload import Workload, load_model, made_up_pairs, read_pairs
+from pipelines.stage.errors import UserError
+from tests.tiny import tiny_bi_encoder
+
+ROOT = Path(__file__).parents[3]
+WITHOUT = ["ray", "polars", "deltalake", "pandera", "obstore", "schemas"]
+
+
+@pytest.fixture(scope="module")
+def setting(tmp_path_factory):
+    """A workload that is one step, whole: every contestant's batch is all of it."""
+    pairs = made_up_pairs(40)
+    model = load_model(Path(tiny_bi_encoder(tmp_path_factory.mktemp("model"))), pairs, max_tokens=40)
+    workload = Workload(pairs, model, num_queries=4, negatives=3)
+    return model, workload, Terms(12, 2, "float32", 1, (32, 8), torch.device("cpu"))
+
+
+def test_our_loop_and_the_trainer_have_equal_losses(setting):
+    model, workload, terms = setting
+    ours = our_loop(model, workload, terms)
+    unpadded = our_loop(model, workload, terms, unpadded=True)
+
+    for flat in (True, False):
+        theirs = field_trainer(model, workload, terms, flat=flat, grouped=True)
+        assert theirs.loss == pytest.approx(ours.loss, rel=1e-3)
+        assert theirs.triplets == ours.triplets == 24
+        assert theirs.tokens > ours.tokens  # a text counts as often as it is embedded
+    assert unpadded.loss == pytest.approx(ours.loss, rel=1e-4)
+    assert bare_loop(model, workload, terms).tokens == ours.tokens
+
+
+def test_the_command_runs_without_ray_and_tables():
+    command = ["bench", "distill", "--json", "--precision", "float32", "--negatives", "2", "--turns", "1"]
+    command += ["--steps", "1", "--triplets-per-step", "4", "--max-tokens", "16", "--without-memory"]
+    blocked = f"import sys; sys.modules.update(dict.fromkeys({WITHOUT})); sys.argv = {['jobs', *command]}; "
+    run = f"{blocked}from jobs.__main__ import main; sys.exit(main())"
+    result = subprocess.run([sys.executable, "-c", run], cwd=ROOT, capture_output=True, text=True, timeout=240)
+
+    assert result.returncode == 0, result.stderr
+    rows = json.loads(result.stdout)
+    assert [row["contestant"] for row in rows][:3] == ["ours", "ours, unpadded", "bare loop"]
+    assert {row["negatives"] for row in rows} == {2}
+    assert all(row["triplets_per_s"] > 0 and 0 <= row["padding_share"] < 1 for row in rows)
+
+
+def test_a_file_that_holds_no_pairs_is_refused(tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    path.write_text('{"query": "a"}\n')
+    with pytest.raises(UserError, match="expected JSON Lines with query and positive"):
+        read_pairs(path)
+    path.write_text('{"query": "a", "positive": "b"}\n' * 7)
+    with pytest.raises(UserError, match="has 7 pairs, expected at least 100"):
+        read_pairs(path)
