@@ -21,6 +21,7 @@ MOST_PAIRS = 20_000
 
 def main(
     bench: Annotated[str, Parameter(help="distill: triplets/s and memory beside sentence-transformers' trainer")],
+    /,
     *,
     model: Annotated[
         str | None, Parameter("--model", help="folder; random weights of three layers of MiniLM's shape if left out")
