@@ -154,7 +154,7 @@ class Workload:
             "text_is_query": np.arange(len(texts)) < self.num_queries,
             "triplet_ids": np.zeros(len(queries), "V16"),
             "group_source": np.zeros(self.num_queries),
-            "group_candidates": np.full(self.num_queries, passage_of.shape[1]),
+            "group_candidates": np.full(self.num_queries, 1 + self.negatives),
             "candidate_passages": passage_of.ravel(),
             "candidate_targets": np.zeros((passage_of.size, 2)),  # no term here asks for them
         }
