@@ -136,7 +136,7 @@ def test_killed_while_the_first_stages_student_was_copied_it_goes_on_to_the_same
     assert checkpoints
     assert again["weights_sha256"] == run_of(tables)["weights_sha256"]
     assert list(data_differences(run_of(tables), again)) == []
-    assert steps_of(lines_of(tmp_path / "all")) == WHOLE
+    assert [line["step"] for line in lines_of(tmp_path / "all")] == list(range(102))
     assert not Path(work, "checkpoints").exists()
 
 
