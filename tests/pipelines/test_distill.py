@@ -167,9 +167,9 @@ def test_a_model_begun_before_a_field_had_its_default_is_the_same_run(setting, t
 def test_a_model_begun_with_fields_of_another_version_is_refused_with_the_difference(setting, trained, tmp_path):
     _, curated, vectors, config = setting
     tables, folder, recorded = copied(setting, tmp_path)
-    folder.write(IDENTITY, recorded | {"config": recorded["config"] | {"spread_out": 0.1}})
+    folder.write(IDENTITY, recorded | {"config": recorded["config"] | {"field_of_another_version": 0.1}})
 
-    with pytest.raises(UserError, match=r"config\.spread_out 0\.1, not None"):
+    with pytest.raises(UserError, match=r"config\.field_of_another_version 0\.1, not None"):
         distill.run(
             tables.parse(str(curated)),
             config,
@@ -278,7 +278,9 @@ def test_training_again_elsewhere_gives_the_same_bytes(setting, trained, tmp_pat
 
     assert again["weights_sha256"] == read_run(tables)["weights_sha256"]
     assert again["training_data"] == read_run(tables)["training_data"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.jsonl", "model", "run.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("metrics.jsonl", "model", "objective.safetensors", "run.json")
+    ]
 
 
 def test_rows_that_another_program_put_into_other_files_train_the_same_weights(setting, trained, tmp_path, capsys):
