@@ -19,22 +19,7 @@ from pipelines.checkpoints.run_folder import CARRIED, CHECKPOINTS, MODEL, START,
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables, TableVersion
 from pipelines.students.config import DistillConfig
-
-
-class Place(NamedTuple):
-    """Where a stage stands among all of its model's."""
-
-    name: str = "stage_1"
-    number: int = 1
-    of: int = 1
-    steps_before: int = 0  # of all stages before it
-
-    def __str__(self) -> str:
-        """How what is said of it begins."""
-        return f"distill: stage {self.number} of {self.of} ({self.name})" if self.of > 1 else "distill"
-
-
-ALONE = Place()
+from pipelines.students.place import ALONE, Place
 
 
 class Stage(NamedTuple):

@@ -26,7 +26,7 @@ from pipelines.students.data.plan import Ints, Schedule, StepBatch, learning_rat
 from pipelines.students.data.token_cache import TokenCache
 from pipelines.students.objective.matryoshka import Step
 from pipelines.students.objective.registry import Objective
-from pipelines.students.stages import ALONE, Place
+from pipelines.students.place import ALONE, Place
 from pipelines.students.training.encoder import RankEncoder
 from pipelines.students.training.not_finite import check_weights, in_step
 from pipelines.students.training.optimizer import Optimizer

@@ -12,7 +12,7 @@ from typing import Any
 
 from pipelines.checkpoints.files import METRICS
 from pipelines.stage.progress import Progress
-from pipelines.students.stages import ALONE, Place
+from pipelines.students.place import ALONE, Place
 
 Line = dict[str, Any]
 """What a step says of itself: stage, step (counted over all stages), epoch, loss, each term, learning_rate, grad_norm,
