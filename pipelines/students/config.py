@@ -75,6 +75,10 @@ class ObjectiveConfig(Config):
     """Weight of the regression to a bi-encoder teacher's vectors, the mean over the step's texts; 0 is off."""
     vectors_distance: Literal["l2", "cosine"] = "l2"
     """Squared L2 distance of unit vectors, or 1 - cosine, which is half of it."""
+    vectors_axes: Literal["teacher", "principal"] = "teacher"
+    """teacher: the teacher's vectors as they are. principal: turned to their principal axes, those along which they
+    differ most first, and cut to the student's width, so that a cut embedding keeps the most that it can; the student
+    learns to turn by its dense head."""
     vectors_projection: bool = False
     """Compare the teacher's vector with a linear projection of the student's embedding, at each dimension with all of
     the teacher's vector: needed where the teacher is of another width. It is trained, and kept beside the model."""
@@ -106,6 +110,8 @@ class ObjectiveConfig(Config):
     def _some_term_is_on(self) -> Self:
         if not any(self.weights().values()):
             raise ValueError(f"the weights of {', '.join(self.weights())} are all 0, expected at least one above 0")
+        if self.vectors_projection and self.vectors_axes == "principal":
+            raise ValueError("vectors_projection is true and vectors_axes is principal, expected at most one of them")
         if self.info_nce_false_negative_margin and not self.info_nce_false_negative_share:
             raise ValueError(
                 f"info_nce_false_negative_margin is {self.info_nce_false_negative_margin}, but without "
@@ -248,6 +254,9 @@ class DistillConfig(TrainingConfig):
     width: int | None = Field(None, ge=2)
     """Width of the student's vectors: a multiple of the size of the source's heads below the source's own width, which
     None keeps. See students/narrow.py: a much worse start, and a model of about the square of the share in cost."""
+    head: Literal["mean", "dense"] = "mean"
+    """mean: the mean of a text's token vectors. dense: and a linear layer on it, published with the model, which begins
+    as the identity; with `vectors_axes` principal as the rotation to the teacher's axes (orthogonal Procrustes)."""
     max_tokens: int = Field(512, ge=2)
     """Longer texts are cut, special tokens included; how many is in run.json."""
     query_prompt: str | None = None

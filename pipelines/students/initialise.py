@@ -26,7 +26,7 @@ from pipelines.checkpoints.load import drop_pooler, load_source, note_what_is_le
 from pipelines.checkpoints.name import name_of, weights_sha256
 from pipelines.stage.errors import UserError
 from pipelines.students.config import DistillConfig
-from pipelines.students.heads import mean_pooling
+from pipelines.students.heads import mean_and_dense, mean_pooling
 from pipelines.students.narrow import narrowed
 from pipelines.students.source import Source, with_prompts
 
@@ -110,7 +110,8 @@ def _as_sentence_transformer(student: PreTrainedModel, source: Path, config: Dis
         )
     if has_optional_pooler:
         _leave_out_pooler(transformer)
-    modules = [transformer, *mean_pooling(student.config.hidden_size)]
+    head = mean_and_dense if config.head == "dense" else mean_pooling
+    modules = [transformer, *head(student.config.hidden_size)]
     prompts = {"query": config.query_prompt or "", "document": config.passage_prompt or ""}
     default = next((name for name, prompt in prompts.items() if prompt and prompt == default_prompt(source)), None)
     return SentenceTransformer(

@@ -52,14 +52,23 @@ def texts_of_triplets(rows: pl.LazyFrame) -> pl.LazyFrame:
 
 def check_teacher(config: DistillConfig, teacher: str, found: int | None, width: int | None) -> None:
     """Refuse a teacher whose vectors, `found` wide where that is known, the student of `width` cannot regress to."""
-    if config.vectors and not config.vectors_projection and None not in (found, width) and found != width:
-        raise UserError(
-            f"the teacher's vectors are {found} wide, the student's {width}: the term distill.vectors needs the same "
-            "width, or a projection from one to the other. Set distill.vectors_projection=true, or distill.vectors=0, "
-            "or take a teacher or a distill.source_model of the other's width"
-        )
     if config.vectors_teacher not in (None, teacher):
         raise UserError(f"distill.vectors_teacher is {config.vectors_teacher!r}, the vectors are by {teacher}")
+    turns = config.vectors > 0 and config.vectors_axes == "principal"
+    if turns and config.head != "dense":
+        raise UserError(
+            f"distill.vectors_axes is principal and distill.head {config.head}: only a dense head can turn the student "
+            "to these axes; set distill.head=dense, or distill.vectors_axes=teacher"
+        )
+    if found is None or width is None or not config.vectors or config.vectors_projection:
+        return
+    if found < width if turns else found != width:
+        raise UserError(
+            f"the teacher's vectors are {found} wide, the student's {width}: the term distill.vectors needs the same "
+            "width, or a projection from one to the other. Set distill.vectors_projection=true (or, where the teacher "
+            "is wider, distill.vectors_axes=principal with distill.head=dense), or distill.vectors=0, or take a "
+            "teacher or a distill.source_model of the other's width"
+        )
 
 
 def check_vectors(vectors: TableVersion, curated: TableVersion, config: DistillConfig, width: int | None) -> int:

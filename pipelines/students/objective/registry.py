@@ -42,7 +42,7 @@ class Objective(nn.Module):
         super().__init__()
         self._weights = {term: weight for term, weight in config.weights().items() if weight}
         self.terms = nn.ModuleDict({term: TERMS[term](config, width, teacher_width) for term in self._weights})
-        self._to_start = {term for term, module in self.terms.items() if list(module.parameters())}
+        self._to_start = {term for term, module in self.terms.items() if module.state_dict()}
 
     def forward(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum of the terms, and each of them before its weight."""
@@ -55,15 +55,20 @@ class Objective(nn.Module):
         return bool(self._to_start)
 
     @torch.no_grad()
-    def start(self, steps: Sequence[Step]) -> None:
-        """Set what is trained here, but for what was taken up, to what the first steps say of the untrained student."""
+    def start(self, steps: Sequence[Step]) -> Tensor | None:
+        """Set what is kept here, but for what was taken up, to what the first steps say of the untrained student.
+
+        Returns the rotation, (D, D), that the student's dense head should begin with, if it should with any.
+        """
         for term in sorted(self._to_start):
             self.terms[term].start(steps)  # type: ignore[operator]  # a ModuleDict does not tell what it holds
+        vectors = self.terms["vectors"] if "vectors" in self._to_start else None
         self._to_start = set()
+        return vectors.rotation(steps) if isinstance(vectors, Vectors) else None
 
     def save(self, path: Path) -> None:
-        """Write what is trained here to `path`; no file where nothing is."""
-        if list(self.parameters()):
+        """Write what is trained here, and the teacher's axes, to `path`; no file where there is neither."""
+        if self.terms.state_dict():
             save_file({name: value.contiguous() for name, value in self.terms.state_dict().items()}, path)
 
     @torch.no_grad()
@@ -74,11 +79,11 @@ class Objective(nn.Module):
         """
         saved = load_file(path)
         for term in sorted(self._to_start):
-            parameters = {f"{term}.{name}": parameter for name, parameter in self.terms[term].named_parameters()}
-            if parameters.keys() <= saved.keys():
-                for name, parameter in parameters.items():
-                    _check_shape(path, name, saved[name], parameter)
-                    parameter.copy_(saved[name])
+            kept = {f"{term}.{name}": value for name, value in self.terms[term].state_dict().items()}
+            if kept.keys() <= saved.keys():
+                for name, value in kept.items():
+                    _check_shape(path, name, saved[name], value)
+                    value.copy_(saved[name])
                 self._to_start.discard(term)
 
 

@@ -21,20 +21,37 @@ AS_IT_IS = 1e-3
 class Vectors(Term):
     """The mean over the step's texts, queries and passages."""
 
+    axes: Tensor | None  # (D, E), of the teacher's vectors; None: compared as they are
+
     def __init__(self, config: ObjectiveConfig, width: int, teacher_width: int) -> None:
         super().__init__(config, width, teacher_width)
         self.projection = nn.Parameter(torch.eye(teacher_width, width)) if config.vectors_projection else None
+        self.register_buffer("axes", torch.eye(width, teacher_width) if config.vectors_axes == "principal" else None)
 
     def start(self, steps: Sequence[Step]) -> None:
+        student_TD = torch.cat([step.embeddings_TD for step in steps])
+        teacher_TE = torch.cat([_teacher(step) for step in steps])
         if self.projection is not None:
-            student_TD = torch.cat([step.embeddings_TD for step in steps])
-            teacher_TE = torch.cat([_teacher(step) for step in steps])
             self.projection.copy_(procrustes_projection(student_TD, teacher_TE, self.config.dimensions))
+        if self.axes is not None:
+            self.axes.copy_(principal_axes(teacher_TE, len(self.axes)))
+
+    def rotation(self, steps: Sequence[Step]) -> Tensor | None:
+        """What turns the student's embeddings of the steps nearest to the teacher's axes, (D, D); None without axes."""
+        if self.axes is None:
+            return None
+        student_TD = torch.cat([step.embeddings_TD for step in steps])
+        target_TD = torch.cat([self._target(step) for step in steps])
+        return procrustes_projection(student_TD, target_TD, [student_TD.shape[1]])
+
+    def _target(self, step: Step) -> Tensor:
+        teacher_TE = _teacher(step)
+        return teacher_TE if self.axes is None else teacher_TE @ self.axes.to(teacher_TE.dtype).T
 
     def forward(self, step: Step) -> Tensor:
         values_KT = vector_regression(
             step.embeddings_TD,
-            _teacher(step),
+            self._target(step),
             dimensions=self.config.dimensions,
             distance=self.config.vectors_distance,
             projection_ED=self.projection,
@@ -101,3 +118,21 @@ def procrustes_projection(student_TD: Tensor, teacher_TE: Tensor, dimensions: Se
     left_EM, _, right_MD = torch.linalg.svd(cross_ED, full_matrices=False)
     projection_ED: Tensor = left_EM @ right_MD
     return projection_ED
+
+
+def principal_axes(vectors_TE: Tensor, num_axes: int) -> Tensor:
+    """The directions along which vectors of unit length are largest in the mean square, the largest first.
+
+    About the origin, not about the mean: cosines are what is to be kept, and a shift would change them. In float64;
+    each axis points to where its largest coordinate is positive.
+
+    Returns:
+        Shape (num_axes, E), orthonormal rows.
+    Source: principal component analysis, uncentred; Eckart and Young 1936, https://doi.org/10.1007/BF02288367.
+    """
+    unit_TE = functional.normalize(vectors_TE.double(), dim=-1)
+    _, ascending_EE = torch.linalg.eigh(unit_TE.T @ unit_TE)
+    axes_AE: Tensor = ascending_EE.T.flip(0)[:num_axes]
+    largest_A1 = axes_AE.gather(1, axes_AE.abs().argmax(dim=1, keepdim=True))
+    axes_AE *= largest_A1.sign()
+    return axes_AE

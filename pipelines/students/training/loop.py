@@ -24,6 +24,7 @@ from pipelines.checkpoints.files import MODEL, OBJECTIVE, STATE
 from pipelines.students.config import TrainingConfig
 from pipelines.students.data.plan import Ints, Schedule, StepBatch, learning_rate_at, padded_tokens, share_texts
 from pipelines.students.data.token_cache import TokenCache
+from pipelines.students.heads import turn
 from pipelines.students.objective.matryoshka import Step
 from pipelines.students.objective.registry import Objective
 from pipelines.students.place import ALONE, Place
@@ -140,7 +141,9 @@ class _Trainer:
             if carried is not None and (carried / OBJECTIVE).exists():
                 self.objective.take_up(carried / OBJECTIVE)
             if self.objective.is_to_start:
-                self.objective.start(self._first_steps())
+                rotation_DD = self.objective.start(self._first_steps())
+                if rotation_DD is not None:
+                    turn(self.encoder.student, rotation_DD)
         for sink in self.sinks:
             sink.start(self.step, self.schedule.num_steps, resume_from or carried)
 

@@ -14,6 +14,7 @@ WRONG = {
     "a flag for an offset": ({"pointwise_offset": True}, "expected a number, or 'fitted'"),
     "no temperature": ({"kl_teacher_temperature": 0}, "greater than 0"),
     "a target that no teacher has": ({"kl_target": "margin"}, "'relevance' or 'score'"),
+    "a projection to axes": ({"vectors_projection": True, "vectors_axes": "principal"}, "expected at most one"),
     "a margin of no share": ({"info_nce_false_negative_margin": 0.1}, "without info_nce_false_negative_share nothing"),
 }
 

@@ -5,7 +5,7 @@ import torch
 from sentence_transformers.sentence_transformer.losses import EmbedDistillLoss
 from torch.nn import functional
 
-from pipelines.students.objective.vectors import AS_IT_IS, procrustes_projection, vector_regression
+from pipelines.students.objective.vectors import AS_IT_IS, principal_axes, procrustes_projection, vector_regression
 from tests.embeddings import DIMENSIONS, EXACT, Given, embeddings, gradient
 
 
@@ -93,3 +93,17 @@ def test_a_projection_to_a_turned_copy_of_the_student_starts_there_and_to_itself
 def test_vector_regression_refuses_a_teacher_of_another_width(projection):
     with pytest.raises(ValueError, match="as wide as the student's"):
         vector_regression(embeddings(5), embeddings(5, width=16), dimensions=[8], projection_ED=projection)
+
+
+def test_principal_axes_keep_cosines_and_put_the_largest_coordinates_first():
+    vectors = functional.normalize(embeddings(200, 8).detach() * torch.linspace(0.2, 3, 8), dim=-1)
+
+    axes = principal_axes(vectors, 8)
+    turned = vectors @ axes.T
+
+    torch.testing.assert_close(turned @ turned.T, vectors @ vectors.T, **EXACT)
+    second_moment = turned.T @ turned / 200
+    torch.testing.assert_close(second_moment, torch.diag(second_moment.diagonal()), **EXACT)
+    assert (second_moment.diagonal().diff() < 0).all()
+    assert (axes.gather(1, axes.abs().argmax(dim=1, keepdim=True)) > 0).all()
+    torch.testing.assert_close(principal_axes(vectors, 3), axes[:3], **EXACT)

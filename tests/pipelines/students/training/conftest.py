@@ -28,6 +28,8 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Setting]:
         vectors = write_vectors(tables, curated, width, teacher=f"teacher_{width}@0123456789ab")
         its = config.model_copy(update={"vectors_teacher": f"teacher_{width}@0123456789ab"})
         build_token_cache(Path(setting.cache), curated, student.tokenizer, its, vectors)
+    dense = initialise_student(config.model_copy(update={"head": "dense"}))
+    dense.save_pretrained(str(folder / "dense"), create_model_card=False)
     return made
 
 
@@ -40,3 +42,9 @@ def setting(settings: dict[int, Setting]) -> Setting:
 def wide(settings: dict[int, Setting]) -> Setting:
     """The teacher's vectors are wider than the student's: a projection is needed."""
     return settings[WIDE]
+
+
+@pytest.fixture(scope="session")
+def dense(wide: Setting) -> Setting:
+    """Wider vectors, and a student with a dense head."""
+    return Setting(str(Path(wide.untrained).parent / "dense"), wide.cache)

@@ -257,3 +257,43 @@ def test_a_checkpoint_of_before_objectives_were_trained_goes_on(setting, undistu
 
     assert torch.equal(weights_of(resumed), weights_of(undisturbed[2]))
     assert not (tmp_path / f"step_{STEPS}" / OBJECTIVE).exists()
+
+
+PRINCIPAL = {"vectors": 1.0, "vectors_axes": "principal", "margin_mse": 0.0, "info_nce": 0.0}
+
+
+def test_a_dense_head_begins_as_the_rotation_to_the_teacher_s_axes_and_learns_in_all_their_cuts(dense, tmp_path):
+    before = dense.student()
+    texts = [f"text {number} of {number % 7}" for number in range(20)]
+    _, barely, first = dense.train(tmp_path / "barely", learning_rate=1e-12, max_steps=1, **PRINCIPAL)
+    _, trained, lines = dense.train(tmp_path / "trained", epochs=6, **PRINCIPAL)
+
+    turned = barely.encode(texts, convert_to_tensor=True)
+    still = before.encode(texts, convert_to_tensor=True)
+    torch.testing.assert_close(turned @ turned.T, still @ still.T, rtol=0, atol=1e-5)
+    assert (turned - still).abs().max() > 0.05
+    assert lines[-1]["loss"] < 0.9 * first[0]["loss"]
+    assert tuple(load_file(tmp_path / "barely" / "step_1" / OBJECTIVE)["vectors.axes"].shape) == (WIDTH, WIDE)
+    saved = SentenceTransformer(str(tmp_path / "trained" / f"step_{len(lines)}" / MODEL), device="cpu")
+    torch.testing.assert_close(saved.encode(texts), trained.encode(texts))
+
+
+def test_a_dense_head_goes_on_from_a_checkpoint_to_identical_weights(dense, tmp_path):
+    _, undisturbed, _ = dense.train(tmp_path / "a", **PRINCIPAL)
+    with pytest.raises(Killed):
+        dense.train(tmp_path / "b", kill_at_step=9, **PRINCIPAL)
+
+    _, resumed, _ = dense.train(tmp_path / "b", resume_from=tmp_path / "b" / "step_7", **PRINCIPAL)
+
+    assert torch.equal(weights_of(resumed), weights_of(undisturbed))
+
+
+def test_a_later_stage_takes_up_the_axes_and_turns_nothing(dense, tmp_path):
+    _, trained, lines = dense.train(tmp_path / "first", **PRINCIPAL)
+    last = tmp_path / "first" / f"step_{len(lines)}"
+    second = Setting(str(last / MODEL), dense.cache)
+
+    _, student, _ = second.train(tmp_path / "next", carried=last, learning_rate=1e-12, max_steps=1, **PRINCIPAL)
+
+    texts = ["a text", "another one"]
+    torch.testing.assert_close(student.encode(texts), trained.encode(texts), rtol=0, atol=1e-6)
