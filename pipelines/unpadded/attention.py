@@ -20,6 +20,8 @@ from transformers import AttentionInterface
 from pipelines.unpadded.layout import LONGEST_IN_A_GROUP, Group, Layout
 
 NAME = "unpadded"
+LONGEST_KEPT = 256
+"""Keys of a query whose weights are kept for the backward pass: of more they would be the largest part of what is kept."""
 
 
 def attend(
@@ -122,11 +124,41 @@ def _in_blocks(tokens: _States, layout: Layout, scaling: float, window: int) -> 
 
 
 def _attended(states: _States, bias: Tensor | None, scaling: float) -> Tensor:
-    """Softmax attention, written out; the softmax in float32 or better."""
-    scores = torch.matmul(states.query * scaling, states.key.transpose(-1, -2))
+    """Softmax attention, written out."""
+    if states.key.shape[-2] > LONGEST_KEPT:
+        attended: Tensor = _Attended.apply(*states, bias, scaling)  # type: ignore[no-untyped-call]
+        return attended
+    return torch.matmul(_weights(states.query, states.key, bias, scaling).to(states.value.dtype), states.value)
+
+
+def _weights(query: Tensor, key: Tensor, bias: Tensor | None, scaling: float) -> Tensor:
+    """(N, H, L, L), in float32 or better."""
+    scores = torch.matmul(query * scaling, key.transpose(-1, -2))
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
-    weights = (scores if bias is None else scores + bias).softmax(dim=-1)
-    return torch.matmul(weights.to(states.value.dtype), states.value)
+    return (scores if bias is None else scores + bias).softmax(dim=-1)
+
+
+class _Attended(torch.autograd.Function):
+    """The weights, a text's length squared, are made again for the gradients: one more product, a fraction of memory.
+
+    Source: Dao et al. 2022, https://arxiv.org/abs/2205.14135 (FlashAttention, its backward pass, without tiles).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scaling: float) -> Tensor:
+        ctx.save_for_backward(query, key, value)
+        ctx.bias, ctx.scaling = bias, scaling
+        return torch.matmul(_weights(query, key, bias, scaling).to(value.dtype), value)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (query, key, value), (grad,) = ctx.saved_tensors, gradients
+        weights = _weights(query, key, ctx.bias, ctx.scaling)
+        grad_value = torch.matmul(weights.to(grad.dtype).transpose(-1, -2), grad)
+        of_weights = torch.matmul(grad, value.transpose(-1, -2)).to(weights.dtype)
+        of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
+        of_scores = (of_scores * ctx.scaling).to(query.dtype)
+        return torch.matmul(of_scores, key), torch.matmul(of_scores.transpose(-1, -2), query), grad_value, None, None
 
 
 class _Padded(torch.autograd.Function):

@@ -39,9 +39,13 @@ def gradients_of(model, embeddings):
 
 
 @pytest.mark.parametrize("family", ["bert", "xlm-roberta", "modernbert"])
-@pytest.mark.parametrize("longest_in_a_group", [512, 30])
-def test_embeddings_and_gradients_are_the_padded_forward_s(family, longest_in_a_group, tmp_path, monkeypatch):
-    """In float64: all that differs is the order of sums. With 30, longer texts are attended to one by one."""
+@pytest.mark.parametrize(("longest_in_a_group", "longest_kept"), [(512, 256), (30, 256), (512, 16)])
+def test_embeddings_and_gradients_are_the_padded_forward_s(
+    family, longest_in_a_group, longest_kept, tmp_path, monkeypatch
+):
+    """In float64: all that differs is the order of sums. With 30, longer texts are attended to one by one; with 16,
+    the weights of those that see more tokens are made again for the gradients."""
+    monkeypatch.setattr("pipelines.unpadded.attention.LONGEST_KEPT", longest_kept)
     monkeypatch.setattr(layout, "LONGEST_IN_A_GROUP", longest_in_a_group)
     monkeypatch.setattr("pipelines.unpadded.attention.LONGEST_IN_A_GROUP", longest_in_a_group)
     model = model_of(tmp_path, family)
