@@ -21,7 +21,7 @@ from pipelines.unpadded.layout import LONGEST_IN_A_GROUP, Group, Layout
 
 NAME = "unpadded"
 LONGEST_KEPT = 256
-"""Keys of a query whose weights are kept for the backward pass: of more they would be the largest part of what is kept."""
+"""Keys of a query whose weights are kept for the backward pass; of more they would be most of what is kept."""
 
 
 def attend(
