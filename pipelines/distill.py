@@ -21,23 +21,36 @@ from pydantic import ValidationError
 
 from pipelines.checkpoints.inspect import weight_files
 from pipelines.checkpoints.name import weights_sha256
-from pipelines.checkpoints.run_folder import IDENTITY, METRICS, MODEL, RUN, UNTRAINED, WORK, Json, RunFolder
+from pipelines.checkpoints.run_folder import (
+    IDENTITY,
+    METRICS,
+    MODEL,
+    RUN,
+    TENSORBOARD,
+    UNTRAINED,
+    WORK,
+    Json,
+    RunFolder,
+)
 from pipelines.stage.cluster import named_cluster
 from pipelines.stage.disk import check_room
-from pipelines.stage.errors import UserError
+from pipelines.stage.errors import UserError, describe
 from pipelines.stage.progress import tell
 from pipelines.storage import Lineage, Tables, TableVersion, new_version
 from pipelines.storage.commits import Input, TrainingResult
 from pipelines.storage.fingerprint import fingerprint, fingerprint_of
 from pipelines.storage.lineage import code
 from pipelines.students.config import DistillConfig
+from pipelines.students.data.dev_set import check_dev
 from pipelines.students.data.teacher_vectors import check_vectors
 from pipelines.students.data.tokenise import cache_bytes
 from pipelines.students.source import Source, with_prompts
+from pipelines.students.training.sinks import find_sink
 from schemas import Models
 
-BYTES_KEPT = 6
-"""Of each byte of the student's weights, which are at most the source's: two checkpoints of weights and two moments."""
+BYTES_KEPT, BYTES_OF_BEST = 6, 2
+"""Of each byte of the student's weights, which are at most the source's: two checkpoints of weights and two moments;
+and of the best student so far, where it is chosen."""
 
 
 def run(
@@ -71,7 +84,8 @@ def run(
                 tell(f"distill: {folder.uri}/{MODEL} is gone: training {name} again")
             with tempfile.TemporaryDirectory() as scratch:
                 output, work = Path(scratch), f"{folder.uri}/{WORK}"
-                trained = train(curated, config, output, vectors=vectors, work=work, connect=connect)
+                shown = {"name": name, "seen_in": Path(folder.path, TENSORBOARD) if curated.tables.is_local else None}
+                trained = train(curated, config, output, vectors=vectors, work=work, connect=connect, **shown)
                 trained = {"name": name, "identity": fingerprint_of(identity), **trained}
                 folder.publish(output, trained)
         else:
@@ -87,6 +101,9 @@ def check(curated: TableVersion, config: DistillConfig, vectors: TableVersion | 
     """
     source = check_source(config)
     _check_splits(curated.usable(), config)
+    check_dev(curated, config)
+    if config.sink is not None:
+        find_sink(config.sink)
     for term, weight in config.weights_on_teacher_vectors().items():
         if vectors is None:
             raise UserError(
@@ -96,7 +113,8 @@ def check(curated: TableVersion, config: DistillConfig, vectors: TableVersion | 
     if vectors is not None:
         check_vectors(vectors.usable(), curated, config, source.width)
     weights = sum(path.stat().st_size for path in weight_files(source.folder))
-    check_room(curated.tables.uri, BYTES_KEPT * weights, "distill: its checkpoints")
+    num_bytes = BYTES_KEPT + (BYTES_OF_BEST if config.dev_every_steps else 0)
+    check_room(curated.tables.uri, num_bytes * weights, "distill: its checkpoints")
     if named_cluster() is None:  # else it lies on the cluster's nodes
         width = source.width if vectors is not None else None
         check_room(tempfile.gettempdir(), cache_bytes(curated, config, width or 0), "distill: the token cache")
@@ -131,14 +149,18 @@ def train(
     connect: Callable[[], None],
     vectors: TableVersion | None = None,
     work: str | None = None,
+    name: str = "",
+    seen_in: Path | None = None,
 ) -> Json:
-    """Train what `check` has passed into `output`: model/, metrics.jsonl and run.json, whose content is returned.
+    """Train what `check` has passed into `output`: model/, metrics.jsonl, tensorboard/ and run.json, which is returned.
 
     Args:
         output: a local folder.
         connect: connects to Ray.
         work: folder or S3 URI for the untrained student and checkpoints, seen by all workers, where a killed training
             goes on from; `output/work`, removed at the end, if not given.
+        name: the model's, for who hears of its training.
+        seen_in: a folder where TensorBoard's files can be seen while it trains.
     """
     vectors = vectors if config.weights_on_teacher_vectors() else None
     kept = Tables(work or str(output / "work"))
@@ -148,8 +170,9 @@ def train(
     parent = initialised.result()
     from pipelines.students.training.on_ray import train_on_ray  # torch: a finished model is found without
 
-    result = train_on_ray(curated, config, vectors, kept)
+    result = train_on_ray(curated, config, vectors, kept, name=name, seen_in=seen_in)
     _fetch(result.checkpoint, output)
+    _tell_choice(result.return_value)
     if work is None:
         shutil.rmtree(output / "work")
     trained = {
@@ -168,7 +191,7 @@ def _identity(curated: TableVersion, config: DistillConfig, vectors: TableVersio
     return {
         "curated": curated.identity(),
         "vectors": vectors.identity() if vectors else None,
-        "config": config.model_dump(mode="json"),
+        "config": config.identity(),
     }
 
 
@@ -187,7 +210,7 @@ def _update_record(folder: RunFolder) -> None:
     recorded = folder.read(IDENTITY)
     if recorded is not None:
         with suppress(ValidationError):  # of a version with other fields: another run, and claim() tells the difference
-            meant = DistillConfig.model_validate(recorded["config"]).model_dump(mode="json")
+            meant = DistillConfig.model_validate(recorded["config"]).identity()
             if meant != recorded["config"]:
                 folder.write(IDENTITY, recorded | {"config": meant})
 
@@ -242,8 +265,25 @@ def _initialise(config: DistillConfig, kept: Tables) -> str:
 
 
 def _fetch(checkpoint: Any, output: Path) -> None:
-    """The trained model and its metrics from the last checkpoint."""
+    """The trained model and its metrics from the last checkpoint, and what TensorBoard shows of these."""
+    from pipelines.students.training.tensorboard import write_events
+
     output.mkdir(parents=True, exist_ok=True)
     with checkpoint.as_directory() as folder:
         shutil.copytree(Path(folder, MODEL), output / MODEL, dirs_exist_ok=True)
         shutil.copy(Path(folder, METRICS), output / METRICS)
+    try:
+        write_events(output / TENSORBOARD, output / METRICS)
+    except Exception as error:  # of whatever kind: metrics.jsonl has all of it
+        tell(f"distill: TensorBoard's files could not be written ({describe(error)})")
+
+
+def _tell_choice(trained: Json) -> None:
+    """Which step's student was taken, where one was chosen."""
+    if dev := trained.get("dev"):
+        share = dev["seconds"] / (dev["seconds"] + trained["seconds"])
+        early = ", where it was stopped" if dev["stopped_early"] else ""
+        tell(
+            f"distill: the student after step {dev['step']:,} of {trained['steps']:,}{early} is taken: the best of "
+            f"{dev['evaluations']} by dev nDCG@10, {dev['dev_ndcg_at_10']:.4f}; to find it took {share:.0%} of the time"
+        )

@@ -1,6 +1,7 @@
 """models/NAME under the tables' root: who is training it, what it is a model of, the files that come out, its rows.
 
-    models/NAME/  lock.json  identity.json  ray/ (while it trains)  model/  metrics.jsonl  run.json (last: it is whole)
+    models/NAME/  lock.json  identity.json  ray/ (while it trains)  tensorboard/  model/  metrics.jsonl
+                  run.json (last: it is whole)
 
 The same code serves a local folder and S3: pyarrow copies files, and obstore makes the lock only where there is none.
 """
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from obstore import PutMode, UpdateVersion
 
 LOCK, IDENTITY, RUN = "lock.json", "identity.json", "run.json"
-MODEL, METRICS = "model", "metrics.jsonl"
+MODEL, METRICS, TENSORBOARD = "model", "metrics.jsonl", "tensorboard"
 WORK, UNTRAINED, CHECKPOINTS = "ray", "untrained", "checkpoints"  # while it trains: ray/untrained, ray/checkpoints
 LONGEST_NAME = 200  # bytes, of the 255 that a file's name may have
 RENEW_S = 20  # a holder on another host shows that it is alive by touching its lock this often
@@ -140,6 +141,8 @@ class RunFolder:
     def publish(self, trained: Path, run: Json) -> None:
         """Copy the trained folder here, `run.json` last, and remove what the training kept."""
         (trained / RUN).unlink(missing_ok=True)
+        if self.holds(TENSORBOARD):  # what could be seen while it trained
+            self.filesystem.delete_dir(f"{self.path}/{TENSORBOARD}")
         fs.copy_files(str(trained), self.path, destination_filesystem=self.filesystem)
         self.write(RUN, run)
         self.filesystem.delete_dir(f"{self.path}/{WORK}")

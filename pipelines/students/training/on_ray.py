@@ -31,19 +31,31 @@ from pipelines.storage import Tables, TableVersion
 from pipelines.storage.fingerprint import fingerprint_of
 from pipelines.storage.lineage import engine
 from pipelines.students.config import DistillConfig
+from pipelines.students.data.dev_set import DEV_FILE, build_dev_set
 from pipelines.students.data.token_cache import SUMMARY
 from pipelines.students.data.tokenise import build_token_cache
 from pipelines.students.initialise import load_student
 from pipelines.students.training.loop import train_student
 from pipelines.students.training.optimizer import NonFiniteLoss
-from pipelines.students.training.sinks import MetricsFile, ProgressLines
+from pipelines.students.training.sinks import Guarded, MetricsFile, ProgressLines, Sink, Training, find_sink
+from pipelines.students.training.tensorboard import EventFiles
 
 
-def train_on_ray(curated: TableVersion, config: DistillConfig, vectors: TableVersion | None, kept: Tables) -> Any:
+def train_on_ray(
+    curated: TableVersion,
+    config: DistillConfig,
+    vectors: TableVersion | None,
+    kept: Tables,
+    *,
+    name: str = "",
+    seen_in: Path | None = None,
+) -> Any:
     """Ray Train to the end, or from its last checkpoint to the end.
 
     Args:
         kept: what all workers see: the untrained student, put there by the caller, and the checkpoints.
+        name: the model's, for the sink that the config names.
+        seen_in: a folder where TensorBoard's files can be seen while it trains.
     Returns:
         Ray's result: the last checkpoint holds the trained student, `return_value` what rank 0 tells of the run.
     """
@@ -54,7 +66,7 @@ def train_on_ray(curated: TableVersion, config: DistillConfig, vectors: TableVer
     check_there_is(kind, config.num_workers, _available(kind), told, "distill.num_workers")
     with _printed_on_stderr() as lines:
         trainer = TorchTrainer(
-            partial(_train_on_one_rank, curated, config, vectors, kept, lines),  # type: ignore[arg-type]  # it returns
+            partial(_train_on_one_rank, curated, config, vectors, kept, lines, name, seen_in),  # type: ignore[arg-type]
             torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo", timeout_s=3_600),
             scaling_config=ray.train.ScalingConfig(num_workers=config.num_workers, use_gpu=use_gpu),
             run_config=ray.train.RunConfig(  # type: ignore[call-arg]  # typed as V1's, which V2 replaces on import
@@ -121,11 +133,28 @@ def _printed_on_stderr() -> Iterator[Queue]:
 def _cache_name(curated: TableVersion, config: DistillConfig, vectors: TableVersion | None, kept: Tables) -> str:
     """The token cache's folder on each node: a killed training's is taken up only for the same data and config."""
     data = [curated.identity(), vectors.identity() if vectors else None]
-    return f"distill_{fingerprint_of([kept.uri, data, config.model_dump(mode='json')])}"
+    return f"distill_{fingerprint_of([kept.uri, data, config.identity()])}"
+
+
+def _sinks(config: DistillConfig, folder: Path, lines: Queue, name: str, seen_in: Path | None) -> list[Sink]:
+    """What hears of the training, on rank 0."""
+    sinks: list[Sink] = [MetricsFile(folder), ProgressLines(lines.put)]
+    if seen_in is not None:
+        sinks.append(Guarded("TensorBoard's writer", partial(EventFiles, seen_in), lines.put))
+    if config.sink is not None:
+        sink, training = config.sink, Training(name, config.model_dump(mode="json"))
+        sinks.append(Guarded(f"the sink {sink}", lambda: find_sink(sink)(training), lines.put))
+    return sinks
 
 
 def _train_on_one_rank(
-    curated: TableVersion, config: DistillConfig, vectors: TableVersion | None, kept: Tables, lines: Queue
+    curated: TableVersion,
+    config: DistillConfig,
+    vectors: TableVersion | None,
+    kept: Tables,
+    lines: Queue,
+    name: str,
+    seen_in: Path | None,
 ) -> Json:
     """What each Ray Train worker runs; what it returns is the result's `return_value`."""
     context = ray.train.get_context()
@@ -133,9 +162,11 @@ def _train_on_one_rank(
     local = Path(tempfile.gettempdir()) / _cache_name(curated, config, vectors, kept)
     student = _fetched_student(kept)
     if not is_first_of_node:
-        while not (local / SUMMARY).exists():  # the first builds it; if it fails, Ray ends this worker too
+        awaited = [local / SUMMARY, *([local / DEV_FILE] if config.dev_every_steps else [])]
+        while not all(path.exists() for path in awaited):  # the first builds it; if it fails, Ray ends this worker too
             time.sleep(0.2)
     cache = build_token_cache(local, curated, student.tokenizer, config, vectors)  # opens one that is there
+    dev = build_dev_set(local, curated, student.tokenizer, config) if config.dev_every_steps else None
     device = ray.train.torch.get_device()
     checkpoint = ray.train.get_checkpoint()
     with tempfile.TemporaryDirectory() as folder, checkpoint.as_directory() if checkpoint else nullcontext() as resumed:
@@ -147,13 +178,14 @@ def _train_on_one_rank(
             device=device,
             resume_from=Path(resumed) if resumed else None,
             on_checkpoint=_report,
-            sinks=[MetricsFile(Path(folder)), ProgressLines(lines.put)],
+            sinks=_sinks(config, Path(folder), lines, name, seen_in),
+            dev=dev,
         )
     if is_first_of_node:
         shutil.rmtree(local)  # the last report was a barrier: every rank has read its last texts
     return {
-        **summary._asdict(),
-        "training_data": cache.summary,
+        **{name: value for name, value in summary._asdict().items() if value is not None},
+        "training_data": cache.summary | ({"dev": dev.summary} if dev else {}),
         "num_workers": context.get_world_size(),
         "threads_per_worker": config.threads_per_worker,
         "engine": {

@@ -1,24 +1,49 @@
-"""Where a training's figures go while it runs: today a file of metrics and lines of progress.
+"""Where a training's figures go while it runs: a file of metrics, lines of progress, and who else wants to hear.
 
-A sink lives on rank 0, in the worker's process. Another one (TensorBoard) is a subclass of Sink here, and its line in
-the list of sinks in on_ray.py.
+A sink lives on rank 0, in the worker's process. Another one of ours is a subclass of Sink and its line in the list of
+sinks in on_ray.py (tensorboard.py is one); a user's own is named in the recipe, `distill.sink = "module:Class"`.
 """
 
+import importlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipelines.checkpoints.run_folder import METRICS
+from pipelines.stage.errors import UserError, describe
 from pipelines.stage.progress import Progress
+from pipelines.stage.terminal import cut
+from pipelines.students.config import ObjectiveConfig
+
+NAMED = {"mlflow": "pipelines.students.training.mlflow_sink:MlflowSink"}
+TERMS = tuple(ObjectiveConfig().weights())
 
 Line = dict[str, Any]
-"""What a step says of itself: step, epoch, loss, each term, learning_rate, grad_norm, sizes, triplets_per_s."""
+"""What a step says of itself: step, epoch, loss, each term, learning_rate, grad_norm, sizes, queries_per_s, seconds of
+training so far; and where the student was measured dev_ndcg_at_10 and what else choosing.py tells."""
+
+
+class Training(NamedTuple):
+    """What a named sink is told of the training that it hears of."""
+
+    name: str  # the model's; "" for one without a name (reproduce)
+    config: dict[str, Any]  # the recipe's [distill], resolved
 
 
 class Sink:
-    """What hears of a training. Each method does nothing unless the sink needs it."""
+    """What hears of a training. Each method does nothing unless the sink needs it.
+
+    One that is named in the recipe is made as `Class(training)`. When it raises, that is said once, it hears no more,
+    and the training goes on.
+    """
+
+    @classmethod
+    def check(cls) -> None:
+        """Asked before Ray starts: raises UserError where this sink cannot work."""
 
     def start(self, step: int, num_steps: int, resume_from: Path | None) -> None:
         """Before the first step that is left: `step` of them are done, and what was saved is in `resume_from`."""
@@ -31,6 +56,64 @@ class Sink:
 
     def end(self) -> None:
         """After the last step, or when the training stops at an error."""
+
+
+def find_sink(name: str) -> Callable[[Training], Sink]:
+    """The class that a recipe names. Raises UserError when it is not there, is no Sink, or cannot work here."""
+    module, _, attribute = NAMED.get(name, name).partition(":")
+    expected = f"expected {', '.join(NAMED)}, or module:Class, a subclass of {Sink.__module__}.Sink"
+    if not module or not attribute:
+        raise UserError(f"distill.sink is {name!r}; {expected}")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except Exception as error:  # whatever a user's module raises when it is imported
+        raise UserError(
+            f"distill.sink is {name!r}, which cannot be imported ({describe(error)}); {expected}, in a module that "
+            "Python finds (the current folder, or PYTHONPATH)"
+        ) from error
+    make: Callable[[Training], Sink] = found
+    if not (isinstance(found, type) and issubclass(found, Sink)):
+        raise UserError(f"distill.sink is {name!r}, which is no sink; {expected}")
+    found.check()
+    return make
+
+
+class Guarded(Sink):
+    """A sink that the training does not need: at its first error it is left out, and that is said."""
+
+    def __init__(self, name: str, make: Callable[[], Sink], print_line: Callable[[str], object]) -> None:
+        self._name, self._make, self._print_line = name, make, print_line
+        self._sink: Sink | None = None
+
+    def start(self, step: int, num_steps: int, resume_from: Path | None) -> None:
+        with self._left_out_at_an_error():
+            self._sink = self._make()
+            self._sink.start(step, num_steps, resume_from)
+
+    def step(self, line: Line) -> None:
+        with self._left_out_at_an_error():
+            if self._sink:
+                self._sink.step(dict(line))
+
+    def save(self, checkpoint: Path) -> None:
+        with self._left_out_at_an_error():
+            if self._sink:
+                self._sink.save(checkpoint)
+
+    def end(self) -> None:
+        with self._left_out_at_an_error():
+            if self._sink:
+                self._sink.end()
+
+    @contextmanager
+    def _left_out_at_an_error(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # of whatever kind: no sink is worth a training
+            self._sink = None
+            self._print_line(
+                f"distill: {self._name} failed and hears no more ({describe(error)}); the training goes on"
+            )
 
 
 class MetricsFile(Sink):
@@ -55,7 +138,7 @@ class MetricsFile(Sink):
 
 
 class ProgressLines(Sink):
-    """Lines for the user: step, loss, speed, and the time to go at the speed of this run so far."""
+    """Lines for the user: step, time to go and speed of this run so far, loss with its terms; and the dev figures."""
 
     def __init__(self, print_line: Callable[[str], object]) -> None:
         self._print_line, self._is_warm = print_line, False
@@ -64,12 +147,33 @@ class ProgressLines(Sink):
         if 0 < step < num_steps:
             self._print_line(f"distill: goes on after step {step:,} of {num_steps:,}, the last checkpoint")
         said = "{stage}: step {done:,} of {total:,}"
-        self._progress = Progress("distill", "steps", done=step + 1, total=num_steps, said=said, rated_in="triplets",
+        self._progress = Progress("distill", "steps", done=step + 1, total=num_steps, said=said, rated_in="queries",
                                   tell=self._print_line)  # fmt: skip
 
     def step(self, line: Line) -> None:
         if self._is_warm:
-            self._progress.advance(1, rated=line["triplets"], suffix=f", loss {line['loss']:.4g}")
+            self._progress.advance(1, rated=line["queries"], suffix=partial(_losses, line))
         else:
             self._progress.start()  # the first step pays for warming up: it is no measure
             self._is_warm = True
+        if "dev_ndcg_at_10" in line:
+            self._print_line(_dev(line))
+
+
+def _losses(line: Line, columns: int) -> str:
+    """`, loss 1.23 (margin_mse 0.041, info_nce 1.19)`, cut to so many columns: names by their first words first."""
+    terms = {term: line[term] for term in TERMS if term in line}
+    told = [""]
+    for names in (list(terms), [term.partition("_")[0] for term in terms]) if len(terms) > 1 else ():
+        values = (f"{name} {value:.3g}" for name, value in zip(names, terms.values(), strict=True))
+        told.append(f" ({', '.join(values)})")
+    lines = [f", loss {line['loss']:.3g}{one}" for one in told[1:] or told]
+    return next((one for one in lines if len(one) <= columns), cut(lines[-1], columns))
+
+
+def _dev(line: Line) -> str:
+    """What a dev evaluation found, and what all of them took."""
+    taken, done = line["dev_seconds"], line["step"] + 1
+    share = taken / (taken + line["seconds"])
+    best = "the best so far" if line["dev_best_step"] == done else f"best after step {line['dev_best_step']:,}"
+    return f"distill: dev nDCG@10 {line['dev_ndcg_at_10']:.4f} after step {done:,}, {best}; {share:.0%} of the time"
