@@ -84,8 +84,7 @@ def run(
                 tell(f"distill: {folder.uri}/{MODEL} is gone: training {name} again")
             with tempfile.TemporaryDirectory() as scratch:
                 output, work = Path(scratch), f"{folder.uri}/{WORK}"
-                shown = {"name": name, "seen_in": Path(folder.path, TENSORBOARD) if curated.tables.is_local else None}
-                trained = train(curated, config, output, vectors=vectors, work=work, connect=connect, **shown)
+                trained = train(curated, config, output, vectors=vectors, work=work, connect=connect, shown_in=folder)
                 trained = {"name": name, "identity": fingerprint_of(identity), **trained}
                 folder.publish(output, trained)
         else:
@@ -149,8 +148,7 @@ def train(
     connect: Callable[[], None],
     vectors: TableVersion | None = None,
     work: str | None = None,
-    name: str = "",
-    seen_in: Path | None = None,
+    shown_in: RunFolder | None = None,
 ) -> Json:
     """Train what `check` has passed into `output`: model/, metrics.jsonl, tensorboard/ and run.json, which is returned.
 
@@ -159,8 +157,7 @@ def train(
         connect: connects to Ray.
         work: folder or S3 URI for the untrained student and checkpoints, seen by all workers, where a killed training
             goes on from; `output/work`, removed at the end, if not given.
-        name: the model's, for who hears of its training.
-        seen_in: a folder where TensorBoard's files can be seen while it trains.
+        shown_in: whose name the config's sink is told, and where TensorBoard's files can be seen while it trains.
     """
     vectors = vectors if config.weights_on_teacher_vectors() else None
     kept = Tables(work or str(output / "work"))
@@ -170,6 +167,7 @@ def train(
     parent = initialised.result()
     from pipelines.students.training.on_ray import train_on_ray  # torch: a finished model is found without
 
+    name, seen_in = (shown_in.name, shown_in.local(TENSORBOARD)) if shown_in else ("", None)
     result = train_on_ray(curated, config, vectors, kept, name=name, seen_in=seen_in)
     _fetch(result.checkpoint, output)
     _tell_choice(result.return_value)
@@ -242,6 +240,8 @@ def _row_of(
         "seconds": trained["seconds"],
         "steps": trained["steps"],
         "parents": trained["parents"],
+        "dev_ndcg_at_10": trained.get("dev", {}).get("dev_ndcg_at_10"),
+        "dev_set": trained.get("dev", {}).get("set"),
     }
     inputs = [curated] if vectors is None else [curated, vectors]
     result = TrainingResult(model=model_id, training_data=trained["training_data"])

@@ -124,6 +124,10 @@ class RunFolder:
         """Whether a folder of this name is here."""
         return bool(self.filesystem.get_file_info(f"{self.path}/{folder}").type == fs.FileType.Directory)
 
+    def local(self, folder: str) -> Path | None:
+        """A folder here as a path of this machine; None on S3."""
+        return Path(self.path, folder) if isinstance(self.filesystem, fs.LocalFileSystem) else None
+
     def read(self, name: str) -> Json | None:
         """A JSON file of the folder; None when it is not there."""
         path = f"{self.path}/{name}"

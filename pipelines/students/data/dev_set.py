@@ -92,7 +92,8 @@ def build_dev_set(
         assert sample is not None, "check_dev has passed it"
         folder.mkdir(parents=True, exist_ok=True)
         unfinished = folder / f"unfinished_{DEV_FILE}"
-        np.savez(unfinished, **_arrays(sample, tokenizer, config))
+        arrays: dict[str, Any] = _arrays(sample, tokenizer, config)
+        np.savez(unfinished, **arrays)
         unfinished.rename(folder / DEV_FILE)
     return DevSet.open(folder)
 

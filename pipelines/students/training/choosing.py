@@ -37,7 +37,8 @@ class Chooser:
     @property
     def is_over(self) -> bool:
         """Whether so many evaluations in a row were no better that training stops."""
-        return 0 < (self._config.early_stop_after or 0) <= self._counts["since_best"]
+        patience = self._config.early_stop_after
+        return patience is not None and bool(self._counts["since_best"] >= patience)
 
     def after(self, step: int, num_steps: int, weights: Callable[[], Weights]) -> dict[str, float]:
         """Measure, if it is due after so many steps; returns what the step's line of metrics says of it.

@@ -21,9 +21,7 @@ class MlflowSink(Sink):
     @classmethod
     def check(cls) -> None:
         if importlib.util.find_spec("mlflow") is None:
-            raise UserError(
-                "distill.sink is 'mlflow', which is not installed; pip install mlflow-skinny, or leave it out"
-            )
+            raise UserError("distill.sink is 'mlflow', which is not installed: pip install mlflow, or leave it out")
 
     def __init__(self, training: Training) -> None:
         import mlflow  # only where a recipe asks for it
