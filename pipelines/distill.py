@@ -167,8 +167,8 @@ def train(
     parent = initialised.result()
     from pipelines.students.training.on_ray import train_on_ray  # torch: a finished model is found without
 
-    name, seen_in = (shown_in.name, shown_in.local(TENSORBOARD)) if shown_in else ("", None)
-    result = train_on_ray(curated, config, vectors, kept, name=name, seen_in=seen_in)
+    shown_as = (shown_in.name, shown_in.local(TENSORBOARD)) if shown_in else ("", None)
+    result = train_on_ray(curated, config, vectors, kept, shown_as=shown_as)
     _fetch(result.checkpoint, output)
     _tell_choice(result.return_value)
     if work is None:

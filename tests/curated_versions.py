@@ -1,6 +1,5 @@
 """Small curated_triplets versions by a real curation of scored rows, and queries that fall into a split."""
 
-import random
 from collections.abc import Iterable
 from itertools import count, islice
 from pathlib import Path
@@ -10,7 +9,6 @@ from pipelines.curate import CurateConfig
 from pipelines.storage import Tables, TableVersion
 from tests.rows import split_of_text
 from tests.scored_versions import Row, scored_rows, write_scored, write_triplets
-from tests.tiny import WORDS
 
 HALF = CurateConfig(test_share=0.5, dev_share=0.0, max_drop_share=1.0)
 
@@ -27,15 +25,3 @@ def curated(tmp_path: Path, rows: Iterable[Row], config: CurateConfig = HALF) ->
     scored = scored_rows(rows)
     tables = Tables.at(str(tmp_path / "tables"))
     return curate.run(write_scored(write_triplets(tables, scored), scored), config).version
-
-
-def write_judged(folder: Path, num_queries: int, config: CurateConfig) -> TableVersion:
-    """A version with `num_queries` queries of the tiny tokenizers' words, each with one positive and two negatives."""
-    words = random.Random(7)
-    rows: list[Row] = []
-    for number in range(num_queries):
-        query = f"{' '.join(words.choices(WORDS, k=4))} {number}"
-        positive = f"{query} {' '.join(words.choices(WORDS, k=5))}"
-        negatives = [f"{' '.join(words.choices(WORDS, k=8))} {number}" for _ in range(2)]
-        rows += [(query, positive, 5.0, negative, -5.0) for negative in negatives]
-    return curated(folder, rows, config)

@@ -17,8 +17,8 @@ COLUMNS = 100  # that the table takes
 NARROWEST_NAME = 12
 HEADER = ["model", METRIC, "smallest", "dev", "teacher", "BM25", "layers", "seconds", "data", "vectors"]
 FOOTNOTE = (
-    f"smallest: {METRIC} at the fewest dimensions; teacher, BM25: difference of {METRIC} to theirs; data, vectors: the "
-    "versions of\ncurated_triplets and teacher_vectors. To choose a model take dev; these figures then report it."
+    f"smallest: {METRIC} at the fewest dimensions. teacher, BM25: the difference of {METRIC} to theirs.",
+    "data, vectors: versions of curated_triplets and teacher_vectors. To choose among models take dev.",
 )
 
 
@@ -84,7 +84,7 @@ def board_lines(board: pl.DataFrame) -> list[str]:
     widths = [max(map(len, column)) for column in zip(HEADER, *rows, strict=True)]
     room = max(NARROWEST_NAME, COLUMNS - sum(widths[1:]) - 2 * len(HEADER))
     table = aligned_table(HEADER, [[cut(name, room), *values] for name, *values in rows])
-    return [*table.split("\n"), *FOOTNOTE.split("\n")]
+    return [*table.split("\n"), *FOOTNOTE]
 
 
 def _means(evaluations: TableVersion | None) -> pl.DataFrame:

@@ -24,10 +24,9 @@ from pipelines.storage import Tables
 from pipelines.students.data.teacher_vectors import check_vectors, vectors_teacher
 from pipelines.students.training.on_ray import _cache_name
 from pipelines.students.training.optimizer import NonFiniteLoss
-from tests.curated_versions import write_judged
 from tests.heard import heard_file
 from tests.tiny import tiny_encoder
-from tests.training_data import write_curated, write_vectors
+from tests.training_data import write_curated, write_judged, write_vectors
 
 WIDTH = 32
 REPOSITORY = str(Path(__file__).parents[2])

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -40,6 +40,8 @@ from pipelines.students.training.optimizer import NonFiniteLoss
 from pipelines.students.training.sinks import Guarded, MetricsFile, ProgressLines, Sink, Training, find_sink
 from pipelines.students.training.tensorboard import EventFiles
 
+MakeSinks = Callable[[Path], list[Sink]]
+
 
 def train_on_ray(
     curated: TableVersion,
@@ -47,15 +49,13 @@ def train_on_ray(
     vectors: TableVersion | None,
     kept: Tables,
     *,
-    name: str = "",
-    seen_in: Path | None = None,
+    shown_as: tuple[str, Path | None] = ("", None),
 ) -> Any:
     """Ray Train to the end, or from its last checkpoint to the end.
 
     Args:
         kept: what all workers see: the untrained student, put there by the caller, and the checkpoints.
-        name: the model's, for the sink that the config names.
-        seen_in: a folder where TensorBoard's files can be seen while it trains.
+        shown_as: the model's name, for the config's sink; where TensorBoard's files can be seen while it trains.
     Returns:
         Ray's result: the last checkpoint holds the trained student, `return_value` what rank 0 tells of the run.
     """
@@ -65,8 +65,9 @@ def train_on_ray(
     told = f"distill: {config.num_workers} workers need a {kind} each"
     check_there_is(kind, config.num_workers, _available(kind), told, "distill.num_workers")
     with _printed_on_stderr() as lines:
+        sinks = partial(_sinks, config, *shown_as, lines)
         trainer = TorchTrainer(
-            partial(_train_on_one_rank, curated, config, vectors, kept, lines, name, seen_in),  # type: ignore[arg-type]
+            partial(_train_on_one_rank, curated, config, vectors, kept, sinks),  # type: ignore[arg-type]  # it returns
             torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo", timeout_s=3_600),
             scaling_config=ray.train.ScalingConfig(num_workers=config.num_workers, use_gpu=use_gpu),
             run_config=ray.train.RunConfig(  # type: ignore[call-arg]  # typed as V1's, which V2 replaces on import
@@ -136,8 +137,8 @@ def _cache_name(curated: TableVersion, config: DistillConfig, vectors: TableVers
     return f"distill_{fingerprint_of([kept.uri, data, config.identity()])}"
 
 
-def _sinks(config: DistillConfig, folder: Path, lines: Queue, name: str, seen_in: Path | None) -> list[Sink]:
-    """What hears of the training, on rank 0."""
+def _sinks(config: DistillConfig, name: str, seen_in: Path | None, lines: Queue, folder: Path) -> list[Sink]:
+    """What hears of the training, on rank 0, whose folder for checkpoints on their way this is."""
     sinks: list[Sink] = [MetricsFile(folder), ProgressLines(lines.put)]
     if seen_in is not None:
         sinks.append(Guarded("TensorBoard's writer", partial(EventFiles, seen_in), lines.put))
@@ -148,13 +149,7 @@ def _sinks(config: DistillConfig, folder: Path, lines: Queue, name: str, seen_in
 
 
 def _train_on_one_rank(
-    curated: TableVersion,
-    config: DistillConfig,
-    vectors: TableVersion | None,
-    kept: Tables,
-    lines: Queue,
-    name: str,
-    seen_in: Path | None,
+    curated: TableVersion, config: DistillConfig, vectors: TableVersion | None, kept: Tables, sinks: MakeSinks
 ) -> Json:
     """What each Ray Train worker runs; what it returns is the result's `return_value`."""
     context = ray.train.get_context()
@@ -178,7 +173,7 @@ def _train_on_one_rank(
             device=device,
             resume_from=Path(resumed) if resumed else None,
             on_checkpoint=_report,
-            sinks=_sinks(config, Path(folder), lines, name, seen_in),
+            sinks=sinks(Path(folder)),
             dev=dev,
         )
     if is_first_of_node:

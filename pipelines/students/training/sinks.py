@@ -111,9 +111,7 @@ class Guarded(Sink):
             yield
         except Exception as error:  # of whatever kind: no sink is worth a training
             self._sink = None
-            self._print_line(
-                f"distill: {self._name} failed and hears no more ({describe(error)}); the training goes on"
-            )
+            self._print_line(f"distill: {self._name} failed and is left out from here on ({describe(error)})")
 
 
 class MetricsFile(Sink):
@@ -161,14 +159,15 @@ class ProgressLines(Sink):
 
 
 def _losses(line: Line, columns: int) -> str:
-    """`, loss 1.23 (margin_mse 0.041, info_nce 1.19)`, cut to so many columns: names by their first words first."""
+    """`, loss 1.23 (margin_mse 0.0412, info_nce 1.19)` on so many columns: shortened, then cut where they are few."""
     terms = {term: line[term] for term in TERMS if term in line}
-    told = [""]
-    for names in (list(terms), [term.partition("_")[0] for term in terms]) if len(terms) > 1 else ():
-        values = (f"{name} {value:.3g}" for name, value in zip(names, terms.values(), strict=True))
-        told.append(f" ({', '.join(values)})")
-    lines = [f", loss {line['loss']:.3g}{one}" for one in told[1:] or told]
-    return next((one for one in lines if len(one) <= columns), cut(lines[-1], columns))
+    loss = f", loss {line['loss']:.3g}"
+    if len(terms) < 2:
+        return loss
+    whole = ", ".join(f"{term} {value:.3g}" for term, value in terms.items())
+    short = ", ".join(f"{term.partition('_')[0]} {value:.2g}" for term, value in terms.items())
+    told = f"{loss} ({whole})"
+    return told if len(told) <= columns else cut(f"{loss} ({short})", columns)
 
 
 def _dev(line: Line) -> str:

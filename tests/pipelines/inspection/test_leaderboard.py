@@ -96,7 +96,7 @@ def test_before_any_evaluation_the_models_stand_alone(tables):
 
     assert board["model_id"].to_list() == [f"{name}@{HEX}" for name in "abc"]
     assert board["nDCG@10"].null_count() == 3
-    with pytest.raises(UserError, match="no model was evaluated on pets; expected one of none: .python -m jobs eval"):
+    with pytest.raises(UserError, match=r"no model was evaluated on pets; expected one of none: .python -m jobs eval"):
         leaderboard(tables, "pets")
 
 

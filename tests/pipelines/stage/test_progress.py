@@ -48,4 +48,4 @@ def test_steps_are_rated_in_triplets_from_the_start_on_with_a_suffix(clock):
         clock[0] += 4
         progress.advance(1, rated=64, suffix=lambda columns: f", {columns} columns left")
 
-    assert lines == ["distill: step 2 of 90, 16 triplets/s, 5:52 min to go, 47 columns left"]
+    assert lines == ["distill: step 2 of 90, 16 triplets/s, 5:52 min to go, 48 columns left"]

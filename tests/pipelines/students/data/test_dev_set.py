@@ -10,8 +10,9 @@ from pipelines.curate import CurateConfig
 from pipelines.stage.errors import UserError
 from pipelines.students.config import DistillConfig
 from pipelines.students.data.dev_set import build_dev_set, check_dev
-from tests.curated_versions import curated, query_in, write_judged
+from tests.curated_versions import curated, query_in
 from tests.tiny import tiny_encoder
+from tests.training_data import write_judged
 
 SHARES = CurateConfig(dev_share=0.3, test_share=0.2, max_drop_share=1.0)
 

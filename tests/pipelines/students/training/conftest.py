@@ -10,10 +10,9 @@ from pipelines.students.config import DistillConfig
 from pipelines.students.data.dev_set import build_dev_set
 from pipelines.students.data.tokenise import build_token_cache
 from pipelines.students.initialise import initialise_student
-from tests.curated_versions import write_judged
 from tests.tiny import tiny_encoder
 from tests.tiny_training import WIDTH, Setting
-from tests.training_data import write_curated, write_vectors
+from tests.training_data import write_curated, write_judged, write_vectors
 
 
 @pytest.fixture(scope="session")

@@ -66,8 +66,8 @@ THREE = TWO | {"vectors": 0.3141}
     [
         (6, {"vectors": 0.5}, "loss 0.5"),
         (6, TWO, "loss 0.5 (margin_mse 0.0412, info_nce 1.19)"),
-        (6, THREE, "loss 0.5 (margin 0.0412, info 1.19, vectors 0.314)"),
-        (60_000, THREE, "loss 0.5 (margin 0.0412, info 1.1…"),
+        (6, THREE, "loss 0.5 (margin 0.041, info 1.2, vectors 0.31)"),
+        (60_000, THREE, "loss 0.5 (margin 0.041, info 1.2, vectors 0.…"),
     ],
 )
 def test_progress_tells_the_terms_on_a_hundred_columns(clock, num_steps, terms, end):
