@@ -100,7 +100,7 @@ def _means(evaluations: TableVersion | None) -> pl.DataFrame:
 def _data_set(of_models: pl.DataFrame, on: str | None) -> str | None:
     """The data set that is asked for, or that most models were evaluated on; None where there is none."""
     counts = of_models.group_by("data_set").agg(models=pl.col("model_id").n_unique())
-    known = counts.sort("models", "data_set", descending=True)["data_set"].to_list()
+    known: list[str] = counts.sort("models", "data_set", descending=True)["data_set"].to_list()
     if on is None:
         return known[0] if known else None
     found = [name for name in known if on in (name, name.partition("@")[0] if name.startswith("beir/") else name)]

@@ -47,5 +47,5 @@ def test_json_has_every_column(root, capsys):
 
 
 def test_without_models_the_command_that_makes_one_is_named(tmp_path):
-    with pytest.raises(UserError, match="there is no model under .*; run `python -m jobs distill` first"):
+    with pytest.raises(UserError, match=r"there is no model under .*; run `python -m jobs distill` first"):
         main(root=RootOptions(tables=str(tmp_path / "none")))
