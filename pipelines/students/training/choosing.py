@@ -60,7 +60,7 @@ class Chooser:
             self._best = _copied(weights()) if self._encoder.rank == 0 else None
         counts["seconds"] += time.perf_counter() - started
         told = {VALUE: value, **{f"{VALUE}_dim_{dimension}": found for dimension, found in by_dimension.items()}}
-        return told | {"dev_best_step": counts["step"], "dev_seconds": round(counts["seconds"], 3)}
+        return told | {"dev_steps_since_best": step - counts["step"], "dev_seconds": round(counts["seconds"], 3)}
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""

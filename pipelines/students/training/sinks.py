@@ -174,5 +174,6 @@ def _dev(line: Line) -> str:
     """What a dev evaluation found, and what all of them took."""
     taken, done = line["dev_seconds"], line["step"] + 1
     share = taken / (taken + line["seconds"])
-    best = "the best so far" if line["dev_best_step"] == done else f"best after step {line['dev_best_step']:,}"
+    since = line["dev_steps_since_best"]
+    best = f"the best was {since:,} steps before" if since else "the best so far"
     return f"distill: dev nDCG@10 {line['dev_ndcg_at_10']:.4f} after step {done:,}, {best}; {share:.0%} of the time"

@@ -86,12 +86,12 @@ def test_a_dev_evaluation_is_told_with_the_best_so_far_and_its_share_of_the_time
     printed = []
     sink = ProgressLines(printed.append)
     sink.start(0, 6, resume_from=None)
-    sink.step(line(0, dev_ndcg_at_10=0.51234, dev_best_step=1, dev_seconds=0.5))
-    sink.step(line(1, dev_ndcg_at_10=0.5, dev_best_step=1, dev_seconds=1.0))
+    sink.step(line(0, dev_ndcg_at_10=0.51234, dev_steps_since_best=0, dev_seconds=0.5))
+    sink.step(line(1, dev_ndcg_at_10=0.5, dev_steps_since_best=1, dev_seconds=1.0))
 
     assert [one for one in printed if "nDCG" in one] == [
         "distill: dev nDCG@10 0.5123 after step 1, the best so far; 20% of the time",
-        "distill: dev nDCG@10 0.5000 after step 2, best after step 1; 20% of the time",
+        "distill: dev nDCG@10 0.5000 after step 2, the best was 1 steps before; 20% of the time",
     ]
 
 
