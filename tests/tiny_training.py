@@ -76,7 +76,7 @@ class Setting:
             resume_from=resume_from,
             on_checkpoint=on_checkpoint,
             sinks=[MetricsFile(folder), Recorder()],
-            dev=DevSet.open(Path(self.dev)) if "dev_every_steps" in changes else None,
+            dev=DevSet.open(Path(self.dev)) if changes.get("dev_every_steps") else None,
         )
         return summary, student, lines
 

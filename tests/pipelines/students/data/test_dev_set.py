@@ -68,14 +68,14 @@ def test_tokens_are_those_of_training_with_prompts_and_cut(tmp_path, tokenizer):
 
 def test_the_set_is_a_function_of_version_and_config_and_its_digest_tells_it(tmp_path, tokenizer):
     version = write_judged(tmp_path, 20, SHARES)
-    first = build_dev_set(tmp_path / "a", version, tokenizer, config(dev_queries=3, dev_passages=10))
-    again = build_dev_set(tmp_path / "b", version, tokenizer, config(dev_queries=3, dev_passages=10))
-    other = build_dev_set(tmp_path / "c", version, tokenizer, config(dev_queries=3, dev_passages=11))
+    first = build_dev_set(tmp_path / "a", version, tokenizer, config(dev_queries=2, dev_passages=10))
+    again = build_dev_set(tmp_path / "b", version, tokenizer, config(dev_queries=2, dev_passages=10))
+    other = build_dev_set(tmp_path / "c", version, tokenizer, config(dev_queries=2, dev_passages=11))
 
     assert json.dumps(first.summary) == json.dumps(again.summary)
     assert first.summary["digest"] != other.summary["digest"]
-    assert (first.summary["queries"], first.summary["passages"]) == (3, 10)
-    assert first.name == f"{version}/dev:3q,10p"
+    assert (first.summary["queries"], first.summary["passages"]) == (2, 10)
+    assert first.name == f"{version}/dev:2q,10p"
 
 
 def test_a_dev_split_that_cannot_be_asked_is_refused_with_what_to_do(tmp_path):
