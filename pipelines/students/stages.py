@@ -28,6 +28,7 @@ class Place(NamedTuple):
     number: int = 1
     of: int = 1
     steps_before: int = 0  # of all stages before it
+    seconds_before: float = 0.0
 
     def __str__(self) -> str:
         """How what is said of it begins."""
@@ -140,7 +141,7 @@ def told_of_all(stages: Sequence[Stage], told: Sequence[Json]) -> Json:
         {
             "name": stage.place.name,
             "curated": stage.curated.identity(),
-            "config": stage.config.model_dump(mode="json"),
+            "config": stage.config.identity(),
             **one,
         }
         for stage, one in zip(stages, told, strict=True)
