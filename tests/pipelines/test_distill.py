@@ -460,6 +460,24 @@ def test_the_best_student_by_the_dev_split_is_recorded_and_told_to_the_sink(ray_
     assert heard_file(config.source_model, "chosen").read_text().split() == [str(step) for step in range(len(lines))]
 
 
+def test_each_stage_chooses_for_itself_and_the_sink_hears_of_all_as_one_training(ray_cluster, judged, capsys):
+    version, config = judged
+    stages = [{"max_steps": 3}, {"max_steps": 2, "dev_every_steps": 1, "seed": 1}]
+    config = DistillConfig(**config.model_dump(exclude={"stages"}), stages=stages)
+
+    models = distill.run(version, config, name="staged", connect=connected)
+
+    run, row = read_run(version.tables, "staged"), models.scan().filter(name="staged").collect().to_dicts()[0]
+    metrics = Path(version.tables.path("models", "staged", "metrics.jsonl")).read_text().splitlines()
+    lines = [json.loads(line) for line in metrics]
+    assert [one["dev"]["evaluations"] for one in run["stages"]] == [2, 2]
+    assert row["dev_ndcg_at_10"] == run["stages"][1]["dev"]["dev_ndcg_at_10"] == run["dev"]["dev_ndcg_at_10"]
+    assert [line["step"] for line in lines] == [0, 1, 2, 3, 4]
+    assert [line["seconds"] for line in lines] == sorted(line["seconds"] for line in lines)
+    assert heard_file(config.source_model, "staged").read_text().split() == ["0", "1", "2", "3", "4"]
+    assert "distill: stage 2 of 2 (stage_2): the student after step" in capsys.readouterr().err
+
+
 def test_another_sink_makes_no_other_run_and_one_that_is_none_is_refused_before_ray(judged, capsys):
     version, config = judged
     without = config.model_copy(update={"sink": None})

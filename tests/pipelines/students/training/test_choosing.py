@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
-from pipelines.checkpoints.run_folder import METRICS, MODEL
+from pipelines.checkpoints.files import METRICS, MODEL, OBJECTIVE
 from pipelines.evaluation.metrics import per_query
 from pipelines.students.config import TrainingConfig
 from pipelines.students.data.dev_set import DevSet
@@ -19,7 +20,7 @@ from pipelines.students.training.loop import STATE, TrainingSummary
 from pipelines.students.training.sinks import Line
 from tests.tiny_training import SETTINGS, Killed, steps_saved, weights_of
 
-EVERY = {"dev_every_steps": 3, "warmup_share": 0.0}
+EVERY = {"dev_every_steps": 3, "warmup_share": 0.0, "margin_scale": "fitted"}
 TOO_HIGH = (0.3, 1.0, 0.1, 3.0)  # learning rates that spoil a student: the best one is not the last
 
 
@@ -74,9 +75,12 @@ def test_the_best_step_is_told_and_its_student_is_the_model(setting, chosen):
     assert (summary.dev["evaluations"], summary.dev["stopped_early"], summary.steps) == (7, False, 20)
     saved = SentenceTransformer(str(folder / "step_20" / MODEL), device="cpu")
     setting.train(folder / "again", **chosen.config, checkpoint_every_steps=best)
-    kept = torch.load(folder / "again" / f"step_{best}" / STATE)["model"]
+    state = torch.load(folder / "again" / f"step_{best}" / STATE)
     weights = {f"student.{name}": weight for name, weight in saved.state_dict().items()}  # and BERT's pooler, unused
-    assert all(torch.equal(weights[name], weight) for name, weight in kept.items())
+    assert all(torch.equal(weights[name], weight) for name, weight in state["model"].items())
+    fitted = load_file(folder / "step_20" / OBJECTIVE)
+    assert fitted.keys() == {name.removeprefix("terms.") for name in state["objective"]} != set()
+    assert all(torch.equal(fitted[name.removeprefix("terms.")], value) for name, value in state["objective"].items())
 
 
 def test_the_value_is_the_mean_over_the_dimensions_of_what_exact_search_finds(setting, chosen):
@@ -87,6 +91,17 @@ def test_the_value_is_the_mean_over_the_dimensions_of_what_exact_search_finds(se
     by_dimension = dev_ndcg(dev, encoder, (32, 8))
     assert by_dimension == {32: line["dev_ndcg_at_10_dim_32"], 8: line["dev_ndcg_at_10_dim_8"]}
     assert line["dev_ndcg_at_10"] == np.mean(list(by_dimension.values()))
+
+
+def test_a_dev_set_is_embedded_alike_with_padding_and_without(setting):
+    texts = DevSet.open(Path(setting.dev)).texts
+    padded, unpadded = (
+        RankEncoder(setting.student(), texts, TrainingConfig(**SETTINGS | {"unpadded": one}), torch.device("cpu"))
+        for one in (False, True)
+    )
+
+    assert unpadded.module.is_unpadded
+    torch.testing.assert_close(padded.encode(texts), unpadded.encode(texts))
 
 
 def test_measuring_changes_nothing_of_what_is_learned(setting, chosen, tmp_path):
