@@ -51,7 +51,7 @@ class Setting:
 
     untrained: str
     cache: str
-    dev: str  # where the dev set lies
+    dev: str = ""  # where the dev set lies, where one is needed
 
     def student(self, dropout: float = 0.0) -> SentenceTransformer:
         config = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}

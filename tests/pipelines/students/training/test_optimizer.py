@@ -16,7 +16,7 @@ def trained(net, optimizer, steps):
     for step in steps:
         torch.manual_seed(step)
         optimizer.backward(net(torch.arange(10)).sin().square().sum())
-        optimizer.update(step, 1e-2)
+        optimizer.update(1e-2)
 
 
 def test_muon_moves_matrices_as_torch_s_own_and_adamw_all_else():
