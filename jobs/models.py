@@ -1,9 +1,36 @@
-"""List every model with its data, recipe and figures."""
+"""List every model, best first on one common data set.
+
+With its dev value, teacher, BM25, data; --json has all of it.
+"""
+
+import sys
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from jobs.options import JsonOption, RootOptions, print_frame
 
 
-def main(*, root: RootOptions = RootOptions(), as_json: JsonOption = False) -> None:
-    from pipelines.inspection.queries import leaderboard
+def main(
+    *,
+    on: Annotated[
+        str | None,
+        Parameter("--on", help="data set of the evaluations, e.g. beir/scifact; else the one most models have"),
+    ] = None,
+    root: RootOptions = RootOptions(),
+    as_json: JsonOption = False,
+) -> None:
+    from pipelines.inspection.leaderboard import METRIC, board_lines, chosen_on_dev, leaderboard
 
-    print_frame(leaderboard(root.open()), as_json)
+    board = leaderboard(root.open(), on)
+    if as_json:
+        print_frame(board, as_json=True)
+        return
+    measured = board.drop_nulls("data_set")
+    if measured.is_empty():
+        print("no model was evaluated yet: `python -m jobs evaluate --model NAME`", file=sys.stderr)
+    else:
+        print(f"{measured['data_set'][0]}: {measured['queries'][0]:,} queries")
+    print("\n".join(board_lines(board)))
+    for model_id, value, dev_set in chosen_on_dev(board).iter_rows():
+        print(f"best on {dev_set}: {model_id}, {METRIC} {value:.3f}", file=sys.stderr)

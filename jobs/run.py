@@ -80,12 +80,21 @@ def check_all(recipe: "Recipe", beir: list[str]) -> None:
     from pipelines.checkpoints.inspect import vector_width
     from pipelines.intake.beir import read_beir
     from pipelines.students.data.teacher_vectors import check_teacher
+    from pipelines.students.training.sinks import find_sink
     from pipelines.teachers.config import name_teacher
 
     cluster.check(**recipe.score.claims())
     cluster.check(**recipe.distill.claims())
     if not beir and not recipe.curate.test_share:
         raise UserError("curate.test_share is 0 and there is no --beir: nothing to evaluate on; give one of them")
+    versions = [stage.curated_version for stage in recipe.distill.stages] or [None]
+    stages = zip(recipe.distill.training_stages(), versions, strict=True)
+    if not recipe.curate.dev_share and any(one.dev_every_steps and version is None for one, version in stages):
+        raise UserError(
+            "distill.dev_every_steps needs dev queries, and curate.dev_share is 0; raise it, or leave it out"
+        )
+    if recipe.distill.sink is not None:
+        find_sink(recipe.distill.sink)
     for folder in (*beir, *recipe.curate.evaluation_sets):
         read_beir(folder)
     source = distill.check_source(recipe.distill)
@@ -120,7 +129,7 @@ def run_all(triplets: "TableVersion", name: str, recipe: "Recipe", beir: list[st
     """triplets -> scored_triplets -> curated_triplets -> models -> evaluations; prints each version as it is made."""
     from jobs.cluster import connect
     from pipelines import curate, score
-    from pipelines.evaluation.evaluation_sets import test_query_ids
+    from pipelines.curation.held_out import held_out_query_ids
     from pipelines.storage.commits import ScoringResult
 
     scored = score.run(triplets, recipe.score, vectors=recipe.distill.needs_vectors(), connect=connect)
@@ -131,7 +140,7 @@ def run_all(triplets: "TableVersion", name: str, recipe: "Recipe", beir: list[st
     print_curation(counts, file=sys.stderr)
     assert curated is not None, "only a dry run has no version"
     print_versions([curated])
-    if not beir and test_query_ids(curated).is_empty():
+    if not beir and held_out_query_ids(curated).is_empty():
         raise UserError(f"{curated} has no query in its test split: raise curate.test_share, or give --beir DIR")
     return train_all(curated, name, recipe, beir)
 

@@ -29,6 +29,7 @@ from pipelines.checkpoints.run_folder import (
     MODEL,
     OBJECTIVE,
     RUN,
+    TENSORBOARD,
     UNTRAINED,
     WORK,
     Json,
@@ -37,19 +38,21 @@ from pipelines.checkpoints.run_folder import (
 from pipelines.inspection.reproduction import CHANGED, changed_since_begun
 from pipelines.stage.cluster import named_cluster
 from pipelines.stage.disk import check_room
-from pipelines.stage.errors import UserError
+from pipelines.stage.errors import UserError, describe
 from pipelines.stage.progress import tell
 from pipelines.storage import Lineage, Tables, TableVersion, new_version
 from pipelines.storage.commits import Input, TrainingResult
 from pipelines.storage.fingerprint import fingerprint, fingerprint_of
 from pipelines.storage.lineage import code
 from pipelines.students.config import DistillConfig
+from pipelines.students.data.dev_set import check_dev
 from pipelines.students.data.rows import ScoredPassages, check_rows
 from pipelines.students.data.teacher_vectors import check_vectors
 from pipelines.students.data.texts import check_texts
 from pipelines.students.data.tokenise import cache_bytes, check_targets
 from pipelines.students.source import Source, with_prompts
 from pipelines.students.stages import (
+    Place,
     Stage,
     curated_versions,
     forget,
@@ -60,10 +63,12 @@ from pipelines.students.stages import (
     told_of_all,
     work_of,
 )
+from pipelines.students.training.sinks import find_sink
 from schemas import Models
 
-BYTES_KEPT = 6
-"""Of each byte of the student's weights, which are at most the source's: two checkpoints of weights and two moments."""
+BYTES_KEPT, BYTES_OF_BEST = 6, 2
+"""Of each byte of the student's weights, which are at most the source's: two checkpoints of weights and two moments;
+and of the best student so far, where it is chosen."""
 
 
 def run(
@@ -101,7 +106,7 @@ def run(
                 tell(f"distill: {folder.uri}/{MODEL} is gone: training {name} again")
             with tempfile.TemporaryDirectory() as scratch:
                 output, work = Path(scratch), f"{folder.uri}/{WORK}"
-                trained = train(curated, config, output, vectors=vectors, work=work, connect=connect)
+                trained = train(curated, config, output, vectors=vectors, work=work, connect=connect, shown_in=folder)
                 trained = {"name": name, "identity": fingerprint_of(identity), **trained}
                 folder.publish(output, trained)
         else:
@@ -117,6 +122,8 @@ def check(curated: TableVersion, config: DistillConfig, vectors: TableVersion | 
         UserError: the source is not there or too small for the config, or the data cannot serve it.
     """
     source = check_source(config)
+    if config.sink is not None:
+        find_sink(config.sink)
     stages = stages_of(curated, config, vectors)
     widths = []
     for stage in stages:
@@ -124,7 +131,8 @@ def check(curated: TableVersion, config: DistillConfig, vectors: TableVersion | 
             widths.append(_check_stage(stage, source))
     _say_where_not_held_out(stages, curated)
     weights = sum(path.stat().st_size for path in weight_files(source.folder))
-    check_room(curated.tables.uri, (BYTES_KEPT + (len(stages) > 1)) * weights, "distill: its checkpoints")
+    num_bytes = BYTES_KEPT + (BYTES_OF_BEST if any(one.config.dev_every_steps for one in stages) else 0)
+    check_room(curated.tables.uri, (num_bytes + (len(stages) > 1)) * weights, "distill: its checkpoints")
     if named_cluster() is None:  # else it lies on the cluster's nodes
         sizes = [
             cache_bytes(one.curated, one.config, width, one.vectors) for one, width in zip(stages, widths, strict=True)
@@ -138,6 +146,7 @@ def _check_stage(stage: Stage, source: Source) -> int:
     _check_splits(curated.usable(), config)
     if config.data == "triplets":
         check_targets(curated)
+    check_dev(curated, config)
     for term, weight in config.weights_on_teacher_vectors().items():
         if vectors is None:
             raise UserError(
@@ -198,16 +207,16 @@ def train(
     connect: Callable[[], None],
     vectors: TableVersion | None = None,
     work: str | None = None,
+    shown_in: RunFolder | None = None,
 ) -> Json:
-    """Train what `check` has passed into `output`: model/, metrics.jsonl and run.json, whose content is returned.
-
-    A training stage that has finished in `work` is not run again.
+    """Train what `check` has passed into `output`: model/, metrics.jsonl, tensorboard/ and run.json, which is returned.
 
     Args:
         output: a local folder.
         connect: connects to Ray.
         work: folder or S3 URI for the untrained student and checkpoints, seen by all workers, where a killed training
-            goes on from; `output/work`, removed at the end, if not given.
+            goes on from, behind the stages that have finished; `output/work`, removed at the end, if not given.
+        shown_in: whose name the config's sink is told, and where TensorBoard's files can be seen while it trains.
     """
     vectors = vectors if config.needs_vectors() else None
     kept, stages = Tables(work or str(output / "work")), stages_of(curated, config, vectors)
@@ -221,7 +230,8 @@ def train(
 
     config = settled(config, kept)
     changed, stages = changed_since_begun(kept), stages_of(curated, config, vectors)
-    told = _train_stages(stages, told, kept, output)
+    shown_as = (shown_in.name, shown_in.local(TENSORBOARD)) if shown_in else ("", None)
+    told = _train_stages(stages, told, kept, output, shown_as)
     if work is None:
         shutil.rmtree(output / "work")
     trained = {
@@ -236,21 +246,25 @@ def train(
     return trained
 
 
-def _train_stages(stages: Sequence[Stage], told: Sequence[Json], kept: Tables, output: Path) -> list[Json]:
+def _train_stages(
+    stages: Sequence[Stage], told: Sequence[Json], kept: Tables, output: Path, shown_as: tuple[str, Path | None]
+) -> list[Json]:
     """Train the stages after those that have `told` of themselves; gives what all have told, and fetches the model."""
     from pipelines.students.training.on_ray import train_on_ray  # torch: a finished model is found without
 
     told = list(told)
     for stage in stages[len(told) :]:
-        place = stage.place._replace(steps_before=sum(one["steps"] for one in told))
+        before = {f"{unit}_before": sum(one[unit] for one in told) for unit in ("steps", "seconds")}
+        place = stage.place._replace(**before)
         if place.of > 1:
             start = f"the student after {place.steps_before:,} steps" if told else "the untrained student"
             tell(f"{place}: {start}, on {stage.curated}")
-        result = train_on_ray(stage._replace(place=place), work_of(kept, place.number))
+        result = train_on_ray(stage._replace(place=place), work_of(kept, place.number), shown_as=shown_as)
         with result.checkpoint.as_directory() as folder:
             told.append({"weights_sha256": weights_sha256(Path(folder, MODEL)), **result.return_value})
             if place.number < place.of:
                 hand_on(Path(folder), kept, told)
+        _tell_choice(place, result.return_value)
         if place.number < place.of:
             forget(kept, place.number)
     _fetch(result.checkpoint, output)
@@ -264,7 +278,7 @@ def _identity(curated: TableVersion, config: DistillConfig, vectors: TableVersio
         "curated": curated.identity(),
         "vectors": vectors.identity() if vectors else None,
         **({"stages": [{"curated": version.identity()} for version in versions]} if config.stages else {}),
-        "config": config.model_dump(mode="json"),
+        "config": config.identity(),
     }
 
 
@@ -283,7 +297,7 @@ def _update_record(folder: RunFolder) -> None:
     recorded = folder.read(IDENTITY)
     if recorded is not None:
         with suppress(ValidationError):  # of a version with other fields: another run, and claim() tells the difference
-            meant = DistillConfig.model_validate(recorded["config"]).model_dump(mode="json")
+            meant = DistillConfig.model_validate(recorded["config"]).identity()
             if meant != recorded["config"]:
                 folder.write(IDENTITY, recorded | {"config": meant})
 
@@ -328,6 +342,8 @@ def _row_of(
         "seconds": trained["seconds"],
         "steps": trained["steps"],
         "parents": trained["parents"],
+        "dev_ndcg_at_10": trained.get("dev", {}).get("dev_ndcg_at_10"),
+        "dev_set": trained.get("dev", {}).get("set"),
     }
     others = [one for one in curated_versions(stages_of(curated, config, vectors)) if one != curated]
     inputs = [curated, *others] if vectors is None else [curated, *others, vectors]
@@ -351,10 +367,27 @@ def _initialise(config: DistillConfig, kept: Tables) -> None:
 
 
 def _fetch(checkpoint: Any, output: Path) -> None:
-    """The trained model, what its objective has trained beside it, if anything, and its metrics."""
+    """The trained model, what its objective trained beside it, if anything, its metrics, and TensorBoard of these."""
+    from pipelines.students.training.tensorboard import write_events
+
     output.mkdir(parents=True, exist_ok=True)
     with checkpoint.as_directory() as folder:
         shutil.copytree(Path(folder, MODEL), output / MODEL, dirs_exist_ok=True)
         if Path(folder, OBJECTIVE).exists():
             shutil.copy(Path(folder, OBJECTIVE), output / OBJECTIVE)
         shutil.copy(Path(folder, METRICS), output / METRICS)
+    try:
+        write_events(output / TENSORBOARD, output / METRICS)
+    except Exception as error:  # of whatever kind: metrics.jsonl has all of it
+        tell(f"distill: TensorBoard's files could not be written ({describe(error)})")
+
+
+def _tell_choice(place: Place, trained: Json) -> None:
+    """Which step's student was taken, where one was chosen; steps are those of the stage."""
+    if dev := trained.get("dev"):
+        share = dev["seconds"] / (dev["seconds"] + trained["seconds"])
+        early = ", where it was stopped" if dev["stopped_early"] else ""
+        tell(
+            f"{place}: the student after step {dev['step']:,} of {trained['steps']:,}{early} is taken: the best of "
+            f"{dev['evaluations']} by dev nDCG@10, {dev['dev_ndcg_at_10']:.4f}; to find it took {share:.0%} of the time"
+        )

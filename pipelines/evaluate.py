@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import polars as pl
 from pydantic import Field
 
+from pipelines.curation.held_out import EvaluationSet, why_not_held_out
 from pipelines.evaluation.comparison import QUANTISED, render, summarise
-from pipelines.evaluation.evaluation_sets import EvaluationSet, beir_set, count_overlap, held_out_set, why_not_held_out
+from pipelines.evaluation.evaluation_sets import beir_set, count_overlap, held_out_test_set
 from pipelines.evaluation.metrics import DEPTH, per_query
 from pipelines.stage.config import Config
 from pipelines.stage.errors import UserError
@@ -138,7 +139,7 @@ def find_sets(curated: TableVersion, beir: Sequence[str], config: EvaluateConfig
             )
         tell(f"{why}: evaluating on BEIR alone")
         return sets
-    held_out = held_out_set(curated, config.max_test_queries, config.max_corpus_passages)
+    held_out = held_out_test_set(curated, config.max_test_queries, config.max_corpus_passages)
     if held_out is not None:
         return [held_out, *sets]
     if not sets:

@@ -23,6 +23,8 @@ class Models(Table):
     seconds: float = pa.Field(ge=0)
     steps: pl.Int64 = pa.Field(ge=0)
     parents: ListOfStrings  # the source model's identity
+    dev_ndcg_at_10: float = pa.Field(ge=0, le=1, nullable=True)  # of the step that was taken; null: not measured
+    dev_set: str = pa.Field(nullable=True)  # "curated_triplets@7/dev:300q,5000p": what it was measured on
 
     class Config:
         name = "models"

@@ -31,7 +31,7 @@ PACKAGES = {  # package of pipelines/ -> all of ours that it may import; each st
     "streaming": "schemas stage storage texts",
     "scoring": "schemas stage storage texts teachers streaming",
     "curation": "schemas stage storage texts intake",
-    "students": "schemas stage storage texts checkpoints unpadded curation",
+    "students": "schemas stage storage texts checkpoints unpadded search curation",
     "evaluation": "schemas stage storage texts checkpoints teachers search intake curation students",
     "inspection": "schemas stage storage checkpoints curation",
     "publication": "schemas stage storage checkpoints curation inspection",

@@ -8,6 +8,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from pipelines.students.config import TrainingConfig
+from pipelines.students.data.dev_set import DevSet
 from pipelines.students.data.token_cache import TokenCache
 from pipelines.students.training.loop import STATE, TrainingSummary, train_student
 from pipelines.students.training.sinks import Line, MetricsFile, Sink
@@ -50,6 +51,7 @@ class Setting:
 
     untrained: str
     cache: str
+    dev: str = ""  # where the dev set lies, where one is needed
 
     def student(self, dropout: float = 0.0) -> SentenceTransformer:
         config = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
@@ -90,6 +92,7 @@ class Setting:
             on_checkpoint=on_checkpoint,
             sinks=[MetricsFile(folder), Recorder()],
             carried=carried,
+            dev=DevSet.open(Path(self.dev)) if changes.get("dev_every_steps") else None,
         )
         return summary, student, lines
 

@@ -1,15 +1,19 @@
 """A small curated_triplets version to train on: made-up texts of the tiny tokenizers' words, scored by overlap."""
 
 import random
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 
+from pipelines.curate import CurateConfig
 from pipelines.stage.config import Config
 from pipelines.storage import Lineage, Tables, TableVersion, new_version
 from pipelines.texts.ids import text_id
 from schemas import CuratedTriplets, TeacherVectors
+from tests.curated_versions import curated
 from tests.rows import frame_of
+from tests.scored_versions import Row
 from tests.tiny import WORDS
 
 
@@ -25,6 +29,18 @@ def write_curated(
         positive = f"{query} " + " ".join(words.choices(WORDS, k=words.randint(1, 12)))
         rows += [curated_row(query, positive, negative, split) for negative in words.sample(pool, num_negatives)]
     return commit_curated(tables, rows)
+
+
+def write_judged(folder: Path, num_queries: int, config: CurateConfig) -> TableVersion:
+    """A version with `num_queries` queries of the tiny tokenizers' words, each with one positive and two negatives."""
+    words = random.Random(7)
+    rows: list[Row] = []
+    for number in range(num_queries):
+        query = f"{' '.join(words.choices(WORDS, k=4))} {number}"
+        positive = f"{query} {' '.join(words.choices(WORDS, k=5))}"
+        negatives = [f"{' '.join(words.choices(WORDS, k=8))} {number}" for _ in range(2)]
+        rows += [(query, positive, 5.0, negative, -5.0) for negative in negatives]
+    return curated(folder, rows, config)
 
 
 def curated_row(query: str, positive: str, negative: str, split: str = "train") -> dict[str, object]:

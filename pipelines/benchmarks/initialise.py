@@ -20,7 +20,8 @@ import torch
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
-from pipelines.evaluation.evaluation_sets import EvaluationSet, beir_set
+from pipelines.curation.held_out import EvaluationSet
+from pipelines.evaluation.evaluation_sets import beir_set
 from pipelines.evaluation.metrics import per_query
 from pipelines.evaluation.rankings import dense_rankings
 from pipelines.search.encoders import StudentEncoder

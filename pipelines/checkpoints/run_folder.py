@@ -1,7 +1,7 @@
 """models/NAME under the tables' root: who is training it, what it is a model of, the files that come out, its rows.
 
-    models/NAME/  lock.json  identity.json  ray/ (while it trains)  model/  metrics.jsonl  run.json (last: it is whole)
-                  objective.safetensors (where the objective trained something)
+    models/NAME/  lock.json  identity.json  ray/ (while it trains)  tensorboard/  model/  metrics.jsonl
+                  objective.safetensors (where the objective trained something)  run.json (last: it is whole)
 
 The same code serves a local folder and S3: pyarrow copies files, and obstore makes the lock only where there is none.
 """
@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from obstore import PutMode, UpdateVersion
 
 LOCK, IDENTITY, RUN = "lock.json", "identity.json", "run.json"
-MODEL, METRICS, OBJECTIVE, STATE = files.MODEL, files.METRICS, files.OBJECTIVE, files.STATE
+MODEL, METRICS, TENSORBOARD = files.MODEL, files.METRICS, files.TENSORBOARD
+OBJECTIVE, STATE = files.OBJECTIVE, files.STATE
 WORK, UNTRAINED, CHECKPOINTS = "ray", "untrained", "checkpoints"  # while it trains: ray/untrained, ray/checkpoints
 CARRIED, START = "carried", "start.json"  # of a training stage after another: see pipelines/students/stages.py
 ENGINE = "engine.json"  # ray/engine.json: what of its config a run was free to choose, and took
@@ -128,6 +129,10 @@ class RunFolder:
         """Whether a folder of this name is here."""
         return bool(self.filesystem.get_file_info(f"{self.path}/{folder}").type == fs.FileType.Directory)
 
+    def local(self, folder: str) -> Path | None:
+        """A folder here as a path of this machine; None on S3."""
+        return Path(self.path, folder) if isinstance(self.filesystem, fs.LocalFileSystem) else None
+
     def read(self, name: str) -> Json | None:
         """A JSON file of the folder; None when it is not there."""
         path = f"{self.path}/{name}"
@@ -146,6 +151,8 @@ class RunFolder:
         (trained / RUN).unlink(missing_ok=True)
         if self.read(RUN) is not None:  # of a model that is gone: it must not vouch for half of the new one
             self.filesystem.delete_file(f"{self.path}/{RUN}")
+        if self.holds(TENSORBOARD):  # what could be seen while it trained
+            self.filesystem.delete_dir(f"{self.path}/{TENSORBOARD}")
         fs.copy_files(str(trained), self.path, destination_filesystem=self.filesystem)
         self.write(RUN, run)
         self.forget_training()

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.evaluation.evaluation_sets import EvaluationSet
+from pipelines.curation.held_out import EvaluationSet
 from pipelines.evaluation.metrics import DEPTH
 from pipelines.search.bm25 import Bm25Index
 from pipelines.search.encoders import Encoder, passage_blocks

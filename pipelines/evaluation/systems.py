@@ -14,8 +14,8 @@ from sentence_transformers import SentenceTransformer
 from pipelines.checkpoints.find import find
 from pipelines.checkpoints.name import weights_sha256
 from pipelines.checkpoints.run_folder import MODEL, row_of_weights, rows_of_model, trained_from
+from pipelines.curation.held_out import EvaluationSet, input_of
 from pipelines.curation.outcomes import curation_of
-from pipelines.evaluation.evaluation_sets import EvaluationSet, input_of
 from pipelines.evaluation.rankings import (
     NO_VECTORS,
     Ranking,

@@ -1,4 +1,4 @@
-"""Questions to the tables that commands and the model card ask: models with their figures, what a curation did, SQL.
+"""Questions to the tables that commands and the model card ask: what a curation did, SQL.
 
 Each reads explicit or newest versions and gives a frame; nothing here writes or prints.
 """
@@ -16,32 +16,6 @@ from pipelines.storage import Tables, TableVersion
 FIRST_WORD = re.compile(r"(?:\s|\(|--[^\n]*(?:\n|$)|/\*.*?\*/)*(\w*)", re.DOTALL)
 READS = {"SELECT", "WITH", "SHOW", "EXPLAIN", "DESCRIBE", "VALUES", "FROM"}
 UNKNOWN = re.compile(r"""unable to find column "(.*?)"|no column named '(.*?)'|relation '(.*?)' was not found""")
-
-
-def leaderboard(tables: Tables) -> pl.DataFrame:
-    """Every model with its data, recipe and mean nDCG@10: one row per model, data set and dimension, widest first.
-
-    A model that was never evaluated has one row with nulls; without any evaluation there are no such columns.
-
-    Raises:
-        UserError: there is no model.
-    """
-    models, evaluations = tables.latest("models"), tables.latest("evaluations")
-    if models is None:
-        raise UserError(f"there is no model under {tables.uri}; run `python -m jobs distill` first")
-    known = models.scan().select(
-        "model_id", "curated_version", "vectors_version", "config_fingerprint", "steps", "seconds"
-    )
-    if evaluations is not None:
-        figures = (
-            evaluations.scan()
-            .filter(pl.col("metric") == "nDCG@10")
-            .group_by("model_id", "data_set", "dimension")
-            .agg(pl.col("value").mean().alias("nDCG@10"))
-        )
-        known = known.join(figures, on="model_id", how="left")
-        known = known.sort("model_id", "data_set", "dimension", descending=[False, False, True])
-    return known.collect()
 
 
 def ask(tables: Tables, sql: str, at: Sequence[str] = ()) -> pl.DataFrame:

@@ -208,7 +208,31 @@ class EngineConfig(Config):
     """CPU threads of each worker: another number gives other last bits, so it is fixed here, not by the machine."""
 
 
-class TrainingConfig(EngineConfig, OptimizerConfig, BatchConfig, ObjectiveConfig):
+class ChoiceConfig(Config):
+    """Which step's student is taken: the last one's, or the best by nDCG@10 on the dev split."""
+
+    dev_every_steps: int | None = Field(None, ge=1)
+    """Measure nDCG@10 on a sample of the dev split after every so many steps and after the last one, and take the best
+    student, the first of equals; None takes the last one. Needs curate.dev_share."""
+    dev_queries: int = Field(300, ge=1)
+    """Most dev queries that are asked."""
+    dev_passages: int = Field(5_000, ge=1)
+    """Most passages that they are asked of: the relevant ones, the queries' negatives, then others by their ids. With
+    dev_queries it bounds what an evaluation embeds, and so its time."""
+    dev_dimensions: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(None, min_length=1)
+    """The best has the highest mean of nDCG@10 over these dimensions. None is all of `dimensions`: the loss is their
+    sum, and the student is published to be cut to any of them."""
+    early_stop_after: int | None = Field(None, ge=1)
+    """Stop after so many dev evaluations in a row without a better one; None trains all steps."""
+
+    @model_validator(mode="after")
+    def _stops_by_what_is_measured(self) -> Self:
+        if self.early_stop_after and not self.dev_every_steps:
+            raise ValueError("early_stop_after counts dev evaluations, and there are none: set dev_every_steps")
+        return self
+
+
+class TrainingConfig(ChoiceConfig, EngineConfig, OptimizerConfig, BatchConfig, ObjectiveConfig):
     """How the student is trained; the defaults are the guide's."""
 
     @model_validator(mode="after")
@@ -220,6 +244,16 @@ class TrainingConfig(EngineConfig, OptimizerConfig, BatchConfig, ObjectiveConfig
                 f"of the others at most {', '.join(sorted(WITHOUT_TRIPLETS - {'vectors'}))}: set the others to 0"
             )
         return self
+
+    @model_validator(mode="after")
+    def _chooses_by_what_is_trained(self) -> Self:
+        if unknown := set(self.dev_dimensions or ()) - set(self.dimensions):
+            raise ValueError(f"dev_dimensions has {sorted(unknown)}, expected some of dimensions {self.dimensions}")
+        return self
+
+    def choosing_dimensions(self) -> tuple[int, ...]:
+        """The dimensions over which a student's nDCG@10 is averaged, to find the best one."""
+        return self.dev_dimensions or self.dimensions
 
 
 class StageConfig(TrainingConfig):
@@ -271,6 +305,9 @@ class DistillConfig(TrainingConfig):
     """auto: on GPUs if the cluster has any."""
     max_failures: int = Field(3, ge=0)
     """How often training goes on from the last checkpoint after a worker fails; preemptions don't count."""
+    sink: str | None = None
+    """Who hears of every step beside metrics.jsonl and TensorBoard's files: "mlflow", or module:Class, a subclass of
+    Sink of students/training/sinks.py. It changes no weight, and no run's identity."""
 
     stages: tuple[StageConfig, ...] = ()
     """Training stages, one after the other, each from the student that the one before has trained: `[[distill.stages]]`
@@ -306,6 +343,10 @@ class DistillConfig(TrainingConfig):
         if not self.stages:
             dumped.pop("stages", None)  # what was recorded before there were stages says the same
         return dumped
+
+    def identity(self) -> dict[str, Any]:
+        """What tells a run's config from another's, as JSON: all of it but who hears of the training."""
+        return self.model_dump(mode="json", exclude={"sink"})
 
     def training_stages(self) -> list["DistillConfig"]:
         """The config of each training stage as if it were the only one: at least one."""

@@ -13,6 +13,7 @@ class Place(NamedTuple):
     number: int = 1
     of: int = 1
     steps_before: int = 0  # of all stages before it
+    seconds_before: float = 0.0
 
     def __str__(self) -> str:
         """How what is said of it begins."""

@@ -125,7 +125,7 @@ def told_of_all(stages: Sequence[Stage], told: Sequence[Json]) -> Json:
         {
             "name": stage.place.name,
             "curated": stage.curated.identity(),
-            "config": stage.config.model_dump(mode="json"),
+            "config": stage.config.identity(),
             **one,
         }
         for stage, one in zip(stages, told, strict=True)

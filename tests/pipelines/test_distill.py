@@ -17,6 +17,7 @@ from sentence_transformers import SentenceTransformer
 from pipelines import distill
 from pipelines.checkpoints.name import weights_sha256
 from pipelines.checkpoints.run_folder import IDENTITY, LOCK, RunFolder
+from pipelines.curate import CurateConfig
 from pipelines.distill import DistillConfig
 from pipelines.inspection.reproduction import recorded_run
 from pipelines.stage.errors import UserError
@@ -24,8 +25,9 @@ from pipelines.storage import Tables
 from pipelines.students.data.teacher_vectors import check_vectors, vectors_teacher
 from pipelines.students.training.not_finite import NonFinite
 from pipelines.students.training.on_ray import _cache_name
+from tests.heard import heard_file
 from tests.tiny import tiny_encoder
-from tests.training_data import commit_curated, curated_row, write_curated, write_vectors
+from tests.training_data import commit_curated, curated_row, write_curated, write_judged, write_vectors
 
 WIDTH, TEACHER_WIDTH = 32, 48
 REPOSITORY = str(Path(__file__).parents[2])
@@ -89,7 +91,7 @@ def test_model_lies_under_its_name_and_loads_with_its_prompts(setting, trained):
 
     assert (model.encode_query("red cat") == model.encode("query: red cat")).all()
     assert sorted(path.name for path in Path(tables.path("models", "small")).iterdir()) == [
-        *("identity.json", "metrics.jsonl", "model", "objective.safetensors", "run.json")
+        *("identity.json", "metrics.jsonl", "model", "objective.safetensors", "run.json", "tensorboard")
     ]
 
 
@@ -279,7 +281,7 @@ def test_training_again_elsewhere_gives_the_same_bytes(setting, trained, tmp_pat
     assert again["weights_sha256"] == read_run(tables)["weights_sha256"]
     assert again["training_data"] == read_run(tables)["training_data"]
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        *("metrics.jsonl", "model", "objective.safetensors", "run.json")
+        *("metrics.jsonl", "model", "objective.safetensors", "run.json", "tensorboard")
     ]
 
 
@@ -433,6 +435,67 @@ def test_token_cache_of_a_killed_training_serves_only_the_same_data_config_and_p
 
     assert len({_cache_name(*run) for run in runs}) == 5
     assert _cache_name(*runs[0]) == _cache_name(*runs[0])
+
+
+@pytest.fixture(scope="module")
+def judged(setting):
+    """A version with dev queries, and a config that chooses by them and names a sink."""
+    version = write_judged(Path(setting[0].uri).with_name("judged"), 40, CurateConfig(dev_share=0.3, test_share=0.0))
+    chosen = {"vectors": 0.0, "dev_every_steps": 2, "dev_passages": 50, "sink": "tests.heard:Heard"}
+    return version, setting[3].model_copy(update=chosen)
+
+
+def test_the_best_student_by_the_dev_split_is_recorded_and_told_to_the_sink(ray_cluster, judged, capsys):
+    version, config = judged
+
+    models = distill.run(version, config, name="chosen", connect=connected)
+
+    run, (row,) = read_run(version.tables, "chosen"), models.scan().collect().to_dicts()
+    lines = Path(version.tables.path("models", "chosen", "metrics.jsonl")).read_text().splitlines()
+    values = {line["step"] + 1: line["dev_ndcg_at_10"] for line in map(json.loads, lines) if "dev_ndcg_at_10" in line}
+    assert run["dev"]["dev_ndcg_at_10"] == values[run["dev"]["step"]] == max(values.values())
+    assert (row["dev_ndcg_at_10"], row["dev_set"]) == (max(values.values()), f"{version}/dev:50p")
+    assert run["training_data"]["dev"]["passages"] == 50
+    assert f"the student after step {run['dev']['step']} of {len(lines)} is taken" in capsys.readouterr().err
+    assert heard_file(config.source_model, "chosen").read_text().split() == [str(step) for step in range(len(lines))]
+
+
+def test_each_stage_chooses_for_itself_and_the_sink_hears_of_all_as_one_training(ray_cluster, judged, capsys):
+    version, config = judged
+    stages = [{"max_steps": 3}, {"max_steps": 2, "dev_every_steps": 1, "seed": 1}]
+    config = DistillConfig(**config.model_dump(exclude={"stages"}), stages=stages)
+
+    models = distill.run(version, config, name="staged", connect=connected)
+
+    run, row = read_run(version.tables, "staged"), models.scan().filter(name="staged").collect().to_dicts()[0]
+    metrics = Path(version.tables.path("models", "staged", "metrics.jsonl")).read_text().splitlines()
+    lines = [json.loads(line) for line in metrics]
+    assert [one["dev"]["evaluations"] for one in run["stages"]] == [2, 2]
+    assert row["dev_ndcg_at_10"] == run["stages"][1]["dev"]["dev_ndcg_at_10"] == run["dev"]["dev_ndcg_at_10"]
+    assert [line["step"] for line in lines] == [0, 1, 2, 3, 4]
+    assert [line["seconds"] for line in lines] == sorted(line["seconds"] for line in lines)
+    assert heard_file(config.source_model, "staged").read_text().split() == ["0", "1", "2", "3", "4"]
+    assert "distill: stage 2 of 2 (stage_2): the student after step" in capsys.readouterr().err
+
+
+def test_another_sink_makes_no_other_run_and_one_that_is_none_is_refused_before_ray(judged, capsys):
+    version, config = judged
+    without = config.model_copy(update={"sink": None})
+
+    assert "sink" not in RunFolder(version.tables, "chosen").read(IDENTITY)["config"]
+    distill.run(version, without, name="chosen", connect=no_cluster)
+    assert "already trained" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"distill.sink is 'tests.heard:Deaf', which cannot be imported"):
+        distill.run(version, config.model_copy(update={"sink": "tests.heard:Deaf"}), name="early", connect=no_cluster)
+
+
+def test_a_version_without_dev_queries_is_refused_before_ray_and_leaves_nothing(judged):
+    version, config = judged
+    without = write_judged(Path(version.tables.uri).with_name("none"), 4, CurateConfig(dev_share=0.0, test_share=0.0))
+
+    with pytest.raises(UserError, match=r"no query in its dev split: curate again with a curate\.dev_share above 0"):
+        distill.run(without, config, name="early", connect=no_cluster)
+    assert not Path(without.tables.path("models")).exists()
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ A step's texts come as sub-forwards. Their graphs are kept until the gradients a
 pass (`recompute_embeddings`). Ranks exchange gradients once a step, in the backward of the last sub-forward.
 """
 
+import copy
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pipelines.students.config import TrainingConfig
-from pipelines.students.data.plan import Ints
+from pipelines.students.data.plan import Ints, share_texts
 from pipelines.students.data.token_cache import Array, TokenCache
 from pipelines.students.training.lookups import SharedLookups
 from pipelines.unpadded.forward import can_unpad, embed
@@ -100,6 +101,35 @@ class RankEncoder:
             with self._exchange_if(part == len(parts) - 1):
                 self._embed_with_graph(parts, part, step).backward(gradient)  # type: ignore[no-untyped-call]
             self._lookups.begin()
+
+    @torch.no_grad()
+    def encode(self, cache: TokenCache) -> Tensor:
+        """The embeddings of all texts of a cache, in their order and on every rank; without dropout, for no gradient.
+
+        The texts are shared out over the ranks as a step's are. Returns shape (texts, width).
+        """
+        other = copy.copy(self)
+        other._cache = cache
+        longest_first = np.argsort(-cache.text_tokens.astype(np.int64), kind="stable")
+        shares = share_texts(cache.text_tokens[longest_first], self.num_ranks, self.tokens_per_forward)
+        parts = [longest_first[rows] for rows in shares[self.rank]]
+        self.student.eval()
+        embeddings = [
+            other._embed(self.module, texts if len(texts) else longest_first[-1:], 0, part)
+            for part, texts in enumerate(parts)
+        ]
+        self.student.train(self._config.dropout > 0)
+        return self.gathered(len(longest_first), parts, embeddings)
+
+    def gathered(self, num_texts: int, parts: Sequence[Ints], embeddings: Sequence[Tensor]) -> Tensor:
+        """The embeddings of all texts, from all ranks; this rank's are those of the rows of `parts`."""
+        everything_TD = embeddings[0].new_zeros((num_texts, embeddings[0].shape[1]))
+        for rows, embedded in zip(parts, embeddings, strict=True):
+            if len(rows):
+                everything_TD[torch.as_tensor(rows, device=self.device)] = embedded.detach()
+        if self.num_ranks > 1:
+            dist.all_reduce(everything_TD)  # rows of other ranks are 0 here: the sum is the gathering
+        return everything_TD
 
     def _embed_with_graph(self, parts: Sequence[Ints], part: int, step: int) -> Tensor:
         with self._exchange_if(part == len(parts) - 1):

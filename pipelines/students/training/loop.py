@@ -10,24 +10,26 @@ of ranks, is then exactly the single-process gradient, for every term. No collec
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-import torch.distributed as dist
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 
 from pipelines.checkpoints.files import MODEL, OBJECTIVE, STATE
 from pipelines.students.config import TrainingConfig
+from pipelines.students.data.dev_set import DevSet
 from pipelines.students.data.plan import Ints, Schedule, StepBatch, learning_rate_at, padded_tokens, share_texts
 from pipelines.students.data.token_cache import TokenCache
 from pipelines.students.heads import turn
 from pipelines.students.objective.matryoshka import Step
 from pipelines.students.objective.registry import Objective
 from pipelines.students.place import ALONE, Place
+from pipelines.students.training.choosing import Chooser, Weights
 from pipelines.students.training.encoder import RankEncoder
 from pipelines.students.training.not_finite import check_weights, in_step
 from pipelines.students.training.optimizer import Optimizer
@@ -43,6 +45,7 @@ class TrainingSummary(NamedTuple):
 
     steps: int
     seconds: float  # of training, those before a resume included
+    dev: dict[str, Any] | None  # which step's student was taken, and by what; None where it is the last one's
 
 
 def train_student(
@@ -57,6 +60,7 @@ def train_student(
     sinks: Sequence[Sink],
     place: Place = ALONE,
     carried: Path | None = None,
+    dev: DevSet | None = None,
 ) -> TrainingSummary:
     """Train on every rank of the default process group, or alone where there is none.
 
@@ -66,21 +70,24 @@ def train_student(
         on_checkpoint: called on every rank with the step; with a folder (state, what the sinks keep and, at the end,
             the saved model and what the objective trained, if anything) on rank 0, with None elsewhere.
         sinks: what hears of every step; those of rank 0 are told.
-        place: of this stage, whose lines of metrics have its name and go on counting steps.
+        place: of this stage, whose lines of metrics have its name and go on counting steps and seconds.
         carried: what the stage before kept beside its model, where there was one: its sinks' files, and what its
             objective trained, for this one's to begin with.
+        dev: where config.dev_every_steps says so, what the student is chosen by.
     Raises:
         NonFinite: on every rank, at the same step, before a weight has moved.
     """
     with reproducible(config.threads_per_worker, device):
-        trainer = _Trainer(RankEncoder(student, cache, config, device), cache, config, folder, sinks, place)
+        trainer = _Trainer(RankEncoder(student, cache, config, device), cache, config, folder, sinks, place, dev)
         trainer.start(resume_from, carried)
         try:
             trainer.run(on_checkpoint)
         finally:
             for sink in trainer.sinks:
                 sink.end()
-        return TrainingSummary(trainer.step, trainer.seconds)
+        return TrainingSummary(
+            trainer.step, trainer.seconds, trainer.chooser.summary(trainer.step, trainer.schedule.num_steps)
+        )
 
 
 @contextmanager
@@ -115,6 +122,7 @@ class _Trainer:
         folder: Path,
         sinks: Sequence[Sink],
         place: Place,
+        dev: DevSet | None,
     ) -> None:
         self.encoder, self.cache, self.config, self.folder, self.place = encoder, cache, config, folder, place
         self.sinks = sinks if encoder.rank == 0 else []
@@ -126,15 +134,16 @@ class _Trainer:
         trained = nn.ModuleList([encoder.module, self.objective])
         self.optimizer = Optimizer(trained, config, encoder.device, is_fp16=encoder.dtype == torch.float16)
         self.schedule = Schedule(cache, config)
+        self.chooser = Chooser(dev, encoder, config)
 
     def start(self, resume_from: Path | None, carried: Path | None) -> None:
         """From the beginning, of the first stage or of one that another's files are carried on to, or a checkpoint."""
         self.folder.mkdir(parents=True, exist_ok=True)
         if resume_from is not None:
             state = torch.load(resume_from / STATE, map_location=self.device, weights_only=True)
-            self.encoder.module.load_state_dict(state["model"])
-            self.objective.load_state_dict(state.get("objective", {}))  # older commits had nothing to train there
+            self._load_weights(state)
             self.optimizer.load(state)
+            self.chooser.load(state)
             self.step, self.seconds = state["step"], state["seconds"]
         self.encoder.warm_up()
         if resume_from is None:
@@ -157,20 +166,23 @@ class _Trainer:
             shares = share_texts(tokens, self.encoder.num_ranks, self.encoder.tokens_per_forward)
             parts = shares[self.encoder.rank]
             embeddings = self.encoder.embed(_texts_of(batch, parts), len(steps))
-            steps.append(self._step(batch, self._gathered(len(batch.texts), parts, embeddings)))
+            steps.append(self._step(batch, self.encoder.gathered(len(batch.texts), parts, embeddings)))
         return steps
 
     def run(self, on_checkpoint: OnCheckpoint) -> None:
         """All steps that are left, with a checkpoint every so many and at the end."""
         num_steps = self.schedule.num_steps
-        while self.step < num_steps:
+        while self.step < num_steps and not self.chooser.is_over:
             started = time.perf_counter()
             line = self._train_step()
             self.seconds += time.perf_counter() - started
             self.step += 1
+            seconds = round(self.place.seconds_before + self.seconds, 3)
+            line |= {"seconds": seconds, **self.chooser.after(self.step, num_steps, self._weights)}
             for sink in self.sinks:
                 sink.step(line)
-            if self.step % self.config.checkpoint_every_steps == 0 and self.step < num_steps:
+            is_last = self.step == num_steps or self.chooser.is_over
+            if self.step % self.config.checkpoint_every_steps == 0 and not is_last:
                 on_checkpoint(self.step, self._save(is_last=False))
         on_checkpoint(self.step, self._save(is_last=True))
 
@@ -187,6 +199,7 @@ class _Trainer:
         except ArithmeticError as error:
             raise in_step(f"the gradient of step {self.step} {error}", batch, self.cache, None) from error
         num_padded = sum(padded_tokens(tokens, parts) for parts in parts_of_ranks)
+        num_queries, seconds = len(np.unique(batch.query)), time.perf_counter() - started
         return {
             "stage": self.place.name,
             "step": self.place.steps_before + self.step,
@@ -194,11 +207,13 @@ class _Trainer:
             **losses,
             "learning_rate": learning_rate,
             "grad_norm": grad_norm,
+            "queries": num_queries,
             "triplets": len(batch.triplets),
             "texts": len(batch.texts),
             "tokens": int(tokens.sum()),
             "padding_share": round(1 - int(tokens.sum()) / num_padded, 4),
-            "triplets_per_s": round(len(batch.triplets) / (time.perf_counter() - started), 2),
+            "triplets_per_s": round(len(batch.triplets) / seconds, 2),
+            "queries_per_s": round(num_queries / seconds, 2),
         }
 
     def _accumulate(self, batch: StepBatch, parts: list[Ints]) -> dict[str, float]:
@@ -209,23 +224,14 @@ class _Trainer:
         """
         texts = _texts_of(batch, parts)
         embeddings = self.encoder.embed(texts, self.step)
-        losses, gradient_TD = self._loss(batch, self._gathered(len(batch.texts), parts, embeddings))
+        everything_TD = self.encoder.gathered(len(batch.texts), parts, embeddings)
+        losses, gradient_TD = self._loss(batch, everything_TD.requires_grad_())  # a leaf
         gradients = [
             gradient_TD[torch.as_tensor(rows, device=self.device)] if len(rows) else torch.zeros_like(embedded)
             for rows, embedded in zip(parts, embeddings, strict=True)
         ]
         self.encoder.backward(texts, self.step, embeddings, gradients)
         return losses
-
-    def _gathered(self, num_texts: int, parts: list[Ints], embeddings: list[Tensor]) -> Tensor:
-        """The embeddings of all the step's texts, from all ranks, as a leaf."""
-        everything_TD = embeddings[0].new_zeros((num_texts, embeddings[0].shape[1]))
-        for rows, embedded in zip(parts, embeddings, strict=True):
-            if len(rows):
-                everything_TD[torch.as_tensor(rows, device=self.device)] = embedded.detach()
-        if self.encoder.num_ranks > 1:
-            dist.all_reduce(everything_TD)  # rows of other ranks are 0 here: the sum is the gathering
-        return everything_TD.requires_grad_()
 
     def _step(self, batch: StepBatch, embeddings_TD: Tensor) -> Step:
         """The step with what the teacher says of it."""
@@ -247,6 +253,14 @@ class _Trainer:
         assert embeddings_TD.grad is not None
         return {"loss": loss.item(), **terms}, embeddings_TD.grad * self.encoder.num_ranks
 
+    def _weights(self) -> Weights:
+        """All that is trained: what a checkpoint keeps of it, and what the best step had."""
+        return {"model": self.encoder.module.state_dict(), "objective": self.objective.state_dict()}
+
+    def _load_weights(self, weights: Mapping[str, Any]) -> None:
+        self.encoder.module.load_state_dict(weights["model"])
+        self.objective.load_state_dict(weights.get("objective", {}))  # older commits had nothing to train there
+
     def _save(self, is_last: bool) -> Path | None:
         """A checkpoint's folder on rank 0: state, what the sinks keep and, at the end, the student itself."""
         check_weights(nn.ModuleList([self.encoder.module, self.objective]), self.step)
@@ -255,13 +269,14 @@ class _Trainer:
         folder = self.folder / f"step_{self.step}"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        state = {"model": self.encoder.module.state_dict(), "objective": self.objective.state_dict()}
-        state |= self.optimizer.state()
+        state = {**self._weights(), **self.optimizer.state(), **self.chooser.state()}
         with (folder / STATE).open("wb") as file:  # a full disk is then an OSError; torch's own writer hides it
             torch.save(state | {"step": self.step, "seconds": self.seconds}, file)
         for sink in self.sinks:
             sink.save(folder)
         if is_last:
+            if (best := self.chooser.best()) is not None:
+                self._load_weights(best)
             self.encoder.student.save_pretrained(str(folder / MODEL), create_model_card=False)
             self.objective.save(folder / OBJECTIVE)
         return folder

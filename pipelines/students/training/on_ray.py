@@ -8,12 +8,12 @@ import json
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import ray
 import ray.train
@@ -32,6 +32,7 @@ from pipelines.storage import Tables, TableVersion
 from pipelines.storage.fingerprint import fingerprint_of
 from pipelines.storage.lineage import engine
 from pipelines.students.config import DistillConfig
+from pipelines.students.data.dev_set import build_dev_set
 from pipelines.students.data.tokenise import build_token_cache
 from pipelines.students.initialise import load_student
 from pipelines.students.stages import Stage
@@ -40,14 +41,18 @@ from pipelines.students.training.loop import train_student
 from pipelines.students.training.not_finite import NonFinite
 from pipelines.students.training.parallel_tokens import encode_on_node
 from pipelines.students.training.precision import fastest_on_cpu
-from pipelines.students.training.sinks import MetricsFile, ProgressLines
+from pipelines.students.training.sinks import Guarded, MetricsFile, ProgressLines, Sink, Training, find_sink
+from pipelines.students.training.tensorboard import EventFiles
+
+MakeSinks = Callable[[Path], list[Sink]]
 
 
-def train_on_ray(stage: Stage, kept: Tables) -> Any:
+def train_on_ray(stage: Stage, kept: Tables, *, shown_as: tuple[str, Path | None] = ("", None)) -> Any:
     """Ray Train to the end of one training stage, or from its last checkpoint to the end.
 
     Args:
         kept: what all workers see: the student that it starts from, put there by the caller, and the checkpoints.
+        shown_as: the model's name, for the config's sink; where TensorBoard's files can be seen while it trains.
     Returns:
         Ray's result: the last checkpoint holds the trained student, `return_value` what rank 0 tells of the run.
     """
@@ -59,8 +64,9 @@ def train_on_ray(stage: Stage, kept: Tables) -> Any:
     told = f"{stage.place}: {config.num_workers} workers need a {kind} each"
     check_there_is(kind, config.num_workers, _available(kind), told, "distill.num_workers")
     with _printed_on_stderr() as lines:
+        sinks = partial(_sinks, stage, *shown_as, lines)
         trainer = TorchTrainer(
-            partial(_train_on_one_rank, stage, kept, lines, last),  # type: ignore[arg-type]  # it returns
+            partial(_train_on_one_rank, stage, kept, lines, sinks, last),  # type: ignore[arg-type]  # it returns
             torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo", timeout_s=3_600),
             scaling_config=ray.train.ScalingConfig(num_workers=config.num_workers, use_gpu=use_gpu),
             run_config=ray.train.RunConfig(  # type: ignore[call-arg]  # typed as V1's, which V2 replaces on import
@@ -170,23 +176,40 @@ def _printed_on_stderr() -> Iterator[Queue]:
 def _cache_name(curated: TableVersion, config: DistillConfig, vectors: TableVersion | None, kept: Tables) -> str:
     """The token cache's folder on each node: a killed training's is taken up only for the same data and config."""
     data = [curated.identity(), vectors.identity() if vectors else None]
-    return f"distill_{fingerprint_of([kept.uri, data, config.model_dump(mode='json')])}"
+    return f"distill_{fingerprint_of([kept.uri, data, config.identity()])}"
 
 
-def _train_on_one_rank(stage: Stage, kept: Tables, lines: Queue, last: ray.train.Checkpoint | None) -> Json | UserError:
+def _sinks(stage: Stage, name: str, seen_in: Path | None, lines: Queue, folder: Path) -> list[Sink]:
+    """What hears of the training, on rank 0, whose folder for checkpoints on their way this is."""
+    config = stage.config
+    rated_in: Literal["queries", "texts"] = "texts" if config.data == "texts" else "queries"
+    sinks: list[Sink] = [MetricsFile(folder), ProgressLines(lines.put, stage.place, rated_in)]
+    if seen_in is not None:
+        sinks.append(Guarded("TensorBoard's writer", partial(EventFiles, seen_in), lines.put))
+    if config.sink is not None:
+        sink, training = config.sink, Training(name, config.model_dump(mode="json"))
+        sinks.append(Guarded(f"the sink {sink}", lambda: find_sink(sink)(training), lines.put))
+    return sinks
+
+
+def _train_on_one_rank(
+    stage: Stage, kept: Tables, lines: Queue, sinks: MakeSinks, last: ray.train.Checkpoint | None
+) -> Json | UserError:
     """What each Ray Train worker runs; what it returns is the result's `return_value`.
 
     What would stop every rank again at the same place is returned: Ray Train would try again what is raised.
     """
     try:
-        return _trained_on_one_rank(stage, kept, lines, last)
+        return _trained_on_one_rank(stage, kept, lines, sinks, last)
     except NonFinite as error:
         return error.of_version(str(stage.curated))
     except UserError as error:
         return error
 
 
-def _trained_on_one_rank(stage: Stage, kept: Tables, lines: Queue, last: ray.train.Checkpoint | None) -> Json:
+def _trained_on_one_rank(
+    stage: Stage, kept: Tables, lines: Queue, sinks: MakeSinks, last: ray.train.Checkpoint | None
+) -> Json:
     """Build or open the token cache, train, and tell of it; `last` is gone on from if Ray Train has no checkpoint."""
     place, curated, vectors, config = stage
     context = ray.train.get_context()
@@ -196,6 +219,7 @@ def _trained_on_one_rank(stage: Stage, kept: Tables, lines: Queue, last: ray.tra
         cache = build_token_cache(  # opens one that is there
             local, curated, student.tokenizer, config, vectors, encode_all=encode_on_node
         )
+        dev = build_dev_set(local, curated, student.tokenizer, config) if config.dev_every_steps else None
     if (kept_out := cache.summary.get("texts_kept_out")) and context.get_world_rank() == 0:
         lines.put(f"distill: {kept_out:,} texts are kept out: dev or test queries, or of an evaluation set")
     device = ray.train.torch.get_device()
@@ -209,15 +233,16 @@ def _trained_on_one_rank(stage: Stage, kept: Tables, lines: Queue, last: ray.tra
             device=device,
             resume_from=Path(resumed) if resumed else None,
             on_checkpoint=_report,
-            sinks=[MetricsFile(Path(folder)), ProgressLines(lines.put, place)],
+            sinks=sinks(Path(folder)),
             place=place,
             carried=_fetched_carried(kept, Path(folder, CARRIED)),
+            dev=dev,
         )
     if context.get_local_rank() == 0:  # the last report was a barrier: every rank has read its last texts
         shutil.rmtree(local, ignore_errors=True)  # nodes on one machine share it
     return {
-        **summary._asdict(),
-        "training_data": cache.summary,
+        **{name: value for name, value in summary._asdict().items() if value is not None},
+        "training_data": cache.summary | ({"dev": dev.summary} if dev else {}),
         "num_workers": context.get_world_size(),
         "threads_per_worker": config.threads_per_worker,
         "engine": {

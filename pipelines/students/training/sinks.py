@@ -1,26 +1,51 @@
-"""Where a training's figures go while it runs: today a file of metrics and lines of progress.
+"""Where a training's figures go while it runs: a file of metrics, lines of progress, and who else wants to hear.
 
-A sink lives on rank 0, in the worker's process. Another one (TensorBoard) is a subclass of Sink here, and its line in
-the list of sinks in on_ray.py.
+A sink lives on rank 0, in the worker's process. Another one of ours is a subclass of Sink and its line in the list of
+sinks in on_ray.py (tensorboard.py is one); a user's own is named in the recipe, `distill.sink = "module:Class"`.
 """
 
+import importlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from pipelines.checkpoints.files import METRICS
+from pipelines.stage.errors import UserError, describe
 from pipelines.stage.progress import Progress
+from pipelines.stage.terminal import cut
+from pipelines.students.config import ObjectiveConfig
 from pipelines.students.place import ALONE, Place
+
+NAMED = {"mlflow": "pipelines.students.training.mlflow_sink:MlflowSink"}
+TERMS = tuple(ObjectiveConfig().weights())
 
 Line = dict[str, Any]
 """What a step says of itself: stage, step (counted over all stages), epoch, loss, each term, learning_rate, grad_norm,
-sizes, triplets_per_s."""
+sizes, triplets_per_s, queries_per_s, seconds of training so far (over all stages); and where the student was measured
+dev_ndcg_at_10 and what else choosing.py tells."""
+
+
+class Training(NamedTuple):
+    """What a named sink is told of the training that it hears of."""
+
+    name: str  # the model's; "" for one without a name (reproduce)
+    config: dict[str, Any]  # the recipe's [distill], resolved; of several stages this one's
 
 
 class Sink:
-    """What hears of a training. Each method does nothing unless the sink needs it."""
+    """What hears of a training. Each method does nothing unless the sink needs it.
+
+    One that is named in the recipe is made as `Class(training)`. When it raises, that is said once, it hears no more,
+    and the training goes on.
+    """
+
+    @classmethod
+    def check(cls) -> None:
+        """Asked before Ray starts: raises UserError where this sink cannot work."""
 
     def start(self, step: int, num_steps: int, resume_from: Path | None) -> None:
         """Before the first step that is left: `step` of them are done, and what was saved is in `resume_from`.
@@ -36,6 +61,62 @@ class Sink:
 
     def end(self) -> None:
         """After the last step, or when the training stops at an error."""
+
+
+def find_sink(name: str) -> Callable[[Training], Sink]:
+    """The class that a recipe names. Raises UserError when it is not there, is no Sink, or cannot work here."""
+    module, _, attribute = NAMED.get(name, name).partition(":")
+    expected = f"expected {', '.join(NAMED)}, or module:Class, a subclass of {Sink.__module__}.Sink"
+    if not module or not attribute:
+        raise UserError(f"distill.sink is {name!r}; {expected}")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except Exception as error:  # whatever a user's module raises when it is imported
+        raise UserError(
+            f"distill.sink is {name!r}, which cannot be imported ({describe(error)}); {expected}, in a module that "
+            "Python finds (the current folder, or PYTHONPATH)"
+        ) from error
+    make: Callable[[Training], Sink] = found
+    if not (isinstance(found, type) and issubclass(found, Sink)):
+        raise UserError(f"distill.sink is {name!r}, which is no sink; {expected}")
+    found.check()
+    return make
+
+
+class Guarded(Sink):
+    """A sink that the training does not need: at its first error it is left out, and that is said."""
+
+    def __init__(self, name: str, make: Callable[[], Sink], print_line: Callable[[str], object]) -> None:
+        self._name, self._make, self._print_line = name, make, print_line
+        self._sink: Sink | None = None
+
+    def start(self, step: int, num_steps: int, resume_from: Path | None) -> None:
+        with self._left_out_at_an_error():
+            self._sink = self._make()
+            self._sink.start(step, num_steps, resume_from)
+
+    def step(self, line: Line) -> None:
+        with self._left_out_at_an_error():
+            if self._sink:
+                self._sink.step(dict(line))
+
+    def save(self, checkpoint: Path) -> None:
+        with self._left_out_at_an_error():
+            if self._sink:
+                self._sink.save(checkpoint)
+
+    def end(self) -> None:
+        with self._left_out_at_an_error():
+            if self._sink:
+                self._sink.end()
+
+    @contextmanager
+    def _left_out_at_an_error(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # of whatever kind: no sink is worth a training
+            self._sink = None
+            self._print_line(f"distill: {self._name} failed and is left out from here on ({describe(error)})")
 
 
 class MetricsFile(Sink):
@@ -60,21 +141,53 @@ class MetricsFile(Sink):
 
 
 class ProgressLines(Sink):
-    """Lines for the user: step, loss, speed, and the time to go at the speed of this run so far."""
+    """Lines for the user: step, time to go and speed of this run so far, loss with its terms; and the dev figures.
 
-    def __init__(self, print_line: Callable[[str], object], place: Place = ALONE) -> None:
-        self._print_line, self._place, self._is_warm = print_line, str(place), False
+    Args:
+        rated_in: what the speed counts: a size that every step's line has.
+    """
+
+    def __init__(
+        self,
+        print_line: Callable[[str], object],
+        place: Place = ALONE,
+        rated_in: Literal["queries", "texts"] = "queries",
+    ) -> None:
+        self._print_line, self._place, self._rated_in, self._is_warm = print_line, place, rated_in, False
 
     def start(self, step: int, num_steps: int, resume_from: Path | None) -> None:
         if 0 < step < num_steps:
             self._print_line(f"{self._place}: goes on after step {step:,} of {num_steps:,}, the last checkpoint")
         said = "{stage}: step {done:,} of {total:,}"
-        self._progress = Progress(self._place, "steps", done=step + 1, total=num_steps, said=said, rated_in="triplets",
-                                  tell=self._print_line)  # fmt: skip
+        self._progress = Progress(str(self._place), "steps", done=step + 1, total=num_steps, said=said,
+                                  rated_in=self._rated_in, tell=self._print_line)  # fmt: skip
 
     def step(self, line: Line) -> None:
         if self._is_warm:
-            self._progress.advance(1, rated=line["triplets"], suffix=f", loss {line['loss']:.4g}")
+            self._progress.advance(1, rated=line[self._rated_in], suffix=partial(_losses, line))
         else:
             self._progress.start()  # the first step pays for warming up: it is no measure
             self._is_warm = True
+        if "dev_ndcg_at_10" in line:
+            self._print_line(_dev(line, self._place))
+
+
+def _losses(line: Line, columns: int) -> str:
+    """`, loss 1.23 (margin_mse 0.0412, info_nce 1.19)` on so many columns: shortened, then cut where they are few."""
+    terms = {term: line[term] for term in TERMS if term in line}
+    loss = f", loss {line['loss']:.3g}"
+    if len(terms) < 2:
+        return loss
+    whole = ", ".join(f"{term} {value:.3g}" for term, value in terms.items())
+    short = ", ".join(f"{term.partition('_')[0]} {value:.2g}" for term, value in terms.items())
+    told = f"{loss} ({whole})"
+    return told if len(told) <= columns else cut(f"{loss} ({short})", columns)
+
+
+def _dev(line: Line, place: Place) -> str:
+    """What a dev evaluation found, and what all of the stage's took; its steps are counted."""
+    taken, done = line["dev_seconds"], line["step"] + 1 - place.steps_before
+    share = taken / (taken + line["seconds"] - place.seconds_before)
+    since = line["dev_steps_since_best"]
+    best = f"the best was {since:,} steps before" if since else "the best so far"
+    return f"{place}: dev nDCG@10 {line['dev_ndcg_at_10']:.4f} after step {done:,}, {best}; {share:.0%} of the time"

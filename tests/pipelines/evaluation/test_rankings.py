@@ -6,7 +6,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from pipelines.evaluation.evaluation_sets import EvaluationSet, beir_set
+from pipelines.curation.held_out import EvaluationSet
+from pipelines.evaluation.evaluation_sets import beir_set
 from pipelines.evaluation.metrics import per_query
 from pipelines.evaluation.rankings import bm25_ranking, dense_rankings, reranked
 from pipelines.teachers.config import TeacherConfig, load_teacher

@@ -1,6 +1,6 @@
 """What is said of the systems that an evaluation compares; test_evaluate.py has them loaded and measured."""
 
-from pipelines.evaluation.evaluation_sets import EvaluationSet
+from pipelines.curation.held_out import EvaluationSet
 from pipelines.evaluation.systems import bm25_rankings
 
 SET = EvaluationSet("made/up", {"q1": "king", "q2": "ψάρι θάλασσα"}, {"p1": "red king", "p2": "blue fish"}, {})

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 import ray.train
+from pydantic import ValidationError
 
 from pipelines import distill
 from pipelines.checkpoints.run_folder import CARRIED, START, STATE, UNTRAINED, RunFolder
@@ -86,7 +87,8 @@ def test_run_file_tells_each_stage_and_the_metrics_count_on(setting, trained):
     run = run_of(tables)
 
     assert run["curated"] == strong.identity()
-    assert run["config"]["stages"] == [stage.model_dump(mode="json") for stage in config.stages]
+    assert run["config"]["stages"] == DistillConfig.model_validate(run["config"]).identity()["stages"]
+    assert run["config"]["stages"] == config.identity()["stages"]
     assert [(one["name"], one["curated"], one["steps"]) for one in run["stages"]] == [
         ("vectors", weak.identity(), 12),
         ("scores", strong.identity(), 90),
@@ -268,6 +270,15 @@ def test_a_config_with_stages_reads_back_and_says_only_what_differs():
     assert config.model_dump(mode="json")["stages"] == [{"name": "stage_1", "info_nce": 0.5}]
     assert DistillConfig.model_validate_json(config.model_dump_json()) == config
     assert DistillConfig(**dict(config)) == config
+    heard = config.model_copy(update={"sink": "mlflow"})
+    assert heard.identity() == config.identity() == config.model_dump(mode="json", exclude={"sink"})
+
+
+def test_a_stage_can_only_choose_by_dimensions_that_are_trained():
+    with pytest.raises(ValidationError, match=r"dev_dimensions has \[16\], expected some of dimensions \(32, 8\)"):
+        DistillConfig(dimensions=(32, 8), stages=[{"dev_every_steps": 5, "dev_dimensions": [16]}])
+    (stage,) = DistillConfig(dimensions=(32, 8), stages=[{"dev_dimensions": [8]}]).training_stages()
+    assert stage.choosing_dimensions() == (8,)
 
 
 def test_what_is_changed_for_all_stages_reaches_those_without_their_own():

@@ -4,13 +4,15 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.curate import CurateConfig
 from pipelines.storage import Tables
 from pipelines.students.config import DistillConfig
+from pipelines.students.data.dev_set import build_dev_set
 from pipelines.students.data.tokenise import build_token_cache
 from pipelines.students.initialise import initialise_student
 from tests.tiny import tiny_encoder
 from tests.tiny_training import WIDE, WIDTH, Setting
-from tests.training_data import write_curated, write_vectors
+from tests.training_data import write_curated, write_judged, write_vectors
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +25,10 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Setting]:
     config = DistillConfig(source_model=source, num_layers=2, dimensions=(WIDTH,), max_tokens=64)
     student = initialise_student(config)
     student.save_pretrained(str(folder / "student"), create_model_card=False)
-    made = {width: Setting(str(folder / "student"), str(folder / f"cache_{width}")) for width in (WIDTH, WIDE)}
+    judged = write_judged(folder / "judged", num_queries=60, config=CurateConfig(dev_share=0.5, test_share=0.0))
+    dev = str(folder / "dev")
+    build_dev_set(Path(dev), judged, student.tokenizer, config.model_copy(update={"dev_passages": 60}))
+    made = {width: Setting(str(folder / "student"), str(folder / f"cache_{width}"), dev) for width in (WIDTH, WIDE)}
     for width, setting in made.items():
         vectors = write_vectors(tables, curated, width, teacher=f"teacher_{width}@0123456789ab")
         its = config.model_copy(update={"vectors_teacher": f"teacher_{width}@0123456789ab"})

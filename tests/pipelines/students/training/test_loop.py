@@ -4,6 +4,7 @@ import json
 import pickle
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -186,7 +187,7 @@ def with_a_nan(setting: Setting, tmp_path: Path) -> tuple[Setting, str]:
     targets = np.fromfile(cache / "targets", np.float32).reshape(-1, 4)
     targets[triplet, 2] = np.nan
     targets.tofile(cache / "targets")
-    return Setting(setting.untrained, str(cache)), opened.arrays["triplet_ids"][triplet].tobytes().hex()
+    return replace(setting, cache=str(cache)), opened.arrays["triplet_ids"][triplet].tobytes().hex()
 
 
 def test_learning_rate_rises_then_falls_linearly_to_zero():

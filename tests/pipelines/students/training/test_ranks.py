@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from pipelines.checkpoints.run_folder import OBJECTIVE
 from tests.tiny_training import EVERY_TERM, SETTINGS, Killed, Setting, weights_of
 
+DEV = {"dev_every_steps": 3, "early_stop_after": 2, "learning_rate": 3e-1}  # no stop before step 9
 RANKS = 3  # from three on, the order of DDP's buckets shows in the last bits
 
 
@@ -26,6 +27,13 @@ def run_rank(rank: int, setting: Setting, folder: Path) -> None:
     with contextlib.suppress(Killed):
         setting.train(folder / f"killed_{rank}", kill_at_checkpoint=14)
     _, resumed, _ = setting.train(folder / f"resumed_{rank}", resume_from=folder / "killed_0" / "step_14")
+    chosen, _, told = setting.train(folder / f"chosen_{rank}", **DEV)
+    with contextlib.suppress(Killed):
+        setting.train(folder / f"stopped_{rank}", **DEV, kill_at_checkpoint=7)
+    again, _, _ = setting.train(folder / f"again_{rank}", **DEV, resume_from=folder / "stopped_0" / "step_7")
+    values = [one["dev_ndcg_at_10"] for one in told if "dev_ndcg_at_10" in one]
+    dev = {"steps": chosen.steps, "values": values, "chosen": chosen.dev, "again": again.dev}
+    torch.save(dev, folder / f"dev_{rank}.pt")
     if rank == 0:
         students = {"exact": exact, "recomputed": recomputed, "undisturbed": undisturbed, "resumed": resumed}
         weights = {name: weights_of(student) for name, student in students.items()}
@@ -38,7 +46,8 @@ def several(setting: Setting, tmp_path_factory: pytest.TempPathFactory) -> dict[
     folder = tmp_path_factory.mktemp("ranks")
     multiprocessing.set_forkserver_preload(["tests.tiny_training"])  # torch is imported once, not by every rank
     mp.start_processes(run_rank, (setting, folder), nprocs=RANKS, start_method="forkserver")
-    return torch.load(folder / "result.pt", weights_only=True)
+    dev = [torch.load(folder / f"dev_{rank}.pt", weights_only=True) for rank in range(RANKS)]
+    return {**torch.load(folder / "result.pt", weights_only=True), "dev": dev}
 
 
 def test_ranks_learn_what_one_process_learns(setting, several, tmp_path):
@@ -66,6 +75,17 @@ def test_in_float32_ranks_and_one_process_stay_within_the_stated_tolerance(setti
     assert apart.norm() < 1e-3 * way.norm()
     assert (apart.abs() > 1e-5).float().mean() < 1e-4
     assert apart.abs().max() < SETTINGS["learning_rate"]
+
+
+def test_ranks_choose_the_same_step_and_stop_together_also_after_a_kill(several):
+    first, *others = several["dev"]
+
+    assert len(first["values"]) > 2
+    assert first["chosen"]["dev_ndcg_at_10"] == max(first["values"])
+    for name in ("chosen", "again"):
+        assert {rank[name]["step"] for rank in (first, *others)} == {first["chosen"]["step"]}
+        assert {rank[name]["dev_ndcg_at_10"] for rank in (first, *others)} == {max(first["values"])}
+        assert {rank["steps"] for rank in (first, *others)} == {first["steps"]}
 
 
 def test_ranks_killed_at_a_checkpoint_go_on_to_identical_weights(several):

@@ -1,15 +1,18 @@
 """What the sinks write of a training: each step's line once, and how far it is."""
 
 import json
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
 from pipelines.checkpoints.run_folder import METRICS
-from pipelines.students.training.sinks import MetricsFile, ProgressLines
+from pipelines.stage.errors import UserError
+from pipelines.students.training.sinks import Guarded, MetricsFile, ProgressLines, Sink, Training, find_sink
 
 
-def line(step: int) -> dict[str, float]:
-    return {"step": step, "loss": 0.5, "triplets": 30}
+def line(step: int, **more: float) -> dict[str, float]:
+    return {"step": step, "loss": 0.5, "queries": 30, "seconds": 2.0 * (step + 1), **more}
 
 
 @pytest.fixture
@@ -48,9 +51,47 @@ def test_progress_is_told_every_few_seconds_and_at_the_end_at_the_speed_since_th
         clock[0] += 2
 
     assert printed == [
-        "distill: step 2 of 6, loss 0.5, 15 triplets/s, 0:08 min to go",
-        "distill: step 5 of 6, loss 0.5, 15 triplets/s, 0:02 min to go",
-        "distill: step 6 of 6, loss 0.5, 15 triplets/s, 0:00 min to go",
+        "distill: step 2 of 6, 15 queries/s, 0:08 min to go, loss 0.5",
+        "distill: step 5 of 6, 15 queries/s, 0:02 min to go, loss 0.5",
+        "distill: step 6 of 6, 15 queries/s, 0:00 min to go, loss 0.5",
+    ]
+
+
+TWO = {"margin_mse": 0.04123, "info_nce": 1.19}
+THREE = TWO | {"vectors": 0.3141}
+
+
+@pytest.mark.parametrize(
+    ("num_steps", "terms", "end"),
+    [
+        (6, {"vectors": 0.5}, "loss 0.5"),
+        (6, TWO, "loss 0.5 (margin_mse 0.0412, info_nce 1.19)"),
+        (6, THREE, "loss 0.5 (margin 0.041, info 1.2, vectors 0.31)"),
+        (60_000, THREE, "loss 0.5 (margin 0.041, info 1.2, vectors 0.…"),
+    ],
+)
+def test_progress_tells_the_terms_on_a_hundred_columns(clock, num_steps, terms, end):
+    printed = []
+    sink = ProgressLines(printed.append)
+    sink.start(0, num_steps, resume_from=None)
+    for step in range(2):
+        sink.step(line(step, **terms))
+        clock[0] += 6
+
+    assert len(printed[0]) <= 100
+    assert printed[0].endswith(f" to go, {end}")
+
+
+def test_a_dev_evaluation_is_told_with_the_best_so_far_and_its_share_of_the_time(clock):
+    printed = []
+    sink = ProgressLines(printed.append)
+    sink.start(0, 6, resume_from=None)
+    sink.step(line(0, dev_ndcg_at_10=0.51234, dev_steps_since_best=0, dev_seconds=0.5))
+    sink.step(line(1, dev_ndcg_at_10=0.5, dev_steps_since_best=1, dev_seconds=1.0))
+
+    assert [one for one in printed if "nDCG" in one] == [
+        "distill: dev nDCG@10 0.5123 after step 1, the best so far; 20% of the time",
+        "distill: dev nDCG@10 0.5000 after step 2, the best was 1 steps before; 20% of the time",
     ]
 
 
@@ -60,3 +101,78 @@ def test_a_run_that_goes_on_says_so(clock, tmp_path):
     ProgressLines(printed.append).start(1_200, 5_000, resume_from=tmp_path)
 
     assert printed == ["distill: goes on after step 1,200 of 5,000, the last checkpoint"]
+
+
+USERS_OWN = """
+from pathlib import Path
+from pipelines.students.training.sinks import Sink
+
+class Heard(Sink):
+    def __init__(self, training):
+        self.file = Path(training.config["heard"])
+    def step(self, line):
+        with self.file.open("a") as file:
+            print(line["step"], file=file)
+
+class Failing(Heard):
+    def step(self, line):
+        super().step(line)
+        raise RuntimeError("the server is gone")
+
+NOT_ONE = 1
+"""
+
+
+@pytest.fixture
+def users_own(tmp_path, monkeypatch):
+    """A module of the user's own with sinks; gives what they are told of the training."""
+    (tmp_path / "users_own.py").write_text(USERS_OWN)
+    (tmp_path / "broken.py").write_text("1 / 0")
+    monkeypatch.syspath_prepend(tmp_path)
+    return Training("small", {"heard": str(tmp_path / "heard")})
+
+
+@pytest.mark.parametrize(("name", "heard"), [("Heard", ["0", "1"]), ("Failing", ["0"])])
+def test_a_users_own_sink_is_named_and_one_that_fails_is_left_out_once(users_own, name, heard):
+    printed = []
+    sink = Guarded(f"the sink {name}", lambda: find_sink(f"users_own:{name}")(users_own), printed.append)
+    sink.start(0, 2, resume_from=None)
+    for step in range(2):
+        sink.step(line(step))
+    sink.end()
+
+    told = f"distill: the sink {name} failed and is left out from here on (RuntimeError: the server is gone)"
+    assert printed == ([told] if name == "Failing" else [])
+    assert Path(users_own.config["heard"]).read_text().split() == heard
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("mlfow", "distill.sink is 'mlfow'; expected mlflow, or module:Class"),
+        ("no.such:Class", "cannot be imported .ModuleNotFoundError: No module named 'no'.*PYTHONPATH"),
+        ("users_own:Other", "cannot be imported .AttributeError"),
+        ("users_own:NOT_ONE", "which is no sink; expected mlflow, or module:Class, a subclass of pipelines.*Sink"),
+        ("broken:Sink", "cannot be imported .ZeroDivisionError: division by zero"),
+    ],
+)
+def test_a_sink_that_is_none_is_refused(users_own, name, message):
+    with pytest.raises(UserError, match=message):
+        find_sink(name)
+
+
+@pytest.mark.skipif(find_spec("mlflow") is not None, reason="mlflow is installed")
+def test_mlflow_is_refused_where_it_is_not_installed():
+    with pytest.raises(UserError, match="'mlflow', which is not installed: pip install mlflow"):
+        find_sink("mlflow")
+
+
+def test_a_sink_does_nothing_unless_it_needs_to(tmp_path):
+    sink = Sink()
+    sink.check()
+    sink.start(0, 1, None)
+    sink.step(line(0))
+    sink.save(tmp_path)
+    sink.end()
+
+    assert list(tmp_path.iterdir()) == []
