@@ -50,9 +50,9 @@ from pipelines.students.data.rows import ScoredPassages, check_rows
 from pipelines.students.data.teacher_vectors import check_vectors
 from pipelines.students.data.texts import check_texts
 from pipelines.students.data.tokenise import cache_bytes, check_targets
+from pipelines.students.place import Place
 from pipelines.students.source import Source, with_prompts
 from pipelines.students.stages import (
-    Place,
     Stage,
     curated_versions,
     forget,

@@ -7,7 +7,7 @@ The best student and all counts go with each checkpoint, so a run that was kille
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,8 +17,10 @@ from torch import Tensor
 
 from pipelines.search.exact import search
 from pipelines.students.config import TrainingConfig
-from pipelines.students.data.dev_set import DevSet
 from pipelines.students.training.encoder import RankEncoder
+
+if TYPE_CHECKING:  # what makes it reads tables
+    from pipelines.students.data.dev_set import DevSet
 
 DEPTH = 10
 VALUE = "dev_ndcg_at_10"
@@ -29,7 +31,7 @@ Weights = dict[str, dict[str, Tensor]]
 class Chooser:
     """Measures the student as it is trained and remembers the best one; without a dev set it does nothing."""
 
-    def __init__(self, dev: DevSet | None, encoder: RankEncoder, config: TrainingConfig) -> None:
+    def __init__(self, dev: "DevSet | None", encoder: RankEncoder, config: TrainingConfig) -> None:
         self._dev, self._encoder, self._config = dev, encoder, config
         self._best: Weights | None = None  # on rank 0, in the CPU's memory
         self._counts: dict[str, Any] = {"step": 0, VALUE: -1.0, "evaluations": 0, "since_best": 0, "seconds": 0.0}
@@ -85,7 +87,7 @@ class Chooser:
                 "set": self._dev.name}  # fmt: skip
 
 
-def dev_ndcg(dev: DevSet, encoder: RankEncoder, dimensions: tuple[int, ...]) -> dict[int, float]:
+def dev_ndcg(dev: "DevSet", encoder: RankEncoder, dimensions: tuple[int, ...]) -> dict[int, float]:
     """Mean nDCG@10 over the dev queries at each dimension, the same on every rank: it is rank 0's."""
     embeddings_TD = encoder.encode(dev.texts)
     values = torch.zeros(len(dimensions), dtype=torch.float64, device=encoder.device)
@@ -96,14 +98,14 @@ def dev_ndcg(dev: DevSet, encoder: RankEncoder, dimensions: tuple[int, ...]) -> 
     return dict(zip(dimensions, values.tolist(), strict=True))
 
 
-def _ndcg(dev: DevSet, embeddings_TD: NDArray[np.float32], dimensions: tuple[int, ...]) -> list[float]:
+def _ndcg(dev: "DevSet", embeddings_TD: NDArray[np.float32], dimensions: tuple[int, ...]) -> list[float]:
     queries, passages = embeddings_TD[: dev.num_queries], embeddings_TD[dev.num_queries :]
     most_own = int(np.bincount(dev.own[:, 0]).max()) if len(dev.own) else 0
     found = search(queries, [passages], dimensions, DEPTH + most_own)
     return [ndcg_at_10(found[dimension], dev) for dimension in dimensions]
 
 
-def ndcg_at_10(positions_QK: NDArray[np.int64], dev: DevSet) -> float:
+def ndcg_at_10(positions_QK: NDArray[np.int64], dev: "DevSet") -> float:
     """Mean nDCG@10 of the passages found for each query, best first; gain 1 for each relevant one.
 
     Source: Järvelin and Kekäläinen 2002, as trec_eval's ndcg_cut.10 computes it.

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +22,6 @@ from torch import Tensor, nn
 
 from pipelines.checkpoints.files import MODEL, OBJECTIVE, STATE
 from pipelines.students.config import TrainingConfig
-from pipelines.students.data.dev_set import DevSet
 from pipelines.students.data.plan import Ints, Schedule, StepBatch, learning_rate_at, padded_tokens, share_texts
 from pipelines.students.data.token_cache import TokenCache
 from pipelines.students.heads import turn
@@ -34,6 +33,9 @@ from pipelines.students.training.encoder import RankEncoder
 from pipelines.students.training.not_finite import check_weights, in_step
 from pipelines.students.training.optimizer import Optimizer
 from pipelines.students.training.sinks import Line, Sink
+
+if TYPE_CHECKING:  # what makes it reads tables
+    from pipelines.students.data.dev_set import DevSet
 
 STARTING_TEXTS = 4_096  # what is trained in the objective starts from: some times the width of a student's embeddings
 
@@ -60,7 +62,7 @@ def train_student(
     sinks: Sequence[Sink],
     place: Place = ALONE,
     carried: Path | None = None,
-    dev: DevSet | None = None,
+    dev: "DevSet | None" = None,
 ) -> TrainingSummary:
     """Train on every rank of the default process group, or alone where there is none.
 
@@ -122,7 +124,7 @@ class _Trainer:
         folder: Path,
         sinks: Sequence[Sink],
         place: Place,
-        dev: DevSet | None,
+        dev: "DevSet | None",
     ) -> None:
         self.encoder, self.cache, self.config, self.folder, self.place = encoder, cache, config, folder, place
         self.sinks = sinks if encoder.rank == 0 else []
