@@ -22,6 +22,7 @@ from pipelines.evaluation.recorded import missing, recorded
 from pipelines.evaluation.study_tables import IN_DOMAIN, with_sizes
 from pipelines.stage.progress import tell
 from pipelines.storage import Tables, TableVersion
+from pipelines.students.checks import check_training
 from pipelines.students.config import DistillConfig, TrainingConfig
 
 FLOAT32 = "float32"
@@ -74,7 +75,7 @@ class Models:
         """Refuse what cannot be trained, before any is."""
         for arm in arms:
             recipe, curated = self.loaded.recipe_of(arm), self.curated[arm.name]
-            distill.check(curated, recipe.distill, newest_vectors(curated.tables, recipe))
+            check_training(curated, recipe.distill, newest_vectors(curated.tables, recipe))
 
     def train_all(self) -> None:
         """The calibrations first, then seed by seed."""

@@ -26,6 +26,7 @@ def main(
     from pipelines import distill
     from pipelines.checkpoints.run_folder import MODEL
     from pipelines.inspection.reproduction import data_differences, differences, distance, recorded_run
+    from pipelines.students.checks import check_training
     from pipelines.students.config import DistillConfig
 
     tables = root.open()
@@ -39,7 +40,7 @@ def main(
         print("same sources, software and kind of machine", file=sys.stderr)
     kept = _new_folder(output) if output is not None else None
     check(**config.claims())
-    distill.check(curated, config, vectors)
+    check_training(curated, config, vectors)
     with tempfile.TemporaryDirectory() as scratch:
         folder = kept or Path(scratch)
         then, now = recorded.run, distill.train(curated, config, folder, vectors=vectors, connect=connect)

@@ -75,10 +75,10 @@ def _has_begun(tables: "Tables", name: str) -> str:
 def check_all(recipe: "Recipe", beir: list[str]) -> None:
     """What a later stage would refuse after hours of the earlier ones, as far as the recipe and its models tell it."""
     from jobs import cluster
-    from pipelines import distill
     from pipelines.checkpoints.find import find
     from pipelines.checkpoints.inspect import vector_width
     from pipelines.intake.beir import read_beir
+    from pipelines.students.checks import check_source
     from pipelines.students.data.teacher_vectors import check_teacher
     from pipelines.students.training.sinks import find_sink
     from pipelines.teachers.config import name_teacher
@@ -97,7 +97,7 @@ def check_all(recipe: "Recipe", beir: list[str]) -> None:
         find_sink(recipe.distill.sink)
     for folder in (*beir, *recipe.curate.evaluation_sets):
         read_beir(folder)
-    source = distill.check_source(recipe.distill)
+    source = check_source(recipe.distill)
     teacher = name_teacher(recipe.score)
     for stage in recipe.distill.training_stages():
         if weights := stage.weights_on_teacher_vectors():

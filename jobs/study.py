@@ -110,14 +110,14 @@ def check_data(loaded: "Loaded", given: "dict[str, str | None]", beir: list[str]
 def check_training(loaded: "Loaded", tables: "dict[str, Tables]", to_train: "list[Arm]") -> None:
     """What a training would be refused for after hours of others, as far as recipes and models tell it."""
     from jobs import cluster
-    from pipelines import distill
+    from pipelines.students.checks import check_source
 
     for arm in loaded.study.arms:
         check_writable(tables[arm.name].uri, f"tables root of arm {arm.name}")
     for arm in to_train:
         recipe = loaded.recipe_of(arm)
         cluster.check(**recipe.distill.claims())
-        distill.check_source(recipe.distill)
+        check_source(recipe.distill)
 
 
 def print_results(loaded: "Loaded", costs: "pl.DataFrame", values: "pl.DataFrame", as_json: bool) -> None:

@@ -21,7 +21,6 @@ import polars as pl
 from pyarrow import fs
 from pydantic import ValidationError
 
-from pipelines.checkpoints.inspect import weight_files
 from pipelines.checkpoints.name import name_of, weights_sha256
 from pipelines.checkpoints.run_folder import (
     IDENTITY,
@@ -36,20 +35,14 @@ from pipelines.checkpoints.run_folder import (
     RunFolder,
 )
 from pipelines.inspection.reproduction import CHANGED, changed_since_begun
-from pipelines.stage.cluster import named_cluster
-from pipelines.stage.disk import check_room
 from pipelines.stage.errors import UserError, describe
 from pipelines.stage.progress import tell
 from pipelines.storage import Lineage, Tables, TableVersion, new_version
 from pipelines.storage.commits import Input, TrainingResult
 from pipelines.storage.fingerprint import fingerprint, fingerprint_of
 from pipelines.storage.lineage import code
+from pipelines.students.checks import check_training
 from pipelines.students.config import DistillConfig
-from pipelines.students.data.dev_set import check_dev
-from pipelines.students.data.rows import ScoredPassages, check_rows
-from pipelines.students.data.teacher_vectors import check_vectors
-from pipelines.students.data.texts import check_texts
-from pipelines.students.data.tokenise import cache_bytes, check_targets
 from pipelines.students.place import Place
 from pipelines.students.source import Source, with_prompts
 from pipelines.students.stages import (
@@ -63,12 +56,7 @@ from pipelines.students.stages import (
     told_of_all,
     work_of,
 )
-from pipelines.students.training.sinks import find_sink
 from schemas import Models
-
-BYTES_KEPT, BYTES_OF_BEST = 6, 2
-"""Of each byte of the student's weights, which are at most the source's: two checkpoints of weights and two moments;
-and of the best student so far, where it is chosen."""
 
 
 def run(
@@ -95,15 +83,16 @@ def run(
     config = with_prompts(config, (folder.read(RUN) or {}).get("config", {}))
     identity = _identity(curated, config, vectors)
     if _finished(folder) is None:
-        check(curated, config, vectors)
+        check_training(curated, config, vectors)
     with folder.lock():
         _update_record(folder)
         folder.claim(identity)
         trained = _finished(folder)
         if trained is None:
             _check_source_of(folder, config)
-            if folder.read(RUN):
+            if recorded := folder.read(RUN):
                 tell(f"distill: {folder.uri}/{MODEL} is gone: training {name} again")
+                config = DistillConfig.of_run(recorded["config"], on_gpu=recorded["engine"]["device"] != "cpu")
             with tempfile.TemporaryDirectory() as scratch:
                 output, work = Path(scratch), f"{folder.uri}/{WORK}"
                 trained = train(curated, config, output, vectors=vectors, work=work, connect=connect, shown_in=folder)
@@ -113,90 +102,6 @@ def run(
             tell(f"distill: {name} is already trained from this data and config")
             folder.forget_training()
         return _row_of(folder, trained, curated, config, vectors)
-
-
-def check(curated: TableVersion, config: DistillConfig, vectors: TableVersion | None) -> None:
-    """Refuse what cannot be trained, before Ray starts and before anything is written. Reads ids, loads no weight.
-
-    Raises:
-        UserError: the source is not there or too small for the config, or the data cannot serve it.
-    """
-    source = check_source(config)
-    if config.sink is not None:
-        find_sink(config.sink)
-    stages = stages_of(curated, config, vectors)
-    widths = []
-    for stage in stages:
-        with stage.named():
-            widths.append(_check_stage(stage, source))
-    _say_where_not_held_out(stages, curated)
-    weights = sum(path.stat().st_size for path in weight_files(source.folder))
-    num_bytes = BYTES_KEPT + (BYTES_OF_BEST if any(one.config.dev_every_steps for one in stages) else 0)
-    check_room(curated.tables.uri, (num_bytes + (len(stages) > 1)) * weights, "distill: its checkpoints")
-    if named_cluster() is None:  # else it lies on the cluster's nodes
-        sizes = [
-            cache_bytes(one.curated, one.config, width, one.vectors) for one, width in zip(stages, widths, strict=True)
-        ]
-        check_room(tempfile.gettempdir(), max(sizes), "distill: the token cache")
-
-
-def _check_stage(stage: Stage, source: Source) -> int:
-    """Refuse data that cannot serve a stage; gives the width of its vectors, 0 without."""
-    curated, vectors, config = stage.curated, stage.vectors, stage.config
-    _check_splits(curated.usable(), config)
-    if config.data == "triplets":
-        check_targets(curated)
-    check_dev(curated, config)
-    for term, weight in config.weights_on_teacher_vectors().items():
-        if vectors is None:
-            raise UserError(
-                f"distill.{term} is {weight}, but there are no teacher vectors under {curated.tables.uri}; run "
-                f"`python -m jobs score --vectors` with this --recipe first, or add --set distill.{term}=0"
-            )
-    if config.data == "triplets" and config.candidates_from == "scored":
-        ScoredPassages(curated)
-    if vectors is None:
-        return 0
-    width = check_vectors(vectors.usable(), curated, config, source.student_width(config))
-    if config.data == "texts":
-        check_texts(curated, vectors, config)
-    return width
-
-
-def _say_where_not_held_out(stages: Sequence[Stage], curated: TableVersion) -> None:
-    """Versions curated with other shares may train on what another holds out for its test."""
-    test = curated.scan().filter(pl.col("split") == "test").select("query_id")
-    for version in curated_versions(stages):
-        if version != curated:
-            trained = version.scan().filter(pl.col("split") == "train").select("query_id").unique()
-            found = test.unique().join(trained, on="query_id", how="semi").select(pl.len())
-            if count := found.collect(engine="streaming").item():
-                tell(
-                    f"distill: {version} trains on {count:,} queries of the test split of {curated}, whose figures "
-                    "will flatter the model: curate both with the same curate.test_share, or evaluate with --beir"
-                )
-
-
-def check_source(config: DistillConfig) -> Source:
-    """What the source says of itself. Raises UserError when no such student can be made of it."""
-    source = Source.find(config)
-    source.pick(config)
-    return source
-
-
-def _check_splits(curated: TableVersion, config: DistillConfig) -> None:
-    counts = curated.scan().group_by("split").len().sort("split").collect(engine="streaming")
-    rows = dict(counts.iter_rows())
-    if not rows.get("train"):
-        raise UserError(f"{curated} has no triplet in its train split (splits: {sorted(rows)}); curate again")
-    rows["train"] = check_rows(curated, config)
-    if not rows.get("test"):
-        tell(f"{curated} has no triplet in its test split: `evaluate` may need --beir (curate.test_share decides)")
-    if config.data == "triplets" and rows["train"] < config.triplets_per_step:
-        tell(
-            f"{curated} has {rows['train']:,} triplets to train on, fewer than distill.triplets_per_step "
-            f"{config.triplets_per_step:,}: each step sees all of them"
-        )
 
 
 def train(
@@ -209,7 +114,7 @@ def train(
     work: str | None = None,
     shown_in: RunFolder | None = None,
 ) -> Json:
-    """Train what `check` has passed into `output`: model/, metrics.jsonl, tensorboard/ and run.json, which is returned.
+    """Train what `check_training` has passed into `output`: model/, metrics.jsonl, tensorboard/, run.json (returned).
 
     Args:
         output: a local folder.

@@ -26,5 +26,5 @@ def mean_and_dense(width: int) -> list[nn.Module]:
 def turn(student: SentenceTransformer, rotation_DD: Tensor) -> None:
     """Turn the student's embeddings by its dense head. Cosines of whole embeddings stay, those of cut ones do not."""
     dense = student[2]
-    assert isinstance(dense, Dense), "distill.check lets no other head be turned"
+    assert isinstance(dense, Dense), "checks.py lets no other head be turned"
     dense.linear.weight.copy_(rotation_DD.to(dense.linear.weight.dtype) @ dense.linear.weight)

@@ -22,6 +22,7 @@ from pipelines.distill import DistillConfig
 from pipelines.inspection.reproduction import recorded_run
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables
+from pipelines.students.checks import check_training
 from pipelines.students.data.teacher_vectors import check_vectors, vectors_teacher
 from pipelines.students.training.not_finite import NonFinite
 from pipelines.students.training.on_ray import _cache_name
@@ -375,7 +376,7 @@ def test_vectors_that_cannot_serve_are_refused_before_ray(setting, tmp_path):
     masking = {"vectors": 0.0, "info_nce": 1.0, "info_nce_false_negative_share": 0.95}
     with pytest.raises(UserError, match=r"info_nce_false_negative_share is 0.95, but .* --set distill.info_nce_false"):
         distill.run(curated, config.model_copy(update=masking), name="early", connect=no_cluster)
-    distill.check(part, config.model_copy(update=masking), narrow)  # of any width
+    check_training(part, config.model_copy(update=masking), narrow)  # of any width
     with pytest.raises(UserError, match=r"no vector by wide@0123456789ab for \d+ of the \d+ training texts"):
         distill.run(write_curated(tables, num_queries=4, seed=9), config, name="early", vectors=narrow_of(tables, part),
                     connect=no_cluster)  # fmt: skip
@@ -408,7 +409,7 @@ def test_of_two_teachers_the_curations_gives_the_vectors_and_else_one_must_be_na
 def test_few_triplets_and_an_empty_test_split_are_told_at_once(setting, capsys):
     _, curated, vectors, config = setting
 
-    distill.check(curated, config.model_copy(update={"triplets_per_step": 49}), vectors)
+    check_training(curated, config.model_copy(update={"triplets_per_step": 49}), vectors)
 
     told = capsys.readouterr().err
     assert "has no triplet in its test split" in told

@@ -12,6 +12,8 @@ import torch
 from torch import nn
 
 NATIVE_BF16 = ("avx512_bf16", "amx_bf16")
+SMALLEST_WIDTH = 128
+"""Of a student's layers: narrower ones take so little time that a measurement would be chance."""
 TOKENS = 1_024
 ROUNDS = 7
 WORTH_IT = 1.25
@@ -21,7 +23,7 @@ WORTH_IT = 1.25
 def fastest_on_cpu(width: int, intermediate_width: int, threads: int) -> Literal["float32", "bf16"]:
     """Of linear layers of a student's shapes, forward and backward, on so many threads of this machine."""
     capabilities = torch.cpu.get_capabilities()
-    if not any(capabilities.get(name) for name in NATIVE_BF16):
+    if width < SMALLEST_WIDTH or not any(capabilities.get(name) for name in NATIVE_BF16):
         return "float32"
     before = torch.get_num_threads()
     torch.set_num_threads(threads)

@@ -18,6 +18,7 @@ from pipelines.inspection.graph import downstream_of, upstream_of
 from pipelines.inspection.reproduction import data_differences, recorded_run
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables
+from pipelines.students.checks import check_training
 from pipelines.students.stages import forget, hand_on, stages_of, told_before
 from tests.tiny import tiny_encoder
 from tests.training_data import write_curated, write_vectors
@@ -231,7 +232,7 @@ def test_a_stage_without_vectors_or_training_rows_is_named(setting, tmp_path, ca
     trained_on = write_curated(tables, num_queries=4)
     held_out = tables.parse("curated_triplets@0")
 
-    distill.check(held_out, DistillConfig(**given.model_dump(exclude={"stages"}), stages=[
+    check_training(held_out, DistillConfig(**given.model_dump(exclude={"stages"}), stages=[
         {"margin_mse": 1.0, "curated_version": trained_on.version}]), None)  # fmt: skip
 
     assert "trains on 4 queries of the test split of curated_triplets@0" in capsys.readouterr().err
