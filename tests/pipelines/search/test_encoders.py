@@ -48,9 +48,9 @@ def test_a_teachers_stored_vectors_are_taken_and_the_others_encoded_in_the_texts
     teacher = load_teacher(TeacherConfig(teacher=folder, teacher_kind="bi_encoder", max_tokens=64))
     first, second = np.eye(teacher.dimension, dtype=np.float32)[:2]
     rows = [
-        (text_id("blue fish"), teacher.name, "passage", first, 0),
-        (text_id("king"), teacher.name, "query", second, 0),
-        (text_id("king"), "another@000000000000", "passage", second, 0),
+        (text_id("blue fish"), teacher.name, "passage", first, 0, None),
+        (text_id("king"), teacher.name, "query", second, 0, None),
+        (text_id("king"), "another@000000000000", "passage", second, 0, None),
     ]
     with new_version(Tables.at(str(tmp_path)), TeacherVectors, Lineage("score", [], Config())) as stored:
         stored.write(pl.DataFrame(rows, TeacherVectors.polars_schema(), orient="row"))
