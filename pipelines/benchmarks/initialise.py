@@ -29,7 +29,7 @@ from pipelines.stage.errors import UserError
 from pipelines.stage.progress import tell
 from pipelines.storage import TableVersion
 from pipelines.students.config import DistillConfig, LayerPick
-from pipelines.students.data.teacher_vectors import check_vectors, vectors_teacher
+from pipelines.students.data.teacher_vectors import check_needed, check_vectors, vectors_teacher
 from pipelines.students.data.token_cache import TokenCache
 from pipelines.students.data.tokenise import build_token_cache
 from pipelines.students.initialise import initialise_student
@@ -185,13 +185,8 @@ def _trainable(curated: TableVersion, chosen: Sequence[Selection], vectors: Tabl
 
 
 def _check(curated: TableVersion, one: Selection, vectors: TableVersion | None) -> None:
-    needed = one.config.weights_on_teacher_vectors()
-    if needed and vectors is None:
-        raise UserError(
-            f"distill.{next(iter(needed))} is on, but there are no teacher vectors under {curated.tables.uri}; run "
-            f"`python -m jobs score --vectors` first, or add --set distill.{next(iter(needed))}=0"
-        )
-    if needed and vectors is not None:
+    check_needed(vectors, curated, one.config)
+    if vectors is not None and one.config.weights_on_teacher_vectors():
         check_vectors(vectors.usable(), curated, one.config, Source.find(one.config).student_width(one.config))
 
 

@@ -15,12 +15,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
+from sentence_transformers.sentence_transformer.modules import Transformer
 from torch import nn
 from transformers import AutoConfig, AutoModel, BertTokenizer
 
 from pipelines.stage.errors import UserError
 from pipelines.students.data.token_cache import ARRAYS, TARGETS, Array, TokenCache
+from pipelines.students.heads import mean_pooling
 
 MEDIAN_TOKENS = {"query": 12, "passage": 75}
 """Of made-up texts, log-normal around it: as 20,000 real pairs of questions, titles and abstracts are."""
@@ -94,9 +95,7 @@ def random_model(shape: dict[str, int], pairs: Pairs) -> SentenceTransformer:
         encoder.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         transformer = Transformer(folder, model_kwargs={"add_pooling_layer": False})
-    return SentenceTransformer(
-        modules=[transformer, Pooling(shape["hidden_size"], pooling_mode="mean"), Normalize()], device="cpu"
-    )
+    return SentenceTransformer(modules=[transformer, *mean_pooling(shape["hidden_size"])], device="cpu")
 
 
 class Workload:

@@ -34,13 +34,20 @@ def read_texts(file: InputFile, column: str, checks: RowChecks) -> Iterator[list
         yield good
     if opened.columns is None and column not in seen:
         raise _no_column(file, column, seen)
+    say_what_is_left_out(file, num_bad, num_rows, checks, what="texts", stage="ingest")
+
+
+def say_what_is_left_out(
+    file: InputFile, num_bad: int, num_rows: int, checks: RowChecks, *, what: str, stage: str
+) -> None:
+    """How many texts of a file were bad. Raises UserError when they are more than the stage's `max_bad_share`."""
     if num_bad > checks.max_bad_share * num_rows:
         raise UserError(
-            f"{file.path}: {num_bad:,} of {num_rows:,} texts are blank, no text or over {checks.max_text_chars:,} "
-            f"characters, expected at most {checks.max_bad_share:.1%}: repair the file, or raise ingest.max_bad_share"
+            f"{file.path}: {num_bad:,} of {num_rows:,} {what} are blank, no text or over {checks.max_text_chars:,} "
+            f"characters, expected at most {checks.max_bad_share:.1%}: repair the file, or raise {stage}.max_bad_share"
         )
     if num_bad:
-        tell(f"{file.path}: {num_bad:,} of {num_rows:,} texts left out: blank, no text or too long")
+        tell(f"{file.path}: {num_bad:,} of {num_rows:,} {what} left out: blank, no text or too long")
 
 
 def _no_column(file: InputFile, column: str, found: Iterable[str]) -> UserError:

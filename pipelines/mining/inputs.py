@@ -15,6 +15,7 @@ from pipelines.intake.beir import BeirSet, read_all_judgements
 from pipelines.intake.formats import Input
 from pipelines.intake.input_files import InputFile
 from pipelines.intake.layouts import CheckedRow, Layouts, RowChecks, shown_name, text_problem, title_and_text
+from pipelines.intake.plain_texts import say_what_is_left_out
 from pipelines.intake.qrels import qrels_name, qrels_names
 from pipelines.intake.raw_rows import RawRow, in_batches
 from pipelines.stage.errors import UserError, first_of
@@ -209,10 +210,4 @@ def _read_passages(file: InputFile, checks: RowChecks, known: Known) -> Iterator
     if not {"text", "passage"} & seen.keys():
         found = first_of(map(shown_name, seen), 30)
         raise UserError(f"{file.path} has the columns {found}; expected text or passage, and perhaps title: rename one")
-    if bad > checks.max_bad_share * rows:
-        raise UserError(
-            f"{file.path}: {bad:,} of {rows:,} passages are blank, no text or over {checks.max_text_chars:,} "
-            f"characters, expected at most {checks.max_bad_share:.1%}: repair the file, or raise mine.max_bad_share"
-        )
-    if bad:
-        tell(f"{file.path}: {bad:,} of {rows:,} passages left out: blank, no text or too long")
+    say_what_is_left_out(file, bad, rows, checks, what="passages", stage="mine")

@@ -17,7 +17,7 @@ from pipelines.storage import TableVersion
 from pipelines.students.config import DistillConfig
 from pipelines.students.data.dev_set import check_dev
 from pipelines.students.data.rows import ScoredPassages, check_rows
-from pipelines.students.data.teacher_vectors import check_vectors
+from pipelines.students.data.teacher_vectors import check_needed, check_vectors
 from pipelines.students.data.texts import check_texts
 from pipelines.students.data.tokenise import cache_bytes, check_targets
 from pipelines.students.source import Source
@@ -61,12 +61,7 @@ def _check_stage(stage: Stage, source: Source) -> int:
     if config.data == "triplets":
         check_targets(curated)
     check_dev(curated, config)
-    for term, weight in config.weights_on_teacher_vectors().items():
-        if vectors is None:
-            raise UserError(
-                f"distill.{term} is {weight}, but there are no teacher vectors under {curated.tables.uri}; run "
-                f"`python -m jobs score --vectors` with this --recipe first, or add --set distill.{term}=0"
-            )
+    check_needed(vectors, curated, config)
     if config.data == "triplets" and config.candidates_from == "scored":
         ScoredPassages(curated)
     if vectors is None:

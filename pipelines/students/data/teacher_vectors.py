@@ -71,6 +71,16 @@ def check_teacher(config: DistillConfig, teacher: str, found: int | None, width:
         )
 
 
+def check_needed(vectors: TableVersion | None, curated: TableVersion, config: DistillConfig) -> None:
+    """Refuse to train without vectors what learns from them."""
+    for term, weight in config.weights_on_teacher_vectors().items():
+        if vectors is None:
+            raise UserError(
+                f"distill.{term} is {weight}, but there are no teacher vectors under {curated.tables.uri}; run "
+                f"`python -m jobs score --vectors` with this --recipe first, or add --set distill.{term}=0"
+            )
+
+
 def check_vectors(vectors: TableVersion, curated: TableVersion, config: DistillConfig, width: int | None) -> int:
     """Refuse vectors that the student's width does not suit, or that some training text lacks; gives their width."""
     teacher = vectors_teacher(vectors, curated, config)
