@@ -26,6 +26,7 @@ from pipelines.students.checks import check_training
 from pipelines.students.data.teacher_vectors import check_vectors, vectors_teacher
 from pipelines.students.training.not_finite import NonFinite
 from pipelines.students.training.on_ray import _cache_name
+from tests.clusters import connected, no_cluster
 from tests.heard import heard_file
 from tests.tiny import tiny_encoder
 from tests.training_data import commit_curated, curated_row, write_curated, write_judged, write_vectors
@@ -43,14 +44,6 @@ ray.init(num_cpus=2, include_dashboard=False)
 config = distill.DistillConfig.model_validate_json(config)
 distill.run(tables.parse(curated), config, name="killed", vectors=tables.parse(vectors), connect=lambda: None)
 """
-
-
-def connected() -> None:
-    """To the tests' cluster: the fixture `ray_cluster` is."""
-
-
-def no_cluster() -> None:
-    raise AssertionError("there is nothing to do for a cluster")
 
 
 @pytest.fixture(scope="module")

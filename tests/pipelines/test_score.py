@@ -23,6 +23,7 @@ from pipelines.storage import Lineage, Tables, TableVersion, new_version
 from pipelines.teachers.config import TeacherConfig, load_teacher, name_teacher
 from pipelines.texts.ids import text_id
 from schemas import ScoredTriplets, Triplets
+from tests.clusters import connected
 from tests.rows import frame_of
 from tests.tiny import WORDS, poison, tiny_bi_encoder, tiny_cross_encoder
 
@@ -78,10 +79,6 @@ def assert_each_once(triplets: TableVersion, scored: TableVersion, config: Teach
     for side in ("positive", "negative"):
         gap = (compared[f"{side}_score"] - compared[f"{side}_score_expected"]).abs().max()
         assert gap <= 1e-5
-
-
-def connected() -> None:
-    """The fixture has connected."""
 
 
 def unexpected() -> None:

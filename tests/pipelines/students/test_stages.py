@@ -20,6 +20,7 @@ from pipelines.stage.errors import UserError
 from pipelines.storage import Tables
 from pipelines.students.checks import check_training
 from pipelines.students.stages import forget, hand_on, stages_of, told_before
+from tests.clusters import connected, no_cluster
 from tests.tiny import tiny_encoder
 from tests.training_data import write_curated, write_vectors
 
@@ -28,14 +29,6 @@ STAGES = [
     {"name": "vectors", "vectors": 1.0, "curated_version": 0, "learning_rate": 1e-3, "max_steps": 12},
     {"name": "scores", "margin_mse": 1.0, "epochs": 30},
 ]
-
-
-def connected() -> None:
-    """To the tests' cluster: the fixture `ray_cluster` is."""
-
-
-def no_cluster() -> None:
-    raise AssertionError("there is nothing to do for a cluster")
 
 
 @pytest.fixture(scope="module")
