@@ -29,6 +29,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from pipelines.benchmarks.workload import Workload
 from pipelines.students.config import TrainingConfig
 from pipelines.students.data.plan import Schedule, padded_tokens, share_texts
+from pipelines.students.training.encoder import TOKENS_PER_FORWARD
 from pipelines.students.training.loop import reproducible, train_student
 from pipelines.students.training.sinks import Line, Sink
 
@@ -96,7 +97,7 @@ def bare_loop(model: SentenceTransformer, workload: Workload, terms: Terms) -> T
     assert encoder is not None, "load_model gives a transformer"
     optimizer = torch.optim.AdamW(encoder.parameters(), lr=LEARNING_RATE, fused=True)
     tokens = padded = triplets = 0
-    limit = 1_024 if terms.device.type == "cpu" else 32_768
+    limit = TOKENS_PER_FORWARD[terms.device.type]
     with reproducible(terms.threads, terms.device):
         for step in range(WARM_UP + terms.steps):
             if step == WARM_UP:

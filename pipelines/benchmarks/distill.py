@@ -7,7 +7,6 @@ is of a process each, which does nothing else. On a GPU the share of a measured 
 """
 
 import multiprocessing
-import resource
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -26,6 +25,7 @@ from pipelines.benchmarks.contestants import (
     field_trainer,
     our_loop,
 )
+from pipelines.benchmarks.memory import peak_memory_mb
 from pipelines.benchmarks.workload import Pairs, Workload, load_model
 from pipelines.stage.progress import tell
 
@@ -73,7 +73,7 @@ def contestants(negatives: int) -> dict[str, Contestant]:
     """All that train, by name; tuples of one negative are triplets."""
     found: dict[str, Contestant] = {
         "ours": our_loop,
-        "ours, unpadded": partial(our_loop, unpadded=True),
+        "ours, padded": partial(our_loop, unpadded=False),
         "bare loop": bare_loop,
     }
     missing = [name for name in NEEDED_BY_THE_TRAINER if find_spec(name) is None]
@@ -110,7 +110,6 @@ def _in_turns(
 
 def _rows(turns: dict[str, list[Turn]], common: Row) -> Iterator[Row]:
     """Medians over turns; `ours_times`: the median over turns of our triplets/s over theirs in the same turn."""
-    ours = [max(pair, key=_speed) for pair in zip(turns["ours"], turns["ours, unpadded"], strict=True)]
     for name, theirs in turns.items():
         yield {
             **common,
@@ -120,7 +119,10 @@ def _rows(turns: dict[str, list[Turn]], common: Row) -> Iterator[Row]:
             "tokens_per_s": round(statistics.median(turn.tokens / turn.seconds for turn in theirs), 1),
             "padding_share": round(1 - sum(t.tokens for t in theirs) / sum(t.padded_tokens for t in theirs), 3),
             "ours_times": round(
-                statistics.median(_speed(our) / _speed(their) for our, their in zip(ours, theirs, strict=True)), 2
+                statistics.median(
+                    _speed(our) / _speed(their) for our, their in zip(turns["ours"], theirs, strict=True)
+                ),
+                2,
             ),
         }
 
@@ -154,7 +156,7 @@ def _peak_here(
 ) -> float:
     model = load_model(folder, pairs, plan.max_tokens)
     workload = _workload(pairs, model, plan._replace(triplets_per_step=terms.triplets_per_step), negatives)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_memory_mb()
     train = contestants(negatives)[name]
     (partial(train, **engine) if engine else train)(model, workload, terms)
-    return round((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024, 1)
+    return round(peak_memory_mb() - before, 1)

@@ -194,9 +194,9 @@ class EngineConfig(Config):
     precision: Literal["auto", "float32", "bf16", "fp16"] = "auto"
     """Of the encoder's arithmetic; weights and losses stay float32. auto: bf16 on a GPU, and on a CPU that has
     instructions for it and was measured faster with them, else float32. A run keeps what it began with."""
-    unpadded: Literal["auto"] | bool = "auto"
-    """Call the encoder on texts laid end to end, without padding between them. auto: in 16 bits if the family, the
-    pooling and `dropout` allow it; in float32 no, for the last bits of models made before there was a choice."""
+    unpadded: bool = True
+    """Call the encoder on texts laid end to end, without padding between them, where the family, the pooling and
+    `dropout` allow it."""
     tokens_per_forward: int | None = Field(None, ge=1)
     """Tokens of one sub-forward, padding included; None: on a CPU 1,024, or 4,096 unpadded; on a GPU 32,768."""
     recompute_embeddings: bool = False
@@ -363,16 +363,15 @@ class DistillConfig(TrainingConfig):
     @classmethod
     def of_run(cls, recorded: dict[str, Any], *, on_gpu: bool) -> Self:
         """The config in a run.json. Older ones say "auto", which was bf16 on a GPU and float32 on a CPU, and padded."""
-        return cls.model_validate({"unpadded": False} | recorded).settled("bf16" if on_gpu else "float32", False)
+        return cls.model_validate({"unpadded": False} | recorded).settled("bf16" if on_gpu else "float32", None)
 
     def settled(self, precision: str | None, unpadded: bool | None) -> Self:
-        """The config with what "auto" means in its place, in every stage; unpadded, if None, wherever in 16 bits."""
+        """The config with what "auto" means in its place and, unless None, with this `unpadded`, in every stage."""
 
         def meant(own: TrainingConfig, given: EngineConfig) -> dict[str, Any]:
             taken = precision if own.precision == "auto" else own.precision
-            is_unpadded = taken != "float32" if unpadded is None else unpadded
-            auto = {"precision": taken, "unpadded": is_unpadded if own.unpadded == "auto" else own.unpadded}
-            return {name: value for name, value in auto.items() if name in given.model_fields_set or given is self}
+            here = {"precision": taken, "unpadded": own.unpadded if unpadded is None else unpadded}
+            return {name: value for name, value in here.items() if name in given.model_fields_set or given is self}
 
         whole = zip(self.stages, self.training_stages(), strict=False)
         stages = tuple(stage.model_copy(update=meant(own, stage)) for stage, own in whole)

@@ -97,9 +97,8 @@ def test_models_row_names_weights_data_config_and_source(setting, trained):
     assert row["model_id"] == f"small@{row['weights_sha256'][:12]}"
     assert (row["curated_version"], row["vectors_version"]) == (str(curated), str(vectors))
     taken = DistillConfig.model_validate_json(row["recipe"])
-    assert taken == config.model_copy(update={"precision": taken.precision, "unpadded": taken.unpadded})
+    assert taken == config.model_copy(update={"precision": taken.precision})
     assert taken.precision in ("float32", "bf16")
-    assert taken.unpadded == (taken.precision == "bf16")
     assert row["steps"] == 4
     assert [parent.partition("@")[0] for parent in row["parents"]] == ["source"]
     assert [one.model_dump() for one in trained.commit.inputs] == [curated.identity(), vectors.identity()]

@@ -62,8 +62,7 @@ class RankEncoder:
         table.requires_grad_(not config.freeze_embeddings)
         self._lookups = SharedLookups(table)
         self.dtype = _autocast_dtype(config.precision, device)
-        is_unpadded = self.dtype is not None if config.unpadded == "auto" else config.unpadded
-        is_unpadded = is_unpadded and can_unpad(student) and not config.dropout
+        is_unpadded = config.unpadded and can_unpad(student) and not config.dropout
         self.module = _Embedder(self.student, is_unpadded)
         self._parallel = (
             DistributedDataParallel(self.module, forward_sync_buffers=False) if self.num_ranks > 1 else None
@@ -120,6 +119,11 @@ class RankEncoder:
         ]
         self.student.train(self._config.dropout > 0)
         return self.gathered(len(longest_first), parts, embeddings)
+
+    def computed_tokens(self, tokens: Ints, parts: Sequence[Ints]) -> int:
+        """Tokens that sub-forwards of texts of so many tokens compute, padding included."""
+        texts = [tokens[rows] for rows in parts if len(rows)]
+        return sum(int(part.sum() if self.module.is_unpadded else len(part) * part.max()) for part in texts)
 
     def gathered(self, num_texts: int, parts: Sequence[Ints], embeddings: Sequence[Tensor]) -> Tensor:
         """The embeddings of all texts, from all ranks; this rank's are those of the rows of `parts`."""

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from pipelines.checkpoints.files import MODEL, OBJECTIVE, STATE
 from pipelines.students.config import TrainingConfig
-from pipelines.students.data.plan import Ints, Schedule, StepBatch, learning_rate_at, padded_tokens, share_texts
+from pipelines.students.data.plan import Ints, Schedule, StepBatch, learning_rate_at, share_texts
 from pipelines.students.data.token_cache import TokenCache
 from pipelines.students.heads import turn
 from pipelines.students.objective.matryoshka import Step
@@ -200,7 +200,7 @@ class _Trainer:
             grad_norm = self.optimizer.update(learning_rate)
         except ArithmeticError as error:
             raise in_step(f"the gradient of step {self.step} {error}", batch, self.cache, None) from error
-        num_padded = sum(padded_tokens(tokens, parts) for parts in parts_of_ranks)
+        num_computed = sum(self.encoder.computed_tokens(tokens, parts) for parts in parts_of_ranks)
         num_queries, seconds = len(np.unique(batch.query)), time.perf_counter() - started
         return {
             "stage": self.place.name,
@@ -213,7 +213,7 @@ class _Trainer:
             "triplets": len(batch.triplets),
             "texts": len(batch.texts),
             "tokens": int(tokens.sum()),
-            "padding_share": round(1 - int(tokens.sum()) / num_padded, 4),
+            "padding_share": round(1 - int(tokens.sum()) / num_computed, 4),
             "triplets_per_s": round(len(batch.triplets) / seconds, 2),
             "queries_per_s": round(num_queries / seconds, 2),
         }

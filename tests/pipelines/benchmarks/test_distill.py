@@ -1,14 +1,17 @@
 """All contestants train the same texts to the same loss, also where only torch and its libraries are installed."""
 
 import json
+import multiprocessing
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from pipelines.benchmarks.contestants import Terms, bare_loop, field_trainer, our_loop
+from pipelines.benchmarks.memory import peak_memory_mb
 from pipelines.benchmarks.workload import Workload, load_model, made_up_pairs, read_pairs
 from pipelines.stage.errors import UserError
 from tests.tiny import tiny_bi_encoder
@@ -29,15 +32,33 @@ def setting(tmp_path_factory):
 def test_our_loop_and_the_trainer_have_equal_losses(setting):
     model, workload, terms = setting
     ours = our_loop(model, workload, terms)
-    unpadded = our_loop(model, workload, terms, unpadded=True)
+    padded = our_loop(model, workload, terms, unpadded=False)
 
     for flat in (True, False):
         theirs = field_trainer(model, workload, terms, flat=flat, grouped=True)
         assert theirs.loss == pytest.approx(ours.loss, rel=1e-3)
         assert theirs.triplets == ours.triplets == 24
         assert theirs.tokens > ours.tokens  # a text counts as often as it is embedded
-    assert unpadded.loss == pytest.approx(ours.loss, rel=1e-4)
+    assert padded.loss == pytest.approx(ours.loss, rel=1e-4)
+    assert padded.tokens == ours.tokens == ours.padded_tokens < padded.padded_tokens
     assert bare_loop(model, workload, terms).tokens == ours.tokens
+
+
+def test_peak_memory_is_of_the_program_alone():
+    """A process that this one starts begins anew, whatever this one held."""
+    held = np.ones(40_000_000)
+    del held
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        before = pool.apply(_hold, (1,))
+        grown = pool.apply(_hold, (10_000_000,))
+
+    assert peak_memory_mb() > before + 100
+    assert 70 < grown - before < 120  # 80 MB of float64
+
+
+def _hold(numbers):
+    assert np.ones(numbers).sum() == numbers
+    return peak_memory_mb()
 
 
 def test_the_command_runs_without_ray_and_tables():
@@ -49,7 +70,7 @@ def test_the_command_runs_without_ray_and_tables():
 
     assert result.returncode == 0, result.stderr
     rows = json.loads(result.stdout)
-    assert [row["contestant"] for row in rows][:3] == ["ours", "ours, unpadded", "bare loop"]
+    assert [row["contestant"] for row in rows][:3] == ["ours", "ours, padded", "bare loop"]
     assert {row["negatives"] for row in rows} == {2}
     assert all(row["triplets_per_s"] > 0 and 0 <= row["padding_share"] < 1 for row in rows)
 

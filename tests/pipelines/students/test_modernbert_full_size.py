@@ -4,7 +4,6 @@ The figures of pipelines/students/README.md: pytest -m slow -s tests/pipelines/s
 """
 
 import multiprocessing
-import resource
 import time
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from transformers import ModernBertConfig, ModernBertModel
 
+from pipelines.benchmarks.memory import peak_memory_mb
 from pipelines.search.encoders import StudentEncoder
 from pipelines.storage import Tables
 from pipelines.students.config import DistillConfig
@@ -147,7 +147,7 @@ def _measured(work, args):
     torch.set_num_threads(2)
     started = time.perf_counter()
     found = work(*args)
-    return found, time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    return found, time.perf_counter() - started, peak_memory_mb() / 1e3
 
 
 def _train(source: str, folder: str) -> int:

@@ -37,9 +37,9 @@ def test_auto_is_measured_once_and_kept_for_the_run(kept, monkeypatch):
 @pytest.mark.parametrize(
     ("asked", "expected"),
     [
-        ({"precision": "float32"}, ("float32", False)),
+        ({"precision": "float32"}, ("float32", True)),
         ({"precision": "fp16"}, ("fp16", True)),
-        ({"precision": "float32", "unpadded": True}, ("float32", True)),
+        ({"precision": "float32", "unpadded": False}, ("float32", False)),
         ({"unpadded": False}, ("bf16", False)),
     ],
 )
