@@ -59,6 +59,9 @@ def curated_row(query: str, positive: str, negative: str, split: str = "train") 
     }
 
 
+WIDE = "wide@0123456789ab"
+
+
 def commit_curated(tables: Tables, rows: list[dict[str, object]], num_blocks: int = 1) -> TableVersion:
     """The rows as one new version of curated_triplets, in `num_blocks` files."""
     frame = frame_of(CuratedTriplets, *rows).sort("query_id", "triplet_id")
@@ -69,9 +72,7 @@ def commit_curated(tables: Tables, rows: list[dict[str, object]], num_blocks: in
     return curated.version
 
 
-def write_vectors(
-    tables: Tables, curated: TableVersion, width: int, teacher: str = "wide@0123456789ab"
-) -> TableVersion:
+def write_vectors(tables: Tables, curated: TableVersion, width: int, teacher: str = WIDE) -> TableVersion:
     """A unit vector for each text and kind of the curated version, drawn by the text alone."""
     frame = curated.scan().collect()
     kinds = [

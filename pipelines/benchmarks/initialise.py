@@ -29,7 +29,7 @@ from pipelines.stage.errors import UserError
 from pipelines.stage.progress import tell
 from pipelines.storage import TableVersion
 from pipelines.students.config import DistillConfig, LayerPick
-from pipelines.students.data.teacher_vectors import check_needed, check_vectors, vectors_teacher
+from pipelines.students.data.teacher_vectors import check_needed, check_vectors, vectors_teachers
 from pipelines.students.data.token_cache import TokenCache
 from pipelines.students.data.tokenise import build_token_cache
 from pipelines.students.initialise import initialise_student
@@ -278,9 +278,12 @@ def _teacher_vectors(
     if vectors is None:
         return {}
     try:
-        teacher = vectors_teacher(vectors, curated, config)
+        teacher, *others = vectors_teachers(vectors, curated, config)
     except UserError as error:
         tell(f"bench: no cosines to a teacher's vectors: {error}")
+        return {}
+    if others:
+        tell("bench: no cosines to a teacher's vectors: there are several teachers")
         return {}
     texts = {
         (kind, text_id(text)): text

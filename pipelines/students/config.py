@@ -297,8 +297,9 @@ class DistillConfig(TrainingConfig):
     """Put before every query, in training and by the model's own encode_query; None is the source's own, if any."""
     passage_prompt: str | None = None
     """Put before every passage, in training and by the model's own encode_document; None is the source's own."""
-    vectors_teacher: str | None = None
-    """Whose vectors to regress to; None is the curation's teacher if it has vectors, else the only one that has."""
+    vectors_teacher: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    """Whose vectors to regress to; None is the curation's teacher if it has vectors, else the only one that has. Of
+    several, a list, each text's vectors stand side by side: cosines are then the mean of theirs."""
     num_workers: int = Field(1, ge=1)
     """Ray Train workers, one GPU each if there are GPUs. Another number gives other last bits."""
     use_gpu: Literal["auto"] | bool = "auto"
@@ -355,6 +356,11 @@ class DistillConfig(TrainingConfig):
             for stage in self.stages or ()
         ]
         return [self.model_copy(update={**fields, "stages": ()}) for fields in trained] or [self]
+
+    def named_vectors_teachers(self) -> tuple[str, ...]:
+        """Each once, in their order; none where the data decides."""
+        named = self.vectors_teacher or ()
+        return (named,) if isinstance(named, str) else tuple(dict.fromkeys(named))
 
     def needs_vectors(self) -> bool:
         """Whether any stage learns from the teacher's vectors."""

@@ -23,7 +23,7 @@ from pipelines.inspection.reproduction import recorded_run
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables
 from pipelines.students.checks import check_training
-from pipelines.students.data.teacher_vectors import check_vectors, vectors_teacher
+from pipelines.students.data.teacher_vectors import check_vectors, vectors_teachers
 from pipelines.students.training.not_finite import NonFinite
 from pipelines.students.training.on_ray import _cache_name
 from tests.clusters import connected, no_cluster
@@ -389,13 +389,20 @@ def test_of_two_teachers_the_curations_gives_the_vectors_and_else_one_must_be_na
     with pytest.raises(
         UserError, match=r"by other@0123456789ab, wide@.*, none of them by the curation's teacher overl"
     ):
-        vectors_teacher(of_two, curated, config)
+        vectors_teachers(of_two, curated, config)
     of_three = write_vectors(tables, curated, WIDTH, teacher="overlap@0123456789ab")
 
-    assert vectors_teacher(of_three, curated, config) == "overlap@0123456789ab"
+    assert vectors_teachers(of_three, curated, config) == ("overlap@0123456789ab",)
     named = config.model_copy(update={"vectors_teacher": "wide@0123456789ab"})
-    assert vectors_teacher(of_three, curated, named) == "wide@0123456789ab"
+    assert vectors_teachers(of_three, curated, named) == ("wide@0123456789ab",)
     check_vectors(of_three, curated, config, WIDTH)
+    several = config.model_copy(update={"vectors_teacher": ("wide@0123456789ab", "overlap@0123456789ab")})
+    assert vectors_teachers(of_three, curated, several) == several.vectors_teacher
+    with pytest.raises(UserError, match=f"are {2 * WIDTH} wide, the student's {WIDTH}"):
+        check_vectors(of_three, curated, several.model_copy(update={"vectors_projection": False}), WIDTH)
+    one_is_gone = several.model_copy(update={"vectors_teacher": ("wide@0123456789ab", "gone@0123456789ab")})
+    with pytest.raises(UserError, match=r'vectors_teacher is \["wide@0123456789ab", "gone@0123456789ab"\]'):
+        check_vectors(of_three, curated, one_is_gone, WIDTH)
 
 
 def test_few_triplets_and_an_empty_test_split_are_told_at_once(setting, capsys):

@@ -1,8 +1,13 @@
-"""Which teacher's vectors a training regresses to, whether they serve, and their rows in the order of its texts.
+"""Which teachers' vectors a training regresses to, whether they serve, and their rows in the order of its texts.
 
 teacher_vectors@v, curated@v  --check_vectors-->  refused before Ray starts      --write_vectors-->  the token cache
+
+Vectors of several teachers stand side by side.
 """
 
+import json
+from collections.abc import Sequence
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -26,21 +31,27 @@ def raw_id(column: str) -> pl.Expr:
     return pl.col(column).str.to_integer(base=16, dtype=pl.UInt128)
 
 
-def vectors_teacher(vectors: TableVersion, curated: TableVersion, config: DistillConfig) -> str:
-    """Whose vectors: the config's teacher, else the curation's, else the only one. Raises UserError when none is."""
+def vectors_teachers(vectors: TableVersion, curated: TableVersion, config: DistillConfig) -> tuple[str, ...]:
+    """Whose vectors: the config's teachers, else the curation's, else the only one. Raises UserError when none is."""
     of_vectors = vectors.scan().select(pl.col("teacher").unique()).collect(engine="streaming")
-    there = of_vectors["teacher"].sort().to_list()
+    there, named = of_vectors["teacher"].sort().to_list(), config.named_vectors_teachers()
+    if named and set(named) <= set(there):
+        return named
     by_curation = curated.scan().select("teacher").head(1).collect()["teacher"].to_list()
-    wanted = [config.vectors_teacher] if config.vectors_teacher else by_curation
-    chosen = [teacher for teacher in wanted if teacher in there] or ([] if config.vectors_teacher else there)
-    if len(chosen) != 1:
-        judge = "" if config.vectors_teacher else f", none of them by the curation's teacher {' '.join(by_curation)}"
-        named = f" (distill.vectors_teacher is {config.vectors_teacher!r})" if config.vectors_teacher else ""
+    chosen = [teacher for teacher in by_curation if teacher in there] or there
+    if named or len(chosen) != 1:
+        judge = "" if named else f", none of them by the curation's teacher {' '.join(by_curation)}"
+        asked = f" (distill.vectors_teacher is {_spelt(config)})" if named else ""
         raise UserError(
-            f"{vectors} has vectors by {', '.join(there) or 'nobody'}{judge}{named}; set distill.vectors_teacher to "
-            f"one of them, or run: {SCORE}"
+            f"{vectors} has vectors by {', '.join(there) or 'nobody'}{judge}{asked}; set distill.vectors_teacher to "
+            f"one of them, or several as a list, or run: {SCORE}"
         )
-    return chosen[0]
+    return tuple(chosen)
+
+
+def _spelt(config: DistillConfig) -> str:
+    named = config.vectors_teacher
+    return repr(named) if isinstance(named, str) else json.dumps(named)
 
 
 def texts_of_triplets(rows: pl.LazyFrame) -> pl.LazyFrame:
@@ -51,9 +62,20 @@ def texts_of_triplets(rows: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def check_teacher(config: DistillConfig, teacher: str, found: int | None, width: int | None) -> None:
-    """Refuse a teacher whose vectors, `found` wide where that is known, the student of `width` cannot regress to."""
-    if config.vectors_teacher not in (None, teacher):
-        raise UserError(f"distill.vectors_teacher is {config.vectors_teacher!r}, the vectors are by {teacher}")
+    """Refuse a teacher that is none of the config's, or whose vectors, `found` wide, the student cannot regress to.
+
+    Args:
+        found: None where it is not known; of several teachers it is not.
+        width: the student's.
+    """
+    named = config.named_vectors_teachers()
+    if named and teacher not in named:
+        raise UserError(f"distill.vectors_teacher is {_spelt(config)}, the vectors are by {teacher}")
+    check_width(config, found if len(named) < 2 else None, width)
+
+
+def check_width(config: DistillConfig, found: int | None, width: int | None) -> None:
+    """Refuse vectors, `found` wide where that is known, that the student of `width` cannot regress to."""
     turns = config.vectors > 0 and config.vectors_axes == "principal"
     if turns and config.head != "dense":
         raise UserError(
@@ -83,18 +105,18 @@ def check_needed(vectors: TableVersion | None, curated: TableVersion, config: Di
 
 def check_vectors(vectors: TableVersion, curated: TableVersion, config: DistillConfig, width: int | None) -> int:
     """Refuse vectors that the student's width does not suit, or that some training text lacks; gives their width."""
-    teacher = vectors_teacher(vectors, curated, config)
-    of_teacher = _by(teacher, vectors)
-    found = int(of_teacher.select(pl.col("vector").list.len()).head(1).collect().item())
-    check_teacher(config, teacher, found, width)
+    teachers = vectors_teachers(vectors, curated, config)
+    found = sum(_widths(vectors, teachers))
+    check_width(config, found, width)
     if config.data == "texts":
         return found  # those that have a vector are taken, and only those
     texts = texts_of_triplets(training_rows(curated, config))
     if config.candidates_from == "scored":
         texts = pl.concat([texts, _scored(curated, config)]).unique()
-    lacking = texts.join(of_teacher.select(pl.col("kind").cast(KIND), raw_id("text_id")), on=TEXT, how="anti")
-    num_texts, num_lacking = (part.select(pl.len()).collect(engine="streaming").item() for part in (texts, lacking))
-    _refuse_gaps(vectors, teacher, num_lacking, num_texts)
+    num_texts = texts.select(pl.len()).collect(engine="streaming").item()
+    for teacher in teachers:
+        lacking = texts.join(_texts_by(teacher, vectors), on=TEXT, how="anti").select(pl.len())
+        _refuse_gaps(vectors, teacher, lacking.collect(engine="streaming").item(), num_texts)
     return found
 
 
@@ -105,21 +127,32 @@ def _scored(curated: TableVersion, config: DistillConfig) -> pl.LazyFrame:
     return passages.select(kind=pl.lit("passage", KIND), text_id=raw_id("passage_id"))
 
 
-def write_vectors(path: Path, vectors: TableVersion, teacher: str, texts: pl.DataFrame) -> int:
-    """Teacher vectors in the order of the texts; returns their width. Raises UserError when a text has none."""
+def write_vectors(path: Path, vectors: TableVersion, teachers: Sequence[str], texts: pl.DataFrame) -> int:
+    """The teachers' vectors in the order of the texts; returns their width. Raises UserError when a text has none."""
+    widths = _widths(vectors, teachers)
+    aligned: Array = np.memmap(path, np.float32, "w+", shape=(len(texts), sum(widths)))
+    ends = np.cumsum(widths)
+    for teacher, start, end in zip(teachers, ends - widths, ends, strict=True):
+        _write_vectors(aligned[:, start:end], vectors, teacher, texts)
+    return int(ends[-1])
+
+
+def _write_vectors(aligned: Array, vectors: TableVersion, teacher: str, texts: pl.DataFrame) -> None:
     rows = _by(teacher, vectors).select(pl.col("kind").cast(KIND), raw_id("text_id"), "vector")
-    aligned: Array | None = None
     is_missing = np.ones(len(texts), dtype=bool)
     for frame in rows.collect_batches(chunk_size=VECTORS_PER_READ, maintain_order=False):
-        if aligned is None:
-            aligned = np.memmap(path, np.float32, "w+", shape=(len(texts), len(frame["vector"][0])))
         ours = texts.lazy().join(frame.lazy(), on=TEXT, how="inner").collect(engine="streaming")
-        aligned[ours["number"]] = ours["vector"].list.to_array(aligned.shape[1])
-        _refuse_not_finite(vectors, teacher, ours.filter(~np.isfinite(aligned[ours["number"]]).all(axis=1)))
+        found = ours["vector"].list.to_array(aligned.shape[1]).to_numpy()
+        _refuse_not_finite(vectors, teacher, ours.filter(~np.isfinite(found).all(axis=1)))
+        aligned[ours["number"]] = found
         is_missing[ours["number"]] = False
     _refuse_gaps(vectors, teacher, int(is_missing.sum()), len(texts))
-    assert aligned is not None, "there is a text, and it has a vector"
-    return int(aligned.shape[1])
+
+
+def texts_by_all(teachers: Sequence[str], vectors: TableVersion) -> pl.LazyFrame:
+    """kind and text_id of the texts that have a vector by each of the teachers."""
+    of_each = [_texts_by(teacher, vectors) for teacher in teachers]
+    return reduce(lambda found, other: found.join(other, on=TEXT, how="semi"), of_each)
 
 
 def _refuse_not_finite(vectors: TableVersion, teacher: str, broken: pl.DataFrame) -> None:
@@ -134,6 +167,16 @@ def _refuse_not_finite(vectors: TableVersion, teacher: str, broken: pl.DataFrame
 
 def _by(teacher: str, vectors: TableVersion) -> pl.LazyFrame:
     return vectors.scan().filter(pl.col("teacher") == pl.lit(teacher))
+
+
+def _texts_by(teacher: str, vectors: TableVersion) -> pl.LazyFrame:
+    return _by(teacher, vectors).select(pl.col("kind").cast(KIND), raw_id("text_id"))
+
+
+def _widths(vectors: TableVersion, teachers: Sequence[str]) -> list[int]:
+    return [
+        int(_by(teacher, vectors).select(pl.col("vector").list.len()).head(1).collect().item()) for teacher in teachers
+    ]
 
 
 def _refuse_gaps(vectors: TableVersion, teacher: str, num_lacking: int, num_texts: int) -> None:

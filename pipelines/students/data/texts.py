@@ -5,7 +5,7 @@
 A plain text stands in teacher_vectors itself (`score --vectors --texts`); a triplet's in the curated version's rows.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Self
 
 import polars as pl
@@ -16,7 +16,15 @@ from pipelines.storage import TableVersion
 from pipelines.storage.tables import bucket_ranges, count_buckets
 from pipelines.students.config import DistillConfig
 from pipelines.students.data.rows import IN_TRAINING, training_rows
-from pipelines.students.data.teacher_vectors import KIND, ROLES, TEXT, raw_id, texts_of_triplets, vectors_teacher
+from pipelines.students.data.teacher_vectors import (
+    KIND,
+    ROLES,
+    TEXT,
+    raw_id,
+    texts_by_all,
+    texts_of_triplets,
+    vectors_teachers,
+)
 from pipelines.texts.comparison import normalise
 
 TEXTS_PER_READ = 200_000
@@ -49,28 +57,31 @@ class KeptOut(NamedTuple):
 
 def check_texts(curated: TableVersion, vectors: TableVersion, config: DistillConfig) -> int:
     """Refuse where no text has a vector, or what must be kept out is not known; counts those that have one."""
-    teacher = vectors_teacher(vectors, curated, config)
+    teachers = vectors_teachers(vectors, curated, config)
     KeptOut.of(curated)
-    num_plain = _plain(vectors, teacher).select(pl.len()).collect(engine="streaming").item()
-    of_triplets = texts_of_triplets(training_rows(curated, config)).join(_named(vectors, teacher), on=TEXT, how="semi")
+    num_plain = _plain(vectors, teachers).select(pl.len()).collect(engine="streaming").item()
+    of_triplets = texts_of_triplets(training_rows(curated, config)).join(
+        texts_by_all(teachers, vectors), on=TEXT, how="semi"
+    )
     num_texts = int(num_plain + of_triplets.select(pl.len()).collect(engine="streaming").item())
     if not num_texts:
         raise UserError(
-            f"distill.data is 'texts', but {vectors} has neither plain texts by {teacher} nor vectors of the texts to "
-            f"train on of {curated}; run: python -m jobs score --vectors [--texts PATH] (same --tables and --recipe)"
+            f"distill.data is 'texts', but {vectors} has neither plain texts by {' and '.join(teachers)} nor vectors "
+            f"of the texts to train on of {curated}; run: python -m jobs score --vectors [--texts PATH] (same "
+            "--tables and --recipe)"
         )
     return num_texts
 
 
 def texts_with_vectors(
-    curated: TableVersion, vectors: TableVersion, teacher: str, config: DistillConfig
+    curated: TableVersion, vectors: TableVersion, teachers: Sequence[str], config: DistillConfig
 ) -> Iterator[pl.DataFrame]:
     """kind, text_id, text and `is_kept_out`: first of the training rows, as these name them, then the plain ones.
 
     A text may come twice. Ranges are read in ascending order, so nothing depends on how files are cut.
     """
     kept_out = KeptOut.of(curated)
-    named = _named(vectors, teacher).collect(engine="streaming")
+    named = texts_by_all(teachers, vectors).collect(engine="streaming")
     rows = training_rows(curated, config)
     for query_range in curated.query_ranges(TEXTS_PER_READ):
         of_range = rows.filter(query_range.contains("query_id")).collect().sort("query_id", "triplet_id")
@@ -81,20 +92,23 @@ def texts_with_vectors(
         ).explode("kind", "text_id", "text")
         texts = mentions.unique(TEXT, keep="first", maintain_order=True)
         yield _marked(texts.join(named, on=TEXT, how="semi", maintain_order="left"), kept_out)
-    plain = _plain(vectors, teacher)
+    plain = _plain(vectors, teachers)
     for text_range in bucket_ranges(count_buckets(plain, "text_id"), TEXTS_PER_READ):
         texts = plain.filter(text_range.contains("text_id")).select("kind", "text_id", "text").collect()
         ordered = texts.sort("text_id", "kind").with_columns(pl.col("kind").cast(KIND), raw_id("text_id"))
         yield _marked(ordered, kept_out)
 
 
-def _named(vectors: TableVersion, teacher: str) -> pl.LazyFrame:
-    return vectors.scan().filter(teacher=pl.lit(teacher)).select(pl.col("kind").cast(KIND), raw_id("text_id"))
-
-
-def _plain(vectors: TableVersion, teacher: str) -> pl.LazyFrame:
+def _plain(vectors: TableVersion, teachers: Sequence[str]) -> pl.LazyFrame:
     """The rows of the texts that came by themselves, not with a triplet."""
-    return vectors.scan().filter(pl.col("text").is_not_null(), teacher=pl.lit(teacher))
+    first, *others = teachers
+    plain = vectors.scan().filter(pl.col("text").is_not_null(), teacher=pl.lit(first))
+    if not others:
+        return plain
+    keyed = plain.with_columns(pl.col("kind").cast(KIND), named_id=raw_id("text_id"))
+    return keyed.join(texts_by_all(others, vectors), left_on=["kind", "named_id"], right_on=TEXT, how="semi").drop(
+        "named_id"
+    )
 
 
 def _marked(texts: pl.DataFrame, kept_out: KeptOut) -> pl.DataFrame:

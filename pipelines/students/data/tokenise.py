@@ -23,7 +23,7 @@ from pipelines.storage import TableVersion
 from pipelines.students.config import DistillConfig
 from pipelines.students.data.encode import EncodeAll, Encoded, encode_here, frozen
 from pipelines.students.data.rows import ScoredPassages, training_rows
-from pipelines.students.data.teacher_vectors import KIND, ROLES, TEXT, raw_id, vectors_teacher, write_vectors
+from pipelines.students.data.teacher_vectors import KIND, ROLES, TEXT, raw_id, vectors_teachers, write_vectors
 from pipelines.students.data.texts import texts_with_vectors
 from pipelines.students.data.token_cache import (
     ARRAYS,
@@ -65,17 +65,17 @@ def build_token_cache(
     """
     if not (folder / SUMMARY).exists():
         folder.mkdir(parents=True, exist_ok=True)
-        teacher = vectors_teacher(vectors, curated, config) if vectors is not None else None
+        teachers = vectors_teachers(vectors, curated, config) if vectors is not None else ()
         with ExitStack() as stack:
             builder = _Builder({name: stack.enter_context((folder / name).open("wb")) for name in ARRAYS}, config)
             batches = builder.of_triplets(curated)
-            if config.data == "texts" and vectors is not None and teacher is not None:
-                batches = builder.of_texts(texts_with_vectors(curated, vectors, teacher, config))
+            if config.data == "texts" and vectors is not None:
+                batches = builder.of_texts(texts_with_vectors(curated, vectors, teachers, config))
             for encoded in encode_all(frozen(tokenizer, config.max_tokens), batches):
                 builder.write_tokens(encoded)
         if not builder.summary["texts"]:
             raise UserError(f"{curated} has no {config.data[:-1]} in its train split, expected some; curate again")
-        width = write_vectors(folder / "vectors", vectors, teacher, builder.texts) if vectors and teacher else 0
+        width = write_vectors(folder / "vectors", vectors, teachers, builder.texts) if vectors else 0
         _finish(folder, builder.summary | {"vector_width": width}, builder.sources, config)
     return TokenCache.open(folder)
 

@@ -22,8 +22,9 @@ from schemas import TeacherVectors
 from tests.rows import frame_of
 from tests.scored_versions import scored_rows, write_scored, write_triplets
 from tests.tiny import tiny_bi_encoder, tiny_tokenizer
-from tests.training_data import commit_curated, curated_row, vector_of, write_curated, write_vectors
+from tests.training_data import WIDE, commit_curated, curated_row, vector_of, write_curated, write_vectors
 
+NARROW = "narrow@0123456789ab"
 ROWS = [
     curated_row("red cat", "the red cat", "a blue dog"),
     curated_row("red cat", "the red cat", "the deep sea"),
@@ -131,12 +132,25 @@ def test_missing_teacher_vectors_are_counted_and_refused(tables, tmp_path):
 def test_several_vector_teachers_must_be_chosen_from(tables, tmp_path):
     curated = commit_curated(tables, ROWS)
     write_vectors(tables, curated, width=6)
-    vectors = write_vectors(tables, curated, width=4, teacher="narrow@0123456789ab")
+    vectors = write_vectors(tables, curated, width=4, teacher=NARROW)
 
     with pytest.raises(UserError, match="set distill"):
         build(tmp_path / "cache", curated, vectors=vectors)
-    chosen = build(tmp_path / "chosen", curated, vectors=vectors, vectors_teacher="narrow@0123456789ab")
+    chosen = build(tmp_path / "chosen", curated, vectors=vectors, vectors_teacher=NARROW)
     assert chosen.arrays["vectors"].shape == (5, 4)
+
+
+def test_vectors_of_several_teachers_stand_side_by_side(tables, tmp_path):
+    curated = write_curated(tables, num_queries=3)
+    write_vectors(tables, curated, width=6)
+    vectors = write_vectors(tables, curated, width=4, teacher=NARROW)
+    of_both = build(tmp_path / "both", curated, vectors=vectors, vectors_teacher=(NARROW, WIDE))
+    found = of_both.arrays["vectors"]
+
+    for text, decoded in enumerate(texts_of(of_both)):
+        narrow, wide = vector_of(decoded, 4), vector_of(decoded, 6)
+        np.testing.assert_allclose(found[text], np.concatenate([narrow, wide]), rtol=1e-5)
+    assert of_both.summary["vector_width"] == 10
 
 
 def test_a_version_without_training_rows_is_refused(tables, tmp_path):
@@ -252,10 +266,10 @@ def test_scored_candidates_of_rows_that_no_curation_made_are_refused(tables, tmp
         build(tmp_path / "cache", commit_curated(tables, ROWS), candidates_from="scored")
 
 
-def plain_vectors(tables, *texts, kind="passage"):
-    rows = [{"text_id": text_id(one), "kind": kind, "vector": vector_of(one, 6), "text": one} for one in texts]
+def plain_vectors(tables, *texts, kind="passage", teacher=WIDE, width=6):
+    rows = [{"text_id": text_id(one), "kind": kind, "vector": vector_of(one, width), "text": one} for one in texts]
     with new_version(tables, TeacherVectors, Lineage("score", [], Config())) as vectors:
-        vectors.write(frame_of(TeacherVectors, *rows, teacher="wide@0123456789ab"))
+        vectors.write(frame_of(TeacherVectors, *rows, teacher=teacher))
     return vectors.version
 
 
@@ -284,6 +298,20 @@ def test_texts_are_all_that_have_a_vector_but_what_judges_students(tables, tmp_p
     monkeypatch.setattr("pipelines.students.data.texts.TEXTS_PER_READ", 1)
     again = build_texts(tmp_path / "again", curated, vectors)
     assert again.summary == cache.summary
+
+
+def test_texts_of_several_teachers_are_those_that_all_of_them_have(tables, tmp_path):
+    curated = commit_curated(tables, ROWS[:1])
+    write_vectors(tables, curated, width=6)
+    plain_vectors(tables, "a new text", "another text")
+    write_vectors(tables, commit_curated(Tables.at(str(tmp_path / "part")), ROWS[:1]), width=4, teacher=NARROW)
+    vectors = plain_vectors(tables, "another text", "a third text", teacher=NARROW, width=4)
+    of_both = TEXTS.model_copy(update={"vectors_teacher": (NARROW, WIDE)})
+    cache = build_token_cache(tmp_path / "cache", curated, tiny_tokenizer("bert"), of_both, vectors)
+
+    assert sorted(texts_of(cache)) == ["a blue dog", "another text", "red cat", "the red cat"]
+    assert cache.arrays["vectors"].shape == (4, 10)
+    assert check_texts(curated, vectors, of_both) == 4
 
 
 def test_texts_of_evaluation_sets_are_kept_out(tables, tmp_path):
