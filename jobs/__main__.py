@@ -22,6 +22,7 @@ from cyclopts.help import PlainFormatter
 
 from jobs.usage import completed, explained, jobs_command, say
 from pipelines.stage.errors import UserError
+from pipelines.stage.kernels import KEPT_KERNELS
 from pipelines.stage.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ for number, command in enumerate(COMMANDS):
 
 def main() -> int:
     """Run the command of sys.argv; returns the exit code."""
-    os.environ.setdefault("TQDM_DISABLE", "1")  # the stages tell their own progress
+    os.environ.update(KEPT_KERNELS | {"TQDM_DISABLE": "1"} | os.environ)  # the stages tell their own progress
     Interrupted.received = False
     sys.stdout, sys.stderr = _writable(sys.stdout), Terminal.of(_writable(sys.stderr))
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from pipelines.stage.errors import UserError
+from pipelines.stage.kernels import KEPT_KERNELS
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -46,7 +47,9 @@ def main(
     entrypoint = shlex.join(["python", "-m", "jobs", *command])
     try:
         client = JobSubmissionClient(url)
-        job = client.submit_job(entrypoint=entrypoint, runtime_env={**uploaded_sources(), "env_vars": variables})
+        job = client.submit_job(
+            entrypoint=entrypoint, runtime_env={**uploaded_sources(), "env_vars": KEPT_KERNELS | variables}
+        )
     except (ValueError, RuntimeError) as error:  # what the cluster answers
         raise OSError(f"the cluster at --address {address} takes no job: {error}") from error
     print(f"{job}: {entrypoint}", file=sys.stderr, flush=True)

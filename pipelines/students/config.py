@@ -198,7 +198,8 @@ class EngineConfig(Config):
     """Call the encoder on texts laid end to end, without padding between them, where the family, the pooling and
     `dropout` allow it."""
     tokens_per_forward: int | None = Field(None, ge=1)
-    """Tokens of one sub-forward, padding included; None: on a CPU 1,024, or 4,096 unpadded; on a GPU 32,768."""
+    """Tokens of one sub-forward, padding included; None: on a GPU 32,768, on a CPU 4,096 if unpadded and nothing is
+    recomputed, else 1,024."""
     recompute_embeddings: bool = False
     """Embed every text twice, without and then with its graph: memory of one sub-forward instead of the whole step,
     for one more forward (about a third more time)."""

@@ -68,7 +68,8 @@ class RankEncoder:
             DistributedDataParallel(self.module, forward_sync_buffers=False) if self.num_ranks > 1 else None
         )
         self._pad_token_id = int(student.tokenizer.pad_token_id)
-        usual = UNPADDED_TOKENS_PER_FORWARD if is_unpadded else TOKENS_PER_FORWARD
+        is_large = is_unpadded and not config.recompute_embeddings  # which is asked for to save memory
+        usual = UNPADDED_TOKENS_PER_FORWARD if is_large else TOKENS_PER_FORWARD
         self.tokens_per_forward = config.tokens_per_forward or usual[device.type]
 
     def warm_up(self) -> None:

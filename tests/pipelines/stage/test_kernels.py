@@ -1,0 +1,37 @@
+"""A process that sees a new shape at every step does not grow with every step."""
+
+import multiprocessing
+
+from pipelines.benchmarks.memory import peak_memory_mb
+from pipelines.stage.kernels import KEPT_KERNELS
+
+NUM_SHAPES = 300
+
+
+def grown_mb(monkeypatch, environment: dict[str, str]) -> float:
+    """Of a new process that multiplies in bf16, forward and back, in as many shapes."""
+    for name in KEPT_KERNELS:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_multiply)
+
+
+def _multiply() -> float:
+    import torch
+
+    torch.set_num_threads(1)
+    layer, before = torch.nn.Linear(384, 1_536), 0.0
+    for rows in range(400, 400 + NUM_SHAPES):
+        with torch.autocast("cpu", torch.bfloat16):
+            layer(torch.ones(rows, 384, requires_grad=True)).sum().backward()
+        before = before or peak_memory_mb()
+    return peak_memory_mb() - before
+
+
+def test_kernels_of_shapes_that_are_gone_are_forgotten(monkeypatch):
+    unbounded, bounded = grown_mb(monkeypatch, {}), grown_mb(monkeypatch, KEPT_KERNELS)
+    print(f"{unbounded:.0f} MB without, {bounded:.0f} MB with {KEPT_KERNELS}")
+
+    assert bounded < max(unbounded / 2, 300)  # a CPU without kernels of its own for bf16 has little to keep
