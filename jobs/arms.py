@@ -23,7 +23,8 @@ from pipelines.evaluation.study_tables import IN_DOMAIN, with_sizes
 from pipelines.stage.progress import tell
 from pipelines.storage import Tables, TableVersion
 from pipelines.students.checks import check_training
-from pipelines.students.config import DistillConfig, TrainingConfig
+from pipelines.students.config import DistillConfig
+from pipelines.students.training_config import TrainingConfig
 
 FLOAT32 = "float32"
 CURATED = "curated_triplets@"

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from sentence_transformers import SentenceTransformer
 
-from pipelines.students.config import TrainingConfig
 from pipelines.students.data.dev_set import DevSet
 from pipelines.students.data.token_cache import TokenCache
 from pipelines.students.training.loop import STATE, TrainingSummary, train_student
 from pipelines.students.training.sinks import Line, MetricsFile, Sink
+from pipelines.students.training_config import TrainingConfig
 
 WIDTH, WIDE = 32, 48  # of the student, of the wider teacher's vectors
 SETTINGS = {

@@ -27,11 +27,11 @@ from torch.nn import functional
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from pipelines.benchmarks.workload import Workload
-from pipelines.students.config import TrainingConfig
 from pipelines.students.data.plan import Schedule, padded_tokens, share_texts
 from pipelines.students.training.encoder import TOKENS_PER_FORWARD
 from pipelines.students.training.loop import reproducible, train_student
 from pipelines.students.training.sinks import Line, Sink
+from pipelines.students.training_config import TrainingConfig
 
 LEARNING_RATE = 1e-5
 WARM_UP = 1  # steps of each turn that no clock counts

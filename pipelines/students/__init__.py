@@ -1,6 +1,6 @@
 """Students, of distill: what a student is, what it learns, from which data, and how it is trained.
 
-    config.py        every number of a training, the loss terms' too; read without torch
+    config.py, training_config.py   every number: of the student and its stages, of one training; read without torch
     checks.py        what a training cannot do, refused before Ray starts
     source.py        the larger encoder as its files describe it: what can be asked of it, said without torch
     stages.py        the training stages of a model, and how the student of one becomes the start of the next

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.stage.errors import UserError
-from pipelines.students.config import BatchConfig, TrainingConfig
 from pipelines.students.data.candidates import draw, keys
 from pipelines.students.data.token_cache import TokenCache
+from pipelines.students.training_config import BatchConfig, TrainingConfig
 from pipelines.texts.token_batches import batch_starts
 
 Ints = NDArray[np.integer]

@@ -13,7 +13,7 @@ from pipelines.curation.outcomes import dropped_by
 from pipelines.stage.errors import UserError
 from pipelines.storage import QueryRange, TableVersion
 from pipelines.storage.commits import CurationResult, Input
-from pipelines.students.config import BatchConfig
+from pipelines.students.training_config import BatchConfig
 
 IN_TRAINING = pl.col("split") == "train"
 LEAKS = "text_in_evaluation_set"  # the reason why curation drops a row that must not be trained on in any way

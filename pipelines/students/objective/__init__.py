@@ -1,1 +1,1 @@
-"""What the student learns: a module per term, their sum in registry.py; their fields stand in students/config.py."""
+"""What the student learns: a module per term, their sum in registry.py; their fields stand in training_config.py."""

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pipelines.students.config import ObjectiveConfig
 from pipelines.students.data.token_cache import TARGETS
 from pipelines.students.objective.matryoshka import Step, cosines_at
 from pipelines.students.objective.term import Scale, Term
+from pipelines.students.training_config import ObjectiveConfig
 
 
 class MarginMse(Term):

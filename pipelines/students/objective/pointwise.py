@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from pipelines.students.config import ObjectiveConfig
 from pipelines.students.objective.matryoshka import Step, cosines_at
 from pipelines.students.objective.term import Scale, Term
+from pipelines.students.training_config import ObjectiveConfig
 
 
 class Pointwise(Term):

@@ -1,7 +1,8 @@
 """The objective of one step: every term that is on, by name, and their weighted sum.
 
-A new term is its fields in students/config.py, a module like spread_out.py, and a line in TERMS. A term's value is a
-mean over the whole step, by a count that is the same for any number of ranks: its own, of triplets, queries or texts.
+A new term is its fields in students/training_config.py, a module like spread_out.py, and a line in TERMS. A term's
+value is a mean over the whole step, by a count that is the same for any number of ranks: its own, of triplets, queries
+or texts.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pipelines.stage.errors import UserError
-from pipelines.students.config import ObjectiveConfig
 from pipelines.students.objective.info_nce import InfoNce
 from pipelines.students.objective.kl import Kl
 from pipelines.students.objective.margin_mse import MarginMse
@@ -21,6 +21,7 @@ from pipelines.students.objective.pointwise import Pointwise
 from pipelines.students.objective.spread_out import SpreadOut
 from pipelines.students.objective.term import Term
 from pipelines.students.objective.vectors import Vectors
+from pipelines.students.training_config import ObjectiveConfig
 
 TERMS: dict[str, type[Term]] = {
     "margin_mse": MarginMse,

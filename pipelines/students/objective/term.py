@@ -10,8 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from pipelines.students.config import ObjectiveConfig
 from pipelines.students.objective.matryoshka import Step
+from pipelines.students.training_config import ObjectiveConfig
 
 
 class Term(nn.Module):

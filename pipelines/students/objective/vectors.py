@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipelines.students.config import ObjectiveConfig
 from pipelines.students.objective.matryoshka import Step, cosines_of_rows, products_at
 from pipelines.students.objective.term import Term
+from pipelines.students.training_config import ObjectiveConfig
 
 AS_IT_IS = 1e-3
 """How much a start leaves each coordinate where it is, of what the texts say: it decides where they say nothing."""

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipelines.search.exact import search
-from pipelines.students.config import TrainingConfig
 from pipelines.students.training.encoder import RankEncoder
+from pipelines.students.training_config import TrainingConfig
 
 if TYPE_CHECKING:  # what makes it reads tables
     from pipelines.students.data.dev_set import DevSet

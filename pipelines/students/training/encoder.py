@@ -15,10 +15,10 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from pipelines.students.config import TrainingConfig
 from pipelines.students.data.plan import Ints, share_texts
 from pipelines.students.data.token_cache import Array, TokenCache
 from pipelines.students.training.lookups import SharedLookups
+from pipelines.students.training_config import TrainingConfig
 from pipelines.unpadded.forward import can_unpad, embed
 
 TOKENS_PER_FORWARD = {"cpu": 1_024, "cuda": 32_768}  # a CPU's caches hold little; a GPU wants large matrices

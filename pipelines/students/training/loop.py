@@ -21,7 +21,6 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 
 from pipelines.checkpoints.files import MODEL, OBJECTIVE, STATE
-from pipelines.students.config import TrainingConfig
 from pipelines.students.data.plan import Ints, Schedule, StepBatch, learning_rate_at, share_texts
 from pipelines.students.data.token_cache import TokenCache
 from pipelines.students.heads import turn
@@ -33,6 +32,7 @@ from pipelines.students.training.encoder import RankEncoder
 from pipelines.students.training.not_finite import check_weights, in_step
 from pipelines.students.training.optimizer import Optimizer
 from pipelines.students.training.sinks import Line, Sink
+from pipelines.students.training_config import TrainingConfig
 
 if TYPE_CHECKING:  # what makes it reads tables
     from pipelines.students.data.dev_set import DevSet

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipelines.students.config import TrainingConfig
+from pipelines.students.training_config import TrainingConfig
 
 SMALLEST_SCALE = 1.0
 """Of fp16's loss: a gradient that overflows at that scale overflows without one."""

@@ -17,8 +17,8 @@ from pipelines.checkpoints.files import METRICS
 from pipelines.stage.errors import UserError, describe
 from pipelines.stage.progress import Progress
 from pipelines.stage.terminal import cut
-from pipelines.students.config import ObjectiveConfig
 from pipelines.students.place import ALONE, Place
+from pipelines.students.training_config import ObjectiveConfig
 
 NAMED = {"mlflow": "pipelines.students.training.mlflow_sink:MlflowSink"}
 TERMS = tuple(ObjectiveConfig().weights())

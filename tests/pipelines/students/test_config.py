@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from pipelines.students.config import ObjectiveConfig
+from pipelines.students.training_config import ObjectiveConfig
 
 WRONG = {
     "no term": ({"margin_mse": 0}, "margin_mse, info_nce, vectors, kl, pointwise, spread_out are all 0, expected at"),

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from pipelines.stage.errors import UserError
-from pipelines.students.config import TrainingConfig
 from pipelines.students.data.plan import Schedule, padded_tokens, plan_epoch, share_texts, step_batch, turns_of_groups
 from pipelines.students.data.token_cache import TokenCache
+from pipelines.students.training_config import TrainingConfig
 
 GROUPS = 1_000
 RNG = np.random.default_rng(0)

@@ -6,10 +6,10 @@ import torch
 from torch.nn import functional
 
 from pipelines.stage.errors import UserError
-from pipelines.students.config import ObjectiveConfig
 from pipelines.students.data.plan import StepBatch
 from pipelines.students.objective.matryoshka import Step
 from pipelines.students.objective.registry import TERMS, Objective
+from pipelines.students.training_config import ObjectiveConfig
 from tests.embeddings import embeddings
 
 BATCH = StepBatch(  # two queries (texts 0 and 1), three triplets, four candidates

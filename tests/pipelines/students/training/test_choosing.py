@@ -12,12 +12,12 @@ from sentence_transformers import SentenceTransformer
 
 from pipelines.checkpoints.files import METRICS, MODEL, OBJECTIVE
 from pipelines.evaluation.metrics import per_query
-from pipelines.students.config import TrainingConfig
 from pipelines.students.data.dev_set import DevSet
 from pipelines.students.training.choosing import dev_ndcg, ndcg_at_10
 from pipelines.students.training.encoder import RankEncoder
 from pipelines.students.training.loop import STATE, TrainingSummary
 from pipelines.students.training.sinks import Line
+from pipelines.students.training_config import TrainingConfig
 from tests.tiny_training import SETTINGS, Killed, steps_saved, weights_of
 
 EVERY = {"dev_every_steps": 3, "warmup_share": 0.0, "margin_scale": "fitted"}

@@ -14,12 +14,12 @@ from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
 from pipelines.checkpoints.run_folder import METRICS, MODEL, OBJECTIVE
-from pipelines.students.config import TrainingConfig
 from pipelines.students.data.plan import Schedule, learning_rate_at
 from pipelines.students.data.token_cache import TokenCache
 from pipelines.students.training.loop import STATE
 from pipelines.students.training.not_finite import NonFinite
 from pipelines.students.training.optimizer import Optimizer
+from pipelines.students.training_config import TrainingConfig
 from tests.tiny_training import EVERY_TERM, SETTINGS, WIDE, WIDTH, Killed, Setting, steps_saved, weights_of
 
 STEPS = 20  # 40 queries with 3 triplets each, 12 triplets a step, 2 epochs

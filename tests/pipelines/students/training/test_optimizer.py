@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from pipelines.students.config import TrainingConfig
 from pipelines.students.training.optimizer import Optimizer
+from pipelines.students.training_config import TrainingConfig
 
 
 def model():
