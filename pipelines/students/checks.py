@@ -59,7 +59,7 @@ def _check_stage(stage: Stage, source: Source) -> int:
     curated, vectors, config = stage.curated, stage.vectors, stage.config
     _check_splits(curated.usable(), config)
     if config.data == "triplets":
-        check_targets(curated)
+        check_targets(curated, config)
     check_dev(curated, config)
     check_needed(vectors, curated, config)
     if config.data == "triplets" and config.candidates_from == "scored":

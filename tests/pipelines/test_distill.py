@@ -249,6 +249,8 @@ def test_targets_that_are_not_finite_are_refused_with_their_rows_before_ray(sett
 
     with pytest.raises(UserError, match=rf"not finite, expected numbers: {triplet_id}\. To see .*jobs query"):
         distill.run(curated, setting[3].model_copy(update={"vectors": 0.0}), name="early", connect=no_cluster)
+    without = {"vectors": 0.0, "where": "query != 'red cat'"}
+    check_training(curated, setting[3].model_copy(update=without), None)
 
 
 def test_a_finished_model_whose_folder_is_gone_is_trained_again(setting, trained, tmp_path, capsys):

@@ -80,11 +80,10 @@ def build_token_cache(
     return TokenCache.open(folder)
 
 
-def check_targets(curated: TableVersion) -> None:
+def check_targets(curated: TableVersion, config: DistillConfig) -> None:
     """Refuse targets that are infinite or not a number, with their rows: one of them would spoil every weight."""
-    training = curated.scan().filter(pl.col("split") == "train")
-    broken = training.filter(~pl.all_horizontal(pl.col(TARGETS).is_finite())).select("triplet_id").head(10)
-    if ids := broken.collect(engine="streaming")["triplet_id"].to_list():
+    broken = training_rows(curated, config).filter(~pl.all_horizontal(pl.col(TARGETS).is_finite()))
+    if ids := broken.select("triplet_id").head(10).collect(engine="streaming")["triplet_id"].to_list():
         wanted = ", ".join(f"'{triplet_id}'" for triplet_id in ids)
         raise UserError(
             f"{curated} has triplets of which a score or relevance is not finite, expected numbers: {', '.join(ids)}. "
