@@ -1,12 +1,14 @@
-"""Compare with what else there is, measured here and now: `bench distill`, `bench initialise`.
+"""Compare with what else there is, measured here and now: `bench distill`, `bench initialise`, `bench reduce`.
 
 `distill`: the training loop beside sentence-transformers' trainer, without Ray and without tables.
 `initialise`: layer selections and a narrower student, before training and after equal steps.
+`reduce`: the recipe beside sentence-transformers' own layer reduction, in equal minutes.
 """
 
 import json
 import re
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -21,16 +23,16 @@ if TYPE_CHECKING:
     from pipelines.benchmarks.workload import Pairs
 
 MOST_PAIRS = 20_000
-BENCHES = {"distill": 2, "initialise": 100}  # -> steps where none are given
+BENCHES = {"distill": 2, "initialise": 100, "reduce": 0}  # -> steps where none are given; reduce counts minutes
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class SelectionOptions:
-    """What `initialise` compares, and on what."""
+    """What `initialise` and `reduce` compare, and on what."""
 
     from_: Annotated[
-        str | None, Parameter("--from", help="initialise: curated_triplets@version; the newest if not given")
+        str | None, Parameter("--from", help="initialise, reduce: curated_triplets@version; the newest if not given")
     ] = None
     beir: BeirOption = None
     layers: Annotated[
@@ -40,10 +42,14 @@ class SelectionOptions:
     width: Annotated[
         int | None, Parameter("--width", help="initialise: of the narrower student; half the source's if left out")
     ] = None
+    minutes: Annotated[float, Parameter("--minutes", help="reduce: of training, for each of the two")] = 30
+    search_minutes: Annotated[
+        float, Parameter("--search-minutes", help="reduce: of each of the field's nine attempts")
+    ] = 5
 
 
 def main(
-    bench: Annotated[str, Parameter(help="distill (beside sentence-transformers' trainer) or initialise (selections)")],
+    bench: Annotated[str, Parameter(help="distill (speed), initialise (selections) or reduce (quality)")],
     /,
     *,
     model: Annotated[
@@ -76,6 +82,8 @@ def main(
     steps = BENCHES[bench] if steps is None else steps
     if bench == "initialise":
         return initialise(selection, stage, steps, as_json)
+    if bench == "reduce":
+        return reduce(selection, stage, as_json)
     given = {"turns": turns, "steps": steps, "triplets_per_step": triplets_per_step, "threads": threads}
     given["max_tokens"] = max_tokens
     precisions, negatives = precisions or ["float32", "bf16"], negatives or [1, 4, 8]
@@ -95,6 +103,27 @@ def initialise(selection: SelectionOptions, stage: StageOptions, steps: int, as_
     print(f"each trained for {steps} steps on the same batches; seed {recipe.distill.seed}", file=sys.stderr)
     compared = compare(curated, chosen, steps=steps, vectors=vectors, beir=selection.beir or ())
     print_frame(compared, as_json)
+
+
+def reduce(selection: SelectionOptions, stage: StageOptions, as_json: bool) -> None:
+    from jobs.versions import version_to_read
+    from pipelines.benchmarks.reduction import compare
+
+    recipe, tables = stage.load(writes=False)
+    if min(selection.minutes, selection.search_minutes) <= 0:
+        raise UserError(f"--minutes is {selection.minutes}, --search-minutes {selection.search_minutes}: expected more")
+    curated, vectors = version_to_read(tables, "curated_triplets", selection.from_), tables.newest("teacher_vectors")
+    if vectors is None:
+        raise UserError(f"{tables.uri} has no teacher_vectors; run: python -m jobs score --vectors")
+    rows = compare(
+        curated,
+        vectors,
+        recipe.distill,
+        minutes=selection.minutes,
+        search_minutes=selection.search_minutes,
+        beir=selection.beir or (),
+    )
+    _print_rows(rows, as_json)
 
 
 def _pick(text: str) -> Any:
@@ -119,8 +148,13 @@ def distill(
 
     folder: Path | None = path_of(model, "--model") if model else None
     plan = Plan(precisions, negatives, with_memory=with_memory, **given)
+    _print_rows(compare(texts, folder, plan), as_json)
+
+
+def _print_rows(found: Iterator[dict[str, Any]], as_json: bool) -> None:
+    """Each as it comes; as JSON all at the end."""
     rows = []
-    for row in compare(texts, folder, plan):
+    for row in found:
         rows.append(row)
         if not as_json:
             print("  ".join(f"{name} {value}" for name, value in row.items()), flush=True)

@@ -1,0 +1,256 @@
+"""`bench reduce`: sentence-transformers' own layer reduction beside our recipe, in equal minutes, on the same texts.
+
+    curated_triplets@v, teacher_vectors@v, [distill]  --compare-->  nDCG@10 of the field's best and of ours, each set
+
+The field's is the library's example: keep some layers, `MSELoss` towards the teacher's vectors, its trainer. Each layer
+pick and learning rate trains for `search_minutes`; the best on the dev split then for `minutes`, in the precision that
+is faster here, with batches of texts of similar length. Ours trains for as long by the loop of `distill`, without Ray.
+Nothing is chosen by the sets that are reported.
+
+Source: https://sbert.net/examples/sentence_transformer/training/distillation/README.html
+"""
+
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+import torch
+from sentence_transformers import (
+    SentenceTransformer,
+    SentenceTransformerTrainer,
+    SentenceTransformerTrainingArguments,
+)
+from sentence_transformers.base.sampler import DefaultBatchSampler
+from sentence_transformers.sentence_transformer.losses import MSELoss
+from transformers import TrainerCallback
+from transformers.trainer_pt_utils import LengthGroupedSampler
+
+from pipelines.benchmarks.initialise import dev_set
+from pipelines.curation.held_out import EvaluationSet
+from pipelines.evaluation.evaluation_sets import beir_set
+from pipelines.evaluation.metrics import per_query
+from pipelines.evaluation.rankings import dense_rankings
+from pipelines.search.encoders import StudentEncoder
+from pipelines.stage.errors import UserError
+from pipelines.stage.progress import tell
+from pipelines.storage import TableVersion
+from pipelines.students.config import DistillConfig, LayerPick
+from pipelines.students.data.teacher_vectors import check_vectors, vectors_teachers, write_vectors
+from pipelines.students.data.texts import texts_with_vectors
+from pipelines.students.data.tokenise import build_token_cache
+from pipelines.students.initialise import initialise_student
+from pipelines.students.source import Source, with_prompts
+from pipelines.students.training.loop import reproducible, train_student
+from pipelines.students.training.precision import fastest_on_cpu
+from pipelines.students.training.sinks import Line, Sink
+
+PICKS: tuple[LayerPick, ...] = ("uniform", "uniform_with_last", "first")
+LEARNING_RATES = (5e-5, 1e-4, 3e-4)  # the example's is 1e-4
+BATCH_SIZE = 64  # the example's
+CALIBRATION_STEPS = 24
+
+
+class Texts(NamedTuple):
+    """What the field's trainer reads."""
+
+    texts: list[str]
+    vectors: np.ndarray[Any, np.dtype[np.float32]]  # (texts, D)
+
+
+class Attempt(NamedTuple):
+    """One training of the field's."""
+
+    layers: LayerPick
+    learning_rate: float
+
+
+def compare(
+    curated: TableVersion,
+    vectors: TableVersion,
+    config: DistillConfig,
+    *,
+    minutes: float,
+    search_minutes: float,
+    beir: Sequence[str],
+    picks: Sequence[LayerPick] = PICKS,
+    learning_rates: Sequence[float] = LEARNING_RATES,
+    dev_queries: int = 300,
+    dev_passages: int = 3_000,
+) -> Iterator[dict[str, Any]]:
+    """A row for each of the field's attempts (on dev), then for its best and for ours on every set, dev included.
+
+    Args:
+        config: ours, with `data = "texts"`; the field's has its source, number of layers, lengths and threads.
+        beir: BEIR folders that are reported.
+    Raises:
+        UserError: the config trains on no texts, or the vectors do not serve one of the two.
+    """
+    if config.data != "texts":
+        raise UserError(f"bench reduce compares trainings on texts, distill.data is {config.data!r}; set it to texts")
+    sets = [dev_set(curated, dev_queries, dev_passages), *(beir_set(folder) for folder in beir)]
+    config = with_prompts(config)
+    field = config.model_copy(
+        update={"head": "mean", "vectors_axes": "teacher", "vectors_projection": False, "vectors_teacher": None}
+    )
+    for one in (config, field):
+        check_vectors(vectors.usable(), curated, one, Source.find(one).student_width(one))
+    texts = _texts(curated, vectors, field)
+    with reproducible(config.threads_per_worker, torch.device("cpu")):
+        trainer = _Field(field, texts)
+        attempts = {Attempt(pick, rate): 0.0 for pick in picks for rate in learning_rates}
+        for attempt in attempts:
+            student = trainer.train(attempt, 60 * search_minutes)
+            attempts[attempt] = _ndcg(student, sets[0])
+            yield _row("field, searched", attempt, search_minutes, sets[0], attempts[attempt])
+        best = max(attempts, key=attempts.__getitem__)
+        yield from _rows("field", best, minutes, sets, trainer.train(best, 60 * minutes))
+    ours = Attempt(config.layers, config.learning_rate)  # type: ignore[arg-type]  # a list of layers is a pick as well
+    yield from _rows("ours", ours, minutes, sets, _ours(curated, vectors, config, 60 * minutes))
+
+
+class _Field:
+    """sentence-transformers' trainer on texts and the teacher's vectors of them."""
+
+    def __init__(self, config: DistillConfig, texts: Texts) -> None:
+        from datasets import Dataset  # type: ignore[import-untyped]  # the trainer's own requirement, not ours
+
+        self._config = config
+        self._dataset = Dataset.from_dict({"sentence": texts.texts, "label": texts.vectors})
+        self._lengths = [len(text.split()) for text in texts.texts]
+        first = Attempt(PICKS[0], LEARNING_RATES[0])
+        self._seconds = {is_bf16: self._time(first, is_bf16) for is_bf16 in (False, True)}
+        self._is_bf16 = self._seconds[True] < self._seconds[False]
+        tell(f"bench: the field's trainer in {'bf16' if self._is_bf16 else 'float32'}: seconds a step {self._seconds}")
+
+    def train(self, attempt: Attempt, seconds: float) -> SentenceTransformer:
+        """As many steps as fit, by the seconds of a calibration."""
+        steps = max(1, int(seconds / self._seconds[self._is_bf16]))
+        return self._train(attempt, steps, is_bf16=self._is_bf16)[0]
+
+    def _time(self, attempt: Attempt, is_bf16: bool) -> float:
+        """Seconds a step, the first ones left out."""
+        ends = self._train(attempt, CALIBRATION_STEPS, is_bf16=is_bf16)[1]
+        skipped = CALIBRATION_STEPS // 4
+        return (ends[-1] - ends[skipped - 1]) / (CALIBRATION_STEPS - skipped)
+
+    def _train(self, attempt: Attempt, steps: int, *, is_bf16: bool) -> tuple[SentenceTransformer, list[float]]:
+        student = initialise_student(self._config.model_copy(update={"layers": attempt.layers}))
+        ends: list[float] = []
+
+        class Watch(TrainerCallback):
+            def on_step_end(self, *_: Any, **__: Any) -> None:
+                ends.append(time.perf_counter())
+
+        with tempfile.TemporaryDirectory() as folder, redirect_stdout(sys.stderr):  # it prints what it logs
+            arguments = SentenceTransformerTrainingArguments(
+                output_dir=folder,
+                max_steps=steps,
+                per_device_train_batch_size=BATCH_SIZE,
+                learning_rate=attempt.learning_rate,
+                warmup_ratio=0.1,
+                bf16=is_bf16,
+                use_cpu=True,
+                batch_sampler=self._by_length,
+                save_strategy="no",
+                logging_strategy="no",
+                report_to="none",
+                disable_tqdm=True,
+                optim="adamw_torch_fused",
+                dataloader_pin_memory=False,
+                seed=self._config.seed,
+            )
+            SentenceTransformerTrainer(
+                model=student,
+                args=arguments,
+                train_dataset=self._dataset,
+                loss=MSELoss(student),
+                callbacks=[Watch()],
+            ).train()
+        return student, ends
+
+    def _by_length(self, dataset: Any, batch_size: int, generator: Any = None, **rest: Any) -> DefaultBatchSampler:
+        order = LengthGroupedSampler(batch_size, lengths=self._lengths, generator=generator)
+        return DefaultBatchSampler(order, batch_size=batch_size, generator=generator, **rest)
+
+
+def _ours(curated: TableVersion, vectors: TableVersion, config: DistillConfig, seconds: float) -> SentenceTransformer:
+    """Our loop for as many steps as fit, by the tokens/s of a calibration."""
+    source = Source.find(config)
+    if config.precision == "auto":
+        sizes = source.width or 0, 4 * (source.width or 0)
+        config = config.model_copy(update={"precision": fastest_on_cpu(*sizes, config.threads_per_worker)})
+    with tempfile.TemporaryDirectory() as scratch:
+        student = initialise_student(config)
+        cache = build_token_cache(Path(scratch) / "cache", curated, student.tokenizer, config, vectors)
+
+        def train(student: SentenceTransformer, steps: int) -> list[tuple[float, Line]]:
+            lines: list[tuple[float, Line]] = []
+
+            class Watch(Sink):
+                def step(self, line: Line) -> None:
+                    lines.append((time.perf_counter(), line))
+
+            train_student(
+                student,
+                cache,
+                config.model_copy(update={"max_steps": steps, "epochs": 1_000}),
+                folder=Path(scratch) / "rank",
+                device=torch.device("cpu"),
+                resume_from=None,
+                on_checkpoint=lambda step, folder: None,
+                sinks=[Watch()],
+            )
+            return lines
+
+        timed = train(initialise_student(config), CALIBRATION_STEPS)
+        tokens_per_s = sum(line["tokens"] for _, line in timed[1:]) / (timed[-1][0] - timed[0][0])
+        tokens_per_step = float(cache.text_tokens.mean()) * config.texts_per_step
+        steps = max(1, int(seconds * tokens_per_s / tokens_per_step))
+        tell(f"bench: ours in {config.precision}: {tokens_per_s:,.0f} tokens/s, {steps:,} steps")
+        train(student, steps)
+    return student
+
+
+def _texts(curated: TableVersion, vectors: TableVersion, config: DistillConfig) -> Texts:
+    """The texts that `distill` trains on, and their vectors."""
+    teachers = vectors_teachers(vectors, curated, config)
+    frames = [frame.filter(~pl.col("is_kept_out")) for frame in texts_with_vectors(curated, vectors, teachers, config)]
+    named = ["kind", "text_id"]
+    texts = pl.concat(frames).unique(named, keep="first", maintain_order=True).with_row_index("number")
+    with tempfile.TemporaryDirectory() as folder:
+        width = write_vectors(Path(folder) / "vectors", vectors, teachers, texts.select(*named, "number"))
+        aligned = np.fromfile(Path(folder) / "vectors", np.float32).reshape(len(texts), width)
+    return Texts(texts["text"].to_list(), aligned)
+
+
+def _ndcg(student: SentenceTransformer, on: EvaluationSet) -> float:
+    width = student.get_embedding_dimension()
+    assert width is not None, "a student has a width"
+    ranking = dense_rankings(StudentEncoder(student.eval(), BATCH_SIZE), [width], on)[width]
+    ndcg = per_query(on.qrels, ranking).filter(pl.col("metric") == "nDCG@10")["value"].mean()
+    assert isinstance(ndcg, float), "a set has a query"
+    return ndcg
+
+
+def _rows(
+    who: str, attempt: Attempt, minutes: float, sets: Sequence[EvaluationSet], student: SentenceTransformer
+) -> Iterator[dict[str, Any]]:
+    for on in sets:
+        yield _row(who, attempt, minutes, on, _ndcg(student, on))
+
+
+def _row(who: str, attempt: Attempt, minutes: float, on: EvaluationSet, ndcg: float) -> dict[str, Any]:
+    return {
+        "who": who,
+        "layers": str(attempt.layers),
+        "learning_rate": attempt.learning_rate,
+        "minutes": minutes,
+        "data_set": on.name,
+        "ndcg_at_10": round(ndcg, 4),
+    }
