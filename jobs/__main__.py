@@ -87,7 +87,8 @@ for number, command in enumerate(COMMANDS):
 
 def main() -> int:
     """Run the command of sys.argv; returns the exit code."""
-    os.environ.update(KEPT_KERNELS | {"TQDM_DISABLE": "1"} | os.environ)  # the stages tell their own progress
+    for name, value in {**KEPT_KERNELS, "TQDM_DISABLE": "1"}.items():  # the stages tell their own progress
+        os.environ.setdefault(name, value)
     Interrupted.received = False
     sys.stdout, sys.stderr = _writable(sys.stdout), Terminal.of(_writable(sys.stderr))
     for number in (signal.SIGINT, signal.SIGTERM):

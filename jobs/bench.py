@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from pipelines.benchmarks.workload import Pairs
 
 MOST_PAIRS = 20_000
-BENCHES = {"distill": 2, "initialise": 100, "reduce": 0}  # -> steps where none are given; reduce counts minutes
+BENCHES = ("distill", "initialise", "reduce")
+STEPS = {"distill": 2, "initialise": 100}  # where none are given; reduce counts minutes
 
 
 @Parameter(name="*")
@@ -79,11 +80,11 @@ def main(
 ) -> None:
     if bench not in BENCHES:
         raise UserError(f"there is no bench {bench!r}; expected one of {', '.join(BENCHES)}")
-    steps = BENCHES[bench] if steps is None else steps
-    if bench == "initialise":
-        return initialise(selection, stage, steps, as_json)
     if bench == "reduce":
         return reduce(selection, stage, as_json)
+    steps = STEPS[bench] if steps is None else steps
+    if bench == "initialise":
+        return initialise(selection, stage, steps, as_json)
     given = {"turns": turns, "steps": steps, "triplets_per_step": triplets_per_step, "threads": threads}
     given["max_tokens"] = max_tokens
     precisions, negatives = precisions or ["float32", "bf16"], negatives or [1, 4, 8]

@@ -5,32 +5,23 @@ a learning rate of 1e-5. The bare loop knows no objective, no ranks and no metri
 """
 
 import copy
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterable
-from contextlib import redirect_stdout
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from sentence_transformers import (
-    SentenceTransformer,
-    SentenceTransformerTrainer,
-    SentenceTransformerTrainingArguments,
-)
-from sentence_transformers.base.sampler import BatchSamplers, DefaultBatchSampler
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.sampler import BatchSamplers
 from sentence_transformers.sentence_transformer.losses import MarginMSELoss, MatryoshkaLoss
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers.trainer_pt_utils import LengthGroupedSampler
 
+from pipelines.benchmarks.trainings import Timed, by_length, train_ours, train_theirs
 from pipelines.benchmarks.workload import Workload
 from pipelines.students.data.plan import Schedule, padded_tokens, share_texts
 from pipelines.students.training.encoder import TOKENS_PER_FORWARD
-from pipelines.students.training.loop import reproducible, train_student
-from pipelines.students.training.sinks import Line, Sink
+from pipelines.students.training.loop import reproducible
 from pipelines.students.training_config import TrainingConfig
 
 LEARNING_RATE = 1e-5
@@ -63,34 +54,18 @@ class Terms(NamedTuple):
 
 def our_loop(model: SentenceTransformer, workload: Workload, terms: Terms, **engine: Any) -> Turn:
     """`distill`'s loop without Ray; `engine`: fields of its config that differ."""
-    lines: list[tuple[float, Line]] = []
-
-    class Watch(Sink):
-        def step(self, line: Line) -> None:
-            lines.append((time.perf_counter(), line))
-
-    config = TrainingConfig.model_validate(_config(terms) | engine)
-    with tempfile.TemporaryDirectory() as folder:
-        train_student(
-            copy.deepcopy(model),
-            workload.cache(),
-            config,
-            folder=Path(folder),
-            device=terms.device,
-            resume_from=None,
-            on_checkpoint=lambda step, checkpoint: None,
-            sinks=[Watch()],
-        )
-    counted = [line for _, line in lines[WARM_UP:]]
+    config, timed = TrainingConfig.model_validate(_config(terms) | engine), Timed()
+    train_ours(copy.deepcopy(model), workload.cache(), config, terms.device, [timed])
+    counted = timed.lines[WARM_UP:]
     tokens = sum(line["tokens"] for line in counted)
     padded = sum(round(line["tokens"] / (1 - line["padding_share"])) for line in counted)
     triplets = sum(line["triplets"] for line in counted)
-    seconds = lines[-1][0] - lines[WARM_UP - 1][0]
+    seconds = timed.ends[-1] - timed.ends[WARM_UP - 1]
     return Turn(seconds, triplets, triplets / workload.negatives, tokens, padded, counted[-1]["loss"])
 
 
 def bare_loop(model: SentenceTransformer, workload: Workload, terms: Terms) -> Turn:
-    """The encoder on the batches of our loop, padded as ours would be, to a loss of one line."""
+    """The encoder on the batches of our loop, padded, to a loss of one line."""
     model, cache = copy.deepcopy(model).to(terms.device).eval(), workload.cache()
     config = TrainingConfig.model_validate(_config(terms))
     schedule, encoder = Schedule(cache, config), model.transformers_model
@@ -127,28 +102,19 @@ def field_trainer(model: SentenceTransformer, workload: Workload, terms: Terms, 
     model = copy.deepcopy(model).to(terms.device)
     loss = _Counting(MatryoshkaLoss(model, MarginMSELoss(model), list(terms.dimensions)), WARM_UP)
     rows = terms.triplets_per_step if flat else max(1, terms.triplets_per_step // workload.negatives)
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        reproducible(terms.threads, terms.device),
-        redirect_stdout(sys.stderr),  # it prints what it logs
-    ):
-        arguments = SentenceTransformerTrainingArguments(
-            output_dir=folder,
+    dataset = Dataset.from_dict(workload.rows(flat=flat))
+    with reproducible(terms.threads, terms.device):
+        train_theirs(
+            model,
+            dataset,
+            loss,
             max_steps=WARM_UP + terms.steps,
             per_device_train_batch_size=rows,
             learning_rate=LEARNING_RATE,
             bf16=terms.precision == "bf16",
             use_cpu=terms.device.type == "cpu",
-            batch_sampler=_by_length(workload, flat) if grouped else BatchSamplers.BATCH_SAMPLER,
-            save_strategy="no",
-            logging_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-            optim="adamw_torch_fused",
-            dataloader_pin_memory=False,
+            batch_sampler=by_length(_lengths(workload, flat)) if grouped else BatchSamplers.BATCH_SAMPLER,
         )
-        dataset = Dataset.from_dict(workload.rows(flat=flat))
-        SentenceTransformerTrainer(model=model, args=arguments, train_dataset=dataset, loss=loss).train()
         seconds = time.perf_counter() - loss.started
     triplets = terms.steps * rows * (1 if flat else workload.negatives)
     return Turn(seconds, triplets, triplets / workload.negatives, loss.tokens, loss.padded_tokens, loss.last)
@@ -175,19 +141,10 @@ class _Counting(nn.Module):
         return value
 
 
-def _by_length(workload: Workload, flat: bool) -> Callable[..., DefaultBatchSampler]:
-    """Batches of rows whose longest texts are alike, by the sampler of `group_by_length`.
-
-    sentence-transformers 6.2 makes its own batches and passes `train_sampling_strategy` over in silence.
-    """
+def _lengths(workload: Workload, flat: bool) -> list[int]:
+    """Of each row the words of its longest text."""
     columns = [column for name, column in workload.rows(flat=flat).items() if name != "label"]
-    lengths = [max(len(text.split()) for text in texts) for texts in zip(*columns, strict=True)]
-
-    def sampler(dataset: Any, batch_size: int, generator: torch.Generator | None = None, **rest: Any) -> Any:
-        order = LengthGroupedSampler(batch_size, lengths=lengths, generator=generator)
-        return DefaultBatchSampler(order, batch_size=batch_size, generator=generator, **rest)
-
-    return sampler
+    return [max(len(text.split()) for text in texts) for texts in zip(*columns, strict=True)]
 
 
 def _config(terms: Terms) -> dict[str, Any]:

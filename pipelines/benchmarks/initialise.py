@@ -20,11 +20,12 @@ import torch
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
+from pipelines.benchmarks.trainings import train_ours
 from pipelines.curation.held_out import EvaluationSet
 from pipelines.evaluation.evaluation_sets import beir_set
 from pipelines.evaluation.metrics import per_query
 from pipelines.evaluation.rankings import dense_rankings
-from pipelines.search.encoders import StudentEncoder
+from pipelines.search.encoders import Encoder, StudentEncoder
 from pipelines.stage.errors import UserError
 from pipelines.stage.progress import tell
 from pipelines.storage import TableVersion
@@ -34,7 +35,6 @@ from pipelines.students.data.token_cache import TokenCache
 from pipelines.students.data.tokenise import build_token_cache
 from pipelines.students.initialise import initialise_student
 from pipelines.students.source import Source, with_prompts
-from pipelines.students.training.loop import train_student
 from pipelines.texts.ids import text_id
 
 PICKS: tuple[LayerPick, ...] = ("uniform", "uniform_with_last", "first", "last")
@@ -136,7 +136,7 @@ def compare(
             config = with_prompts(one.config).model_copy(update={"max_steps": steps})
             needed = vectors if config.weights_on_teacher_vectors() else None
             cache_of = partial(_cache, curated, config, needed, Path(scratch))
-            rows += _compared(one._replace(config=config), sets, teacher, cache_of, Path(scratch))
+            rows += _compared(one._replace(config=config), sets, teacher, cache_of)
     order = {one.name: place for place, one in enumerate(sets)}
     return pl.DataFrame(rows).sort(pl.col("data_set").replace_strict(order, return_dtype=pl.Int64), maintain_order=True)
 
@@ -206,13 +206,13 @@ def _compared(
     sets: Sequence[EvaluationSet],
     teacher: Vectors,
     cache_of: Callable[[SentenceTransformer], TokenCache],
-    scratch: Path,
 ) -> list[dict[str, object]]:
     """The rows of one selection: measured, trained, measured again."""
     student = initialise_student(one.config)
     tell(f"bench: {one.name}: layers {one.layers}, {student.get_embedding_dimension()} wide")
     before = [_figures(student, on, teacher) for on in sets]
-    trained_steps = _train(student, cache_of(student), one.config, scratch)
+    device = torch.device("cuda" if torch.cuda.is_available() and one.config.use_gpu else "cpu")
+    trained_steps = train_ours(student, cache_of(student), one.config, device).steps
     after = [_figures(student, on, teacher) for on in sets]
     return [
         {
@@ -231,22 +231,6 @@ def _compared(
     ]
 
 
-def _train(student: SentenceTransformer, cache: TokenCache, config: DistillConfig, scratch: Path) -> int:
-    """The loop of `distill` on this process alone; returns its steps."""
-    device = torch.device("cuda" if torch.cuda.is_available() and config.use_gpu else "cpu")
-    summary = train_student(
-        student,
-        cache,
-        config,
-        folder=scratch / "rank",
-        device=device,
-        resume_from=None,
-        on_checkpoint=lambda step, folder: None,
-        sinks=[],
-    )
-    return summary.steps
-
-
 class _Kept:
     """An encoder that keeps what it gave, by text."""
 
@@ -260,15 +244,21 @@ class _Kept:
 
 
 def _figures(student: SentenceTransformer, on: EvaluationSet, teacher: Vectors) -> Figures:
-    width = student.get_embedding_dimension()
-    assert width is not None, "a student has a width"
     encoder = _Kept(student.eval())
-    ranking = dense_rankings(encoder, [width], on)[width]
-    ndcg = per_query(on.qrels, ranking).filter(pl.col("metric") == "nDCG@10")["value"].mean()
+    ndcg = ndcg_of(encoder, student, on)
     pairs = [(vector, teacher[text]) for text, vector in encoder.vectors.items() if text in teacher]
     cosines = [float(ours @ theirs / np.linalg.norm(theirs)) for ours, theirs in pairs if len(ours) == len(theirs)]
-    assert isinstance(ndcg, float), "a set has a query"
     return Figures(ndcg, float(np.mean(cosines)) if cosines else None)
+
+
+def ndcg_of(encoder: Encoder, student: SentenceTransformer, on: EvaluationSet) -> float:
+    """nDCG@10 of a student at its full width, its texts encoded by `encoder`."""
+    width = student.get_embedding_dimension()
+    assert width is not None, "a student has a width"
+    ranking = dense_rankings(encoder, [width], on)[width]
+    ndcg = per_query(on.qrels, ranking).filter(pl.col("metric") == "nDCG@10")["value"].mean()
+    assert isinstance(ndcg, float), "a set has a query"
+    return ndcg
 
 
 def _teacher_vectors(

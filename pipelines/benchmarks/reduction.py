@@ -10,32 +10,23 @@ Nothing is chosen by the sets that are reported.
 Source: https://sbert.net/examples/sentence_transformer/training/distillation/README.html
 """
 
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 import torch
-from sentence_transformers import (
-    SentenceTransformer,
-    SentenceTransformerTrainer,
-    SentenceTransformerTrainingArguments,
-)
-from sentence_transformers.base.sampler import DefaultBatchSampler
+from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import MSELoss
 from transformers import TrainerCallback
-from transformers.trainer_pt_utils import LengthGroupedSampler
 
-from pipelines.benchmarks.initialise import dev_set
+from pipelines.benchmarks.initialise import dev_set, ndcg_of
+from pipelines.benchmarks.trainings import Timed, by_length, train_ours, train_theirs
 from pipelines.curation.held_out import EvaluationSet
 from pipelines.evaluation.evaluation_sets import beir_set
-from pipelines.evaluation.metrics import per_query
-from pipelines.evaluation.rankings import dense_rankings
 from pipelines.search.encoders import StudentEncoder
 from pipelines.stage.errors import UserError
 from pipelines.stage.progress import tell
@@ -46,9 +37,8 @@ from pipelines.students.data.texts import texts_with_vectors
 from pipelines.students.data.tokenise import build_token_cache
 from pipelines.students.initialise import initialise_student
 from pipelines.students.source import Source, with_prompts
-from pipelines.students.training.loop import reproducible, train_student
+from pipelines.students.training.loop import reproducible
 from pipelines.students.training.precision import fastest_on_cpu
-from pipelines.students.training.sinks import Line, Sink
 
 PICKS: tuple[LayerPick, ...] = ("uniform", "uniform_with_last", "first")
 LEARNING_RATES = (5e-5, 1e-4, 3e-4)  # the example's is 1e-4
@@ -64,9 +54,9 @@ class Texts(NamedTuple):
 
 
 class Attempt(NamedTuple):
-    """One training of the field's."""
+    """One training: of the field's, or ours."""
 
-    layers: LayerPick
+    layers: LayerPick | tuple[int, ...]
     learning_rate: float
 
 
@@ -110,7 +100,7 @@ def compare(
             yield _row("field, searched", attempt, search_minutes, sets[0], attempts[attempt])
         best = max(attempts, key=attempts.__getitem__)
         yield from _rows("field", best, minutes, sets, trainer.train(best, 60 * minutes))
-    ours = Attempt(config.layers, config.learning_rate)  # type: ignore[arg-type]  # a list of layers is a pick as well
+    ours = Attempt(config.layers, config.learning_rate)
     yield from _rows("ours", ours, minutes, sets, _ours(curated, vectors, config, 60 * minutes))
 
 
@@ -122,7 +112,7 @@ class _Field:
 
         self._config = config
         self._dataset = Dataset.from_dict({"sentence": texts.texts, "label": texts.vectors})
-        self._lengths = [len(text.split()) for text in texts.texts]
+        self._sampler = by_length([len(text.split()) for text in texts.texts])
         first = Attempt(PICKS[0], LEARNING_RATES[0])
         self._seconds = {is_bf16: self._time(first, is_bf16) for is_bf16 in (False, True)}
         self._is_bf16 = self._seconds[True] < self._seconds[False]
@@ -147,73 +137,43 @@ class _Field:
             def on_step_end(self, *_: Any, **__: Any) -> None:
                 ends.append(time.perf_counter())
 
-        with tempfile.TemporaryDirectory() as folder, redirect_stdout(sys.stderr):  # it prints what it logs
-            arguments = SentenceTransformerTrainingArguments(
-                output_dir=folder,
-                max_steps=steps,
-                per_device_train_batch_size=BATCH_SIZE,
-                learning_rate=attempt.learning_rate,
-                warmup_ratio=0.1,
-                bf16=is_bf16,
-                use_cpu=True,
-                batch_sampler=self._by_length,
-                save_strategy="no",
-                logging_strategy="no",
-                report_to="none",
-                disable_tqdm=True,
-                optim="adamw_torch_fused",
-                dataloader_pin_memory=False,
-                seed=self._config.seed,
-            )
-            SentenceTransformerTrainer(
-                model=student,
-                args=arguments,
-                train_dataset=self._dataset,
-                loss=MSELoss(student),
-                callbacks=[Watch()],
-            ).train()
+        train_theirs(
+            student,
+            self._dataset,
+            MSELoss(student),
+            callbacks=[Watch()],
+            max_steps=steps,
+            per_device_train_batch_size=BATCH_SIZE,
+            learning_rate=attempt.learning_rate,
+            warmup_ratio=0.1,
+            bf16=is_bf16,
+            use_cpu=True,
+            batch_sampler=self._sampler,
+            seed=self._config.seed,
+        )
         return student, ends
-
-    def _by_length(self, dataset: Any, batch_size: int, generator: Any = None, **rest: Any) -> DefaultBatchSampler:
-        order = LengthGroupedSampler(batch_size, lengths=self._lengths, generator=generator)
-        return DefaultBatchSampler(order, batch_size=batch_size, generator=generator, **rest)
 
 
 def _ours(curated: TableVersion, vectors: TableVersion, config: DistillConfig, seconds: float) -> SentenceTransformer:
     """Our loop for as many steps as fit, by the tokens/s of a calibration."""
-    source = Source.find(config)
+    device, student, untrained = torch.device("cpu"), initialise_student(config), initialise_student(config)
     if config.precision == "auto":
-        sizes = source.width or 0, 4 * (source.width or 0)
-        config = config.model_copy(update={"precision": fastest_on_cpu(*sizes, config.threads_per_worker)})
+        assert student.transformers_model is not None, "a student is a transformer"
+        sizes = student.transformers_model.config
+        fastest = fastest_on_cpu(sizes.hidden_size, sizes.intermediate_size, config.threads_per_worker)
+        config = config.model_copy(update={"precision": fastest})
+
+    def of_steps(steps: int) -> DistillConfig:
+        return config.model_copy(update={"max_steps": steps, "epochs": 1_000})
+
     with tempfile.TemporaryDirectory() as scratch:
-        student = initialise_student(config)
-        cache = build_token_cache(Path(scratch) / "cache", curated, student.tokenizer, config, vectors)
-
-        def train(student: SentenceTransformer, steps: int) -> list[tuple[float, Line]]:
-            lines: list[tuple[float, Line]] = []
-
-            class Watch(Sink):
-                def step(self, line: Line) -> None:
-                    lines.append((time.perf_counter(), line))
-
-            train_student(
-                student,
-                cache,
-                config.model_copy(update={"max_steps": steps, "epochs": 1_000}),
-                folder=Path(scratch) / "rank",
-                device=torch.device("cpu"),
-                resume_from=None,
-                on_checkpoint=lambda step, folder: None,
-                sinks=[Watch()],
-            )
-            return lines
-
-        timed = train(initialise_student(config), CALIBRATION_STEPS)
-        tokens_per_s = sum(line["tokens"] for _, line in timed[1:]) / (timed[-1][0] - timed[0][0])
+        cache, timed = build_token_cache(Path(scratch), curated, student.tokenizer, config, vectors), Timed()
+        train_ours(untrained, cache, of_steps(CALIBRATION_STEPS), device, [timed])
+        tokens_per_s = sum(line["tokens"] for line in timed.lines[1:]) / (timed.ends[-1] - timed.ends[0])
         tokens_per_step = float(cache.text_tokens.mean()) * config.texts_per_step
         steps = max(1, int(seconds * tokens_per_s / tokens_per_step))
         tell(f"bench: ours in {config.precision}: {tokens_per_s:,.0f} tokens/s, {steps:,} steps")
-        train(student, steps)
+        train_ours(student, cache, of_steps(steps), device)
     return student
 
 
@@ -230,12 +190,7 @@ def _texts(curated: TableVersion, vectors: TableVersion, config: DistillConfig) 
 
 
 def _ndcg(student: SentenceTransformer, on: EvaluationSet) -> float:
-    width = student.get_embedding_dimension()
-    assert width is not None, "a student has a width"
-    ranking = dense_rankings(StudentEncoder(student.eval(), BATCH_SIZE), [width], on)[width]
-    ndcg = per_query(on.qrels, ranking).filter(pl.col("metric") == "nDCG@10")["value"].mean()
-    assert isinstance(ndcg, float), "a set has a query"
-    return ndcg
+    return ndcg_of(StudentEncoder(student.eval(), BATCH_SIZE), student, on)
 
 
 def _rows(

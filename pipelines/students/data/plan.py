@@ -10,6 +10,7 @@ saves padding; sorting the *texts* of a step does, so a sub-forward holds texts 
 over the whole step.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -178,7 +179,7 @@ def share_texts(tokens: Ints, num_ranks: int, tokens_per_forward: int) -> list[l
     return [share + [nothing] * (num_each - len(share)) for share in shares]
 
 
-def padded_tokens(tokens: Ints, sub_forwards: list[Ints]) -> int:
+def padded_tokens(tokens: Ints, sub_forwards: Sequence[Ints]) -> int:
     """Tokens of the sub-forwards with their padding."""
     return sum(len(part) * int(tokens[part].max()) for part in sub_forwards if len(part))
 

@@ -15,7 +15,7 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from pipelines.students.data.plan import Ints, share_texts
+from pipelines.students.data.plan import Ints, padded_tokens, share_texts
 from pipelines.students.data.token_cache import Array, TokenCache
 from pipelines.students.training.lookups import SharedLookups
 from pipelines.students.training_config import TrainingConfig
@@ -123,8 +123,9 @@ class RankEncoder:
 
     def computed_tokens(self, tokens: Ints, parts: Sequence[Ints]) -> int:
         """Tokens that sub-forwards of texts of so many tokens compute, padding included."""
-        texts = [tokens[rows] for rows in parts if len(rows)]
-        return sum(int(part.sum() if self.module.is_unpadded else len(part) * part.max()) for part in texts)
+        return (
+            sum(int(tokens[rows].sum()) for rows in parts) if self.module.is_unpadded else padded_tokens(tokens, parts)
+        )
 
     def gathered(self, num_texts: int, parts: Sequence[Ints], embeddings: Sequence[Tensor]) -> Tensor:
         """The embeddings of all texts, from all ranks; this rank's are those of the rows of `parts`."""
