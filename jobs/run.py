@@ -98,7 +98,7 @@ def check_all(recipe: "Recipe", beir: list[str]) -> None:
     for folder in (*beir, *recipe.curate.evaluation_sets):
         read_beir(folder)
     source = check_source(recipe.distill)
-    teacher = name_teacher(recipe.score)
+    teachers = [name_teacher(choice) for choice in recipe.score.choices()]
     for stage in recipe.distill.training_stages():
         if weights := stage.weights_on_teacher_vectors():
             if recipe.score.teacher_kind != "bi_encoder":
@@ -107,6 +107,8 @@ def check_all(recipe: "Recipe", beir: list[str]) -> None:
                     f"{recipe.score.teacher_kind} {recipe.score.teacher}"
                 )
             width = vector_width(find(recipe.score.teacher, recipe.score.teacher_revision))
+            named = stage.named_vectors_teachers()
+            teacher = next((one for one in teachers if one in named), teachers[0])
             check_teacher(stage, teacher, width, source.student_width(recipe.distill))
 
 

@@ -93,9 +93,11 @@ def _recipes_teacher(scored: "TableVersion", recipe: "Recipe") -> str | None:
     wanted, place = TeacherConfig.part_of(recipe.score.model_dump()), path_of(recipe.score.teacher, "score.teacher")
     if len(configs) > 1 and (place.is_dir() or wanted.teacher.startswith("package:")):
         with suppress(UserError):  # damaged since it scored: its name is left
-            name = name_teacher(wanted)
-            return name if name in configs else None
-    exact = [one for one, config in configs.items() if TeacherConfig.part_of(config).meaning() == wanted.meaning()]
+            names = [name_teacher(choice) for choice in wanted.choices()]
+            return next((one for one in configs if one in names), None)
+    meanings = {one: TeacherConfig.part_of(config).meaning() for one, config in configs.items()}
+    last = next((one for one in meanings.values() if one in [choice.meaning() for choice in wanted.choices()]), None)
+    exact = [one for one, meaning in meanings.items() if meaning == last]
     found = exact or [one for one in configs if one.partition("@")[0] == name_of(place, "").removesuffix("@")]
     if len(configs) == 1 and not found:
         tell(f"{scored} has scores by {next(iter(configs))} alone, not by the recipe's teacher {wanted.teacher}")

@@ -23,6 +23,7 @@ from pipelines.intake.layouts import RowChecks
 from pipelines.intake.plain_texts import read_texts
 from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.pairs import NO_PAIRS, pairs_of
+from pipelines.scoring.precision import settled
 from pipelines.scoring.streams import PairStream, PlainTextStream, TextStream, staged
 from pipelines.stage.disk import check_room
 from pipelines.stage.errors import UserError
@@ -51,7 +52,8 @@ def run(
     """Score what is missing and commit the completion.
 
     Args:
-        connect: connects to Ray (jobs/cluster.py); called once the teacher is found and there is something to do.
+        connect: connects to Ray (jobs/cluster.py), as often as asked; called once the teacher is found and there is
+            something to do or to decide.
         share: part of the queries, chosen by id: 0.01 is part of 0.05.
         vectors: also store a bi-encoder's vector of each text; pairs are then scored from these.
     Returns:
@@ -59,7 +61,7 @@ def run(
     Raises:
         UserError: the teacher cannot be loaded, or this engine's scores differ from the existing ones.
     """
-    scoring, encoding = validate(triplets, config, share, vectors)
+    scoring, encoding = validate(triplets, config, share, vectors, None if dry_run else connect)
     pairs, texts = plan(scoring, encoding)
     if dry_run:
         to_encode = f" and {texts.num_left:,} texts to encode" if texts else ""
@@ -95,6 +97,7 @@ def run_texts(
     """
     _check_vectors_teacher(config)
     tables.check_writable("teacher_vectors")
+    config = settled(config, tables, None if dry_run else connect)
     maker = name_teacher(config)
     inputs, column, kind, quoting = read
     found = find_files(inputs, quoting)
@@ -127,7 +130,7 @@ def _encode(texts: Plan, config: ScoreConfig, connect: Callable[[], None]) -> Pl
 
 
 def validate(
-    triplets: TableVersion, config: ScoreConfig, share: float, vectors: bool
+    triplets: TableVersion, config: ScoreConfig, share: float, vectors: bool, connect: Callable[[], None] | None
 ) -> tuple[PairStream, TextStream | None]:
     """What is asked for, as streams by a teacher that is there."""
     if not 0 < share <= 1:
@@ -137,6 +140,7 @@ def validate(
     options = f"{f' --share {share}' if share < 1 else ''}{' --vectors' if vectors else ''}"
     command = f"python -m jobs score --from {triplets}{options} (with the same --tables, --recipe and --set)"
     triplets.usable().tables.check_writable("scored_triplets", *(["teacher_vectors"] if vectors else []))
+    config = settled(config, triplets.tables, connect)
     scoring = PairStream(triplets, config, name_teacher(config), command, share)
     return scoring, TextStream(**vars(scoring)) if vectors else None
 

@@ -29,6 +29,7 @@ from pipelines.curation.held_out import EvaluationSet
 from pipelines.evaluation.evaluation_sets import beir_set
 from pipelines.search.encoders import StudentEncoder
 from pipelines.stage.errors import UserError
+from pipelines.stage.precision import fastest_on_cpu
 from pipelines.stage.progress import tell
 from pipelines.storage import TableVersion
 from pipelines.students.config import DistillConfig, LayerPick
@@ -38,7 +39,6 @@ from pipelines.students.data.tokenise import build_token_cache
 from pipelines.students.initialise import initialise_student
 from pipelines.students.source import Source, with_prompts
 from pipelines.students.training.loop import reproducible
-from pipelines.students.training.precision import fastest_on_cpu
 
 PICKS: tuple[LayerPick, ...] = ("uniform", "uniform_with_last", "first")
 LEARNING_RATES = (5e-5, 1e-4, 3e-4)  # the example's is 1e-4

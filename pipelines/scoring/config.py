@@ -3,11 +3,15 @@
 from pydantic import Field
 
 from pipelines.streaming.config import StreamConfig
-from pipelines.teachers.config import TeacherConfig
+from pipelines.teachers.config import PRECISION_NAMES, Precision, TeacherConfig
 
 
 class ScoreConfig(StreamConfig, TeacherConfig):
     """The teacher and how the work is spread. Stored with every version it produced."""
+
+    precision: Precision = Field("auto", validation_alias=PRECISION_NAMES)
+    """What the teacher computes in. auto: what it has scored with in this root; else bf16 on a GPU, and on a CPU that
+    was measured faster with it; else float32."""
 
     engine_check_pairs: int = Field(1_000, ge=0)
     """On libraries or hardware new to this teacher's scores, so many existing triplets are scored again first."""

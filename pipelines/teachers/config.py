@@ -4,7 +4,7 @@ import hashlib
 import importlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import AliasChoices, BeforeValidator, Field, model_validator
 
@@ -49,6 +49,10 @@ def _precision(value: Any) -> Any:
     return next((precision for precision, dtype in DTYPES.items() if dtype == value), value)
 
 
+Precision = Annotated[Literal["auto", "float32", "bf16", "fp16"], BeforeValidator(_precision)]
+PRECISION_NAMES = AliasChoices("precision", "dtype")
+
+
 class TeacherConfig(Config):
     """Which teacher, and what its scores mean."""
 
@@ -66,10 +70,8 @@ class TeacherConfig(Config):
     """Put before each passage; None is the model's own prompt, if it has one."""
     max_tokens: int = Field(512, ge=8)
     """Longest input of the teacher, in tokens; what is cut is counted."""
-    precision: Annotated[Literal["float32", "bf16", "fp16"], BeforeValidator(_precision)] = Field(
-        "float32", validation_alias=AliasChoices("precision", "dtype")
-    )
-    """What the teacher computes in."""
+    precision: Precision = Field("float32", validation_alias=PRECISION_NAMES)
+    """What the teacher computes in; it must be known before there is a teacher."""
     batch_tokens: int | None = Field(None, ge=1)
     """Tokens of a batch, padding included; None is 2,048 on a CPU (more would lose the caches), 65,536 on a GPU."""
     trust_remote_code: bool = False
@@ -89,13 +91,22 @@ class TeacherConfig(Config):
         """The teacher's part of a stored score config."""
         return cls.model_validate({name: stored[name] for name in (*cls.model_fields, "dtype") if name in stored})
 
+    def choices(self) -> list[Self]:
+        """What it is once the precision is known: bf16 or float32 where that is "auto", else itself."""
+        taken = ("bf16", "float32") if self.precision == "auto" else (self.precision,)
+        return [self.model_copy(update={"precision": precision}) for precision in taken]
+
     def meaning(self) -> dict[str, Any]:
         """What of it a score depends on, beside the teacher's files: equal for equal teachers."""
         return self.model_dump(exclude={"teacher_sha256", "batch_tokens", "trust_remote_code"})
 
 
 def name_teacher(config: TeacherConfig) -> str:
-    """The teacher's `name@12hex`, from its files. Raises UserError when no teacher can be loaded from them."""
+    """The teacher's `name@12hex`, from its files; its precision must be known (`choices`).
+
+    Raises:
+        UserError: no teacher can be loaded from these files.
+    """
     folder = find(config.teacher, config.teacher_revision)
     check_folder(folder, config)
     if KINDS[config.teacher_kind].model == "AutoModelForSequenceClassification":

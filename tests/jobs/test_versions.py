@@ -50,7 +50,8 @@ def scored_by(tables, config, *, complete=True, rows=ROWS):
 
 
 def config_of(folder, **changes):
-    return ScoreConfig(teacher=str(folder), teacher_kind="cross_encoder", max_tokens=64, **changes)
+    told = {"teacher_kind": "cross_encoder", "max_tokens": 64, "precision": "float32"} | changes
+    return ScoreConfig(teacher=str(folder), **told)
 
 
 def recipe_of(config):
@@ -75,6 +76,13 @@ def test_of_several_teachers_the_recipes_comes_first_whoever_scored_last(tables,
         ]
     assert scores_to_read(tables, None, last, recipe_of(config_of(judges[0])))[1] == last
     assert scores_to_read(tables, "scored_triplets@3", None, recipe_of(config_of(judges[0])))[1] == first
+
+
+def test_where_the_recipe_leaves_the_precision_open_the_one_scored_with_last_is_taken(tables, judges):
+    for precision in ("float32", "bf16"):
+        last = scored_by(tables, config_of(judges[0], precision=precision))
+
+    assert scores_to_read(tables, None, None, recipe_of(config_of(judges[0], precision="auto")))[1] == last
 
 
 def test_a_recipe_whose_teacher_has_not_scored_leaves_the_choice_to_the_user(tables, judges, tmp_path):

@@ -27,6 +27,7 @@ from sentence_transformers import SentenceTransformer
 from pipelines.checkpoints.run_folder import CARRIED, CHECKPOINTS, ENGINE, UNTRAINED, Json
 from pipelines.stage.cluster import check_there_is
 from pipelines.stage.errors import UserError
+from pipelines.stage.precision import fastest_on_cpu
 from pipelines.stage.progress import tell
 from pipelines.storage import Tables, TableVersion
 from pipelines.storage.fingerprint import fingerprint_of
@@ -40,7 +41,6 @@ from pipelines.students.training.kept import forget_damaged_list, last_whole_che
 from pipelines.students.training.loop import train_student
 from pipelines.students.training.not_finite import NonFinite
 from pipelines.students.training.parallel_tokens import encode_on_node
-from pipelines.students.training.precision import fastest_on_cpu
 from pipelines.students.training.sinks import Guarded, MetricsFile, ProgressLines, Sink, Training, find_sink
 from pipelines.students.training.tensorboard import EventFiles
 

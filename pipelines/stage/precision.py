@@ -1,7 +1,7 @@
-"""Which precision `auto` is, decided once for a run: by what the processor can do, and by a measured second.
+"""Which precision `auto` is on a CPU, decided once for a run: by what the processor can do, and a measured second.
 
 bf16 needs instructions of its own: without them a CPU takes several times as long as in float32. With them it still
-depends on the shapes: a tiny student spends its time elsewhere.
+depends on the shapes: a tiny model spends its time elsewhere.
 """
 
 import time
@@ -13,7 +13,7 @@ from torch import nn
 
 NATIVE_BF16 = ("avx512_bf16", "amx_bf16")
 SMALLEST_WIDTH = 128
-"""Of a student's layers: narrower ones take so little time that a measurement would be chance."""
+"""Of a model's layers: narrower ones take so little time that a measurement would be chance."""
 TOKENS = 1_024
 ROUNDS = 7
 WORTH_IT = 1.25
@@ -21,7 +21,7 @@ WORTH_IT = 1.25
 
 
 def fastest_on_cpu(width: int, intermediate_width: int, threads: int) -> Literal["float32", "bf16"]:
-    """Of linear layers of a student's shapes, forward and backward, on so many threads of this machine."""
+    """Of linear layers of a model's shapes, forward and backward, on so many threads of this machine."""
     capabilities = torch.cpu.get_capabilities()
     if width < SMALLEST_WIDTH or not any(capabilities.get(name) for name in NATIVE_BF16):
         return "float32"

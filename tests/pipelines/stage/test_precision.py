@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from pipelines.students.training import precision
-from pipelines.students.training.precision import fastest_on_cpu
+from pipelines.stage import precision
+from pipelines.stage.precision import fastest_on_cpu
 
 
 def test_without_native_instructions_it_is_float32(monkeypatch):
