@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
 from pipelines.benchmarks.trainings import train_ours
-from pipelines.curation.held_out import EvaluationSet
+from pipelines.curation.held_out import EvaluationSet, held_out_set
 from pipelines.evaluation.evaluation_sets import beir_set
 from pipelines.evaluation.metrics import per_query
 from pipelines.evaluation.rankings import dense_rankings
@@ -142,30 +142,13 @@ def compare(
 
 
 def dev_set(curated: TableVersion, max_queries: int, max_passages: int) -> EvaluationSet:
-    """The dev split's queries, their kept positives as relevant, over passages of the version, these first."""
-    rows = curated.usable().scan()
-    dev = rows.filter(pl.col("split") == "dev").select("query_id", "query", "positive_id", "positive").unique()
-    judged = dev.collect(engine="streaming").sort("query_id", "positive_id")
-    query_ids = judged["query_id"].unique().sort().head(max_queries)
-    judged = judged.filter(pl.col("query_id").is_in(query_ids.implode()))
-    if judged.is_empty():
+    """The dev split's queries over a sample of passages, their negatives among them."""
+    found = held_out_set(curated, max_queries, max_passages, split="dev", with_negatives=True)
+    if found is None:
         raise UserError(
             f"{curated} has no query in its dev split: give --beir DIR, or curate with --set curate.dev_share=0.02"
         )
-    sides = [rows.select(id=f"{side}_id", text=side) for side in ("positive", "negative")]
-    others = pl.concat(sides).unique("id").sort("id").head(max_passages).collect(engine="streaming")
-    relevant = judged.select(id="positive_id", text="positive")
-    corpus = (
-        pl.concat([relevant, others])
-        .unique("id", keep="first", maintain_order=True)
-        .head(max(max_passages, len(relevant)))
-    )
-    qrels: dict[str, dict[str, int]] = {}
-    for query_id, positive_id in judged.select("query_id", "positive_id").iter_rows():
-        qrels.setdefault(query_id, {})[positive_id] = 1
-    queries = dict(judged.select("query_id", "query").iter_rows())
-    name = f"{curated}/dev:{len(queries)}q,{len(corpus)}p"
-    return EvaluationSet(name, queries, dict(corpus.sort("id").iter_rows()), qrels)
+    return found
 
 
 def _trainable(curated: TableVersion, chosen: Sequence[Selection], vectors: TableVersion | None) -> list[Selection]:

@@ -11,9 +11,10 @@ from jobs.__main__ import main
 from pipelines.benchmarks.initialise import compare, dev_set, selections
 from pipelines.evaluation.metrics import per_query
 from pipelines.stage.errors import UserError
-from pipelines.storage import Tables
 from pipelines.students.initialise import initialise_student
-from tests.training_data import commit_curated, curated_row, vector_of
+from tests.curated_versions import curated as curated_of
+from tests.curated_versions import query_in
+from tests.training_data import vector_of
 
 COLUMNS = ["ndcg_before", "ndcg_after", "teacher_cosine_before", "teacher_cosine_after"]
 
@@ -32,7 +33,7 @@ def test_every_selection_is_measured_before_and_after_equal_steps(setting):
         ("uniform, narrower", "0 2", 16),
     ]
     assert compared["steps"].unique().to_list() == [3]
-    assert compared["data_set"].unique().to_list() == [f"{curated}/dev:5q,40p"]
+    assert compared["data_set"].unique().to_list() == [f"{curated}/dev"]
     assert compared.filter(width=16)["teacher_cosine_after"].to_list() == [None]
     assert compared.filter(width=32).select(COLUMNS).null_count().sum_horizontal().item() == 0
     last = compared.row(3, named=True)
@@ -83,7 +84,7 @@ def test_a_student_that_the_vectors_do_not_serve_is_left_out_and_none_is_refused
 
 def test_a_version_without_dev_queries_is_refused(setting, tmp_path):
     _, config, _ = setting
-    curated = commit_curated(Tables.at(str(tmp_path)), [curated_row("red cat", "the red cat", "a blue dog")])
+    curated = curated_of(tmp_path, [(query_in("train"), "the red cat", 5.0, "a blue dog", -5.0)])
 
     with pytest.raises(UserError, match=r"no query in its dev split: give --beir DIR, or curate .*dev_share"):
         compare(curated, selections(config), steps=1)

@@ -15,8 +15,9 @@ def test_rows_are_of_each_attempt_on_dev_and_of_the_best_and_ours_on_every_set(s
     curated, config, vectors = setting
     minutes = {"minutes": 0.01, "search_minutes": 0.005}
     given = {"picks": ["uniform", "first"], "learning_rates": [1e-3], "beir": ()}
+    few = {"dev_passages": 10}  # so that all are ranked
 
-    rows = list(compare(curated, vectors, config.model_copy(update=TEXTS), **given, **minutes))
+    rows = list(compare(curated, vectors, config.model_copy(update=TEXTS), **given, **minutes, **few))
 
     assert [(row["who"], row["layers"]) for row in rows[:2]] == [
         ("field, searched", "uniform"),

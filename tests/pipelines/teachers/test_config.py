@@ -73,7 +73,8 @@ def test_recipes_and_commits_that_say_dtype_are_understood(old, new):
 
 @pytest.mark.parametrize("field", ["dtype", "precision"])
 def test_an_unknown_precision_is_refused_with_what_is_allowed(field):
-    with pytest.raises(UserError, match=f"score.{field} = 'float8': Input should be 'auto', 'float32', 'bf16' or 'fp16'"):
+    allowed = "Input should be 'auto', 'float32', 'bf16' or 'fp16'"
+    with pytest.raises(UserError, match=f"score.{field} = 'float8': {allowed}"):
         load_recipe("quickstart", [f"score.{field}=float8"])
 
 
