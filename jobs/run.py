@@ -151,8 +151,10 @@ def train_all(curated: "TableVersion", name: str, recipe: "Recipe", beir: list[s
     """curated_triplets -> models -> evaluations; a training that was interrupted goes on."""
     from jobs.cluster import connect
     from jobs.versions import newest_vectors
-    from pipelines import distill, evaluate
+    from pipelines import distill, evaluate, score
 
+    if recipe.score.varied_copies and any(stage.data == "texts" for stage in recipe.distill.training_stages()):
+        print_versions(score.run_varied(curated, recipe.score, connect=connect))
     vectors = newest_vectors(curated.tables, recipe)
     print_versions([distill.run(curated, recipe.distill, name=name, vectors=vectors, connect=connect)])
     return evaluate.run(curated.tables, name, recipe.evaluate, on=curated, beir=beir)

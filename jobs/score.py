@@ -1,4 +1,4 @@
-"""Score every query/passage pair with the recipe's teacher, or give files of plain texts a vector each.
+"""Score every query/passage pair with the recipe's teacher, or give plain texts a vector each.
 
 Goes on where it stopped; several may run at once.
 """
@@ -47,12 +47,17 @@ class TextOptions:
 
 def main(
     *,
-    from_: Annotated[str | None, Parameter("--from", help="triplets@version; the newest if not given")] = None,
+    from_: Annotated[
+        str | None, Parameter("--from", help="triplets@version, with --varied curated_triplets@version; or the newest")
+    ] = None,
     share: Annotated[
         float, Parameter("--share", converter=plain_number, help="part of the queries to score, e.g. 0.01")
     ] = 1.0,
     dry_run: Annotated[bool, Parameter("--dry-run", help="say what would be scored, and stop")] = False,
     vectors: Annotated[bool, Parameter("--vectors", help="also store a bi-encoder's vector of each text")] = False,
+    varied: Annotated[
+        bool, Parameter("--varied", help="with --vectors: of varied copies of the passages in training alone")
+    ] = False,
     plain: TextOptions = TextOptions(),
     stage: StageOptions = StageOptions(),
     as_json: JsonOption = False,
@@ -62,12 +67,17 @@ def main(
     from pipelines import score
 
     column = plain.column(vectors=vectors, from_=from_, share=share)
+    if varied and (not vectors or plain.texts or share != 1.0):
+        raise UserError("--varied goes with --vectors, and with neither --texts nor --share")
     recipe, tables = stage.load(writes=not dry_run)
     if not dry_run:
         check(**recipe.score.claims())
     if plain.texts:
         read = score.TextFiles(plain.texts, column, plain.kind or "passage", plain.quoting)
         versions = score.run_texts(tables, read, recipe.score, checks=recipe.ingest, connect=connect, dry_run=dry_run)
+    elif varied:
+        curated = version_to_read(tables, "curated_triplets", from_)
+        versions = score.run_varied(curated, recipe.score, connect=connect, dry_run=dry_run)
     else:
         triplets = version_to_read(tables, "triplets", from_)
         versions = score.run(triplets, recipe.score, share=share, vectors=vectors, dry_run=dry_run, connect=connect)

@@ -2,6 +2,7 @@
 
     triplets@v  --pipelines/streaming--> scored_triplets@v'     (and teacher_vectors, if wanted)
     files of plain texts  --pipelines/streaming-->  teacher_vectors@v'     (`run_texts`)
+    curated_triplets@v, varied  --pipelines/streaming-->  teacher_vectors@v'     (`run_varied`)
 
 A run plans what this teacher has not scored yet, streams it through the cluster in chunks of neighbouring queries
 and commits as it goes. It may be killed anywhere, and several may run at once: what is committed stays, what is not
@@ -25,6 +26,7 @@ from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.pairs import NO_PAIRS, pairs_of
 from pipelines.scoring.precision import settled
 from pipelines.scoring.streams import PairStream, PlainTextStream, TextStream, staged
+from pipelines.scoring.variation import copies_of
 from pipelines.stage.disk import check_room
 from pipelines.stage.errors import UserError
 from pipelines.stage.progress import tell
@@ -106,27 +108,53 @@ def run_texts(
     named = f"--texts {shlex.join(inputs)} --columns {shlex.quote(f'text={column}')} --kind {kind}"
     command = f"python -m jobs score --vectors {named} (with the same --tables, --recipe and --set)"
     batches = (batch for file in found for batch in read_texts(file, column, checks))
-    with staged(tables, batches, kind, files) as texts:
-        left = Plan.of(PlainTextStream(texts, config, maker, command))
-        tell(f"{left.num_total:,} texts, {left.num_done:,} of them have a vector as {kind} by {maker}")
-        if dry_run:
-            tell(f"{left.num_left:,} texts to encode; nothing was done (dry run)")
-            return []
-        if left.num_left:
-            left = _encode(left, config, connect)
+    with staged(tables, batches, kind, files=files) as texts:
+        _encode_plain(PlainTextStream(texts, config, maker, command), kind, connect, dry_run)
     newest = tables.newest("teacher_vectors")
-    if newest is None:
+    if newest is None and not dry_run:
         raise UserError(f"{', '.join(inputs)}: no text in the column {column} that {maker} could encode")
-    return [newest]
+    return [newest] if newest and not dry_run else []
 
 
-def _encode(texts: Plan, config: ScoreConfig, connect: Callable[[], None]) -> Plan:
-    """What cannot be encoded is left."""
+def run_varied(
+    curated: TableVersion, config: ScoreConfig, *, connect: Callable[[], None], dry_run: bool = False
+) -> list[TableVersion]:
+    """A bi-encoder's vector of each of `varied_copies` copies of every passage that a curated version trains on.
+
+    They stand in teacher_vectors as plain texts, for a training on texts. Queries have none: what is held out stays so.
+
+    Returns:
+        The newest teacher_vectors; none for a dry run.
+    Raises:
+        UserError: no copies are wanted, the teacher cannot be loaded, or there is nothing in training.
+    """
+    if not config.varied_copies:
+        raise UserError("score.varied_copies is 0: --varied has nothing to do; set how many copies a passage gets")
+    _check_vectors_teacher(config)
+    tables = curated.usable().tables
+    tables.check_writable("teacher_vectors")
+    config = settled(config, tables, None if dry_run else connect)
+    command = f"python -m jobs score --vectors --varied --from {curated} (with the same --tables, --recipe and --set)"
+    with staged(tables, copies_of(curated, config.varied_copies), "passage", version=curated) as texts:
+        _encode_plain(PlainTextStream(texts, config, name_teacher(config), command), "passage", connect, dry_run)
+    newest = tables.newest("teacher_vectors")
+    return [newest] if newest and not dry_run else []
+
+
+def _encode_plain(texts: PlainTextStream, kind: "TextKind", connect: Callable[[], None], dry_run: bool) -> None:
+    left = Plan.of(texts)
+    tell(f"{left.num_total:,} texts, {left.num_done:,} of them have a vector as {kind} by {texts.maker}")
+    if dry_run:
+        tell(f"{left.num_left:,} texts to encode; nothing was done (dry run)")
+    elif left.num_left:
+        _encode(left, texts.config, connect)
+
+
+def _encode(texts: Plan, config: ScoreConfig, connect: Callable[[], None]) -> None:
     check_room(texts.stream.source.tables.uri, 4 * _vector_width(config) * texts.num_left, "score")
     connect()
     if (texts := drain(texts)).num_left:
         tell(f"{texts.num_left:,} texts cannot be encoded: they have no vector")
-    return texts
 
 
 def validate(

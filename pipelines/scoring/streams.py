@@ -49,8 +49,11 @@ class TeacherStream(Stream):
 
     def record(self, **result: Any) -> Commit:
         scoring = ScoringResult(teacher=self.maker, engine=self.engine(), **result)
-        inputs = [self.source] if isinstance(self.source, TableVersion) else []
-        return Lineage("score", inputs, self.config).commit(self.source.tables.invocation, scoring)
+        return Lineage("score", self.inputs(), self.config).commit(self.source.tables.invocation, scoring)
+
+    def inputs(self) -> list[TableVersion]:
+        """The versions that the texts come from."""
+        return [self.source] if isinstance(self.source, TableVersion) else []
 
     def load_teacher(self, threads: int | None) -> "Teacher":
         """The teacher on an actor's device. Raises UserError when it is not the driver's."""
@@ -142,11 +145,12 @@ class TextStream(VectorStream, TripletStream):
 
 @dataclass(frozen=True)
 class StagedTexts:
-    """Plain texts of one kind as a Parquet file under the root, and the files they came from."""
+    """Plain texts of one kind as a Parquet file under the root, and the files or the version they came from."""
 
     tables: Tables
     name: str
-    files: tuple[IngestedFile, ...]
+    files: tuple[IngestedFile, ...] = ()
+    version: TableVersion | None = None
 
     def scan(self) -> pl.LazyFrame:
         """text_id, kind, text; a text as often as the files have it."""
@@ -163,16 +167,24 @@ class PlainTextStream(VectorStream):
     def rows(self, id_range: QueryRange) -> pl.LazyFrame:
         return self.source.scan().filter(id_range.contains("text_id")).unique(self.key)
 
+    def inputs(self) -> list[TableVersion]:
+        return [self.source.version] if self.source.version else []
+
     def record(self, **result: Any) -> Commit:
         return super().record(texts=self.source.files, **result)
 
 
 @contextmanager
 def staged(
-    tables: Tables, batches: Iterable[list[str]], kind: "TextKind", files: Iterable[IngestedFile]
+    tables: Tables,
+    batches: Iterable[list[str]],
+    kind: "TextKind",
+    *,
+    files: Iterable[IngestedFile] = (),
+    version: TableVersion | None = None,
 ) -> Iterator[StagedTexts]:
     """The texts where every node reads them, as long as this lasts; what a kill leaves there may be removed."""
-    texts = StagedTexts(tables, f"_texts_{uuid4().hex}.parquet", tuple(files))
+    texts = StagedTexts(tables, f"_texts_{uuid4().hex}.parquet", tuple(files), version)
     schema = pyarrow.schema([(name, pyarrow.string()) for name in ("text_id", "kind", "text")])
     filesystem, root = tables.filesystem()
     filesystem.create_dir(root, recursive=True)

@@ -17,6 +17,7 @@ import pytest
 from pipelines import score
 from pipelines.intake.layouts import RowChecks
 from pipelines.scoring.config import ScoreConfig
+from pipelines.scoring.variation import copies_of
 from pipelines.stage.config import Config
 from pipelines.stage.errors import UserError
 from pipelines.storage import Lineage, Tables, TableVersion, new_version
@@ -24,6 +25,7 @@ from pipelines.teachers.config import TeacherConfig, load_teacher, name_teacher
 from pipelines.texts.ids import text_id
 from schemas import ScoredTriplets, Triplets
 from tests.clusters import connected
+from tests.curated_versions import curated, query_in
 from tests.rows import frame_of
 from tests.tiny import WORDS, poison, tiny_bi_encoder, tiny_cross_encoder
 
@@ -275,6 +277,25 @@ def test_plain_texts_get_their_vectors_once_and_stand_beside_them(tmp_path, ray_
     (file,) = passages.commit.result.texts
     assert (file.path, file.sha256) == (path, hashlib.sha256(Path(path).read_bytes()).hexdigest())
     assert [one.name for one in Path(tables.uri).iterdir()] == ["teacher_vectors"]
+
+
+def test_varied_copies_of_the_passages_in_training_get_vectors_as_plain_texts(tmp_path, ray_cluster):
+    teacher = tiny_bi_encoder(tmp_path / "encoder")
+    config = ScoreConfig(teacher=teacher, teacher_kind="bi_encoder", max_tokens=64, commit_every_s=0, varied_copies=2)
+    rows = [(query_in("train", n), f"deep river {n}", 5.0, f"old king {n}", -5.0) for n in range(3)]
+    version = curated(tmp_path, [*rows, (query_in("test"), "red sea", 5.0, "the moon", -5.0)])
+    copies = {text for batch in copies_of(version, 2) for text in batch}
+
+    assert score.run_varied(version, config, connect=unexpected, dry_run=True) == []
+    (vectors,) = score.run_varied(version, config, connect=connected)
+    assert score.run_varied(version, config, connect=connected) == [vectors]
+
+    rows = vectors.scan().collect()
+    assert set(rows["text"]) == copies
+    assert rows["kind"].unique().to_list() == ["passage"]
+    assert [one.version for one in vectors.commit.inputs] == [str(version)]
+    with pytest.raises(UserError, match=r"score.varied_copies is 0: .* set how many copies a passage gets"):
+        score.run_varied(version, config.model_copy(update={"varied_copies": 0}), connect=unexpected)
 
 
 REFUSED_TEXTS = {
