@@ -142,6 +142,10 @@ def teacher_name(folder: Path, config: TeacherConfig) -> str:
 
     Weights, configs and tokenizer, prompts, maximum length, precision and kind of teacher.
     """
+    if config.precision == "auto":
+        raise ValueError(
+            "the teacher's precision is auto, expected one that is settled (pipelines/scoring/precision.py)"
+        )
     meaning = {
         "kind": config.teacher_kind,
         "files": file_digests(folder),

@@ -59,7 +59,7 @@ def teacher(tmp_path_factory) -> str:
 
 @pytest.fixture(scope="module")
 def config(teacher) -> ScoreConfig:
-    return ScoreConfig(teacher=teacher, max_tokens=64, chunk_rows=30, commit_every_s=0)
+    return ScoreConfig(precision="float32", teacher=teacher, max_tokens=64, chunk_rows=30, commit_every_s=0)
 
 
 def expected_scores(triplets: TableVersion, config: TeacherConfig) -> pl.DataFrame:
@@ -126,7 +126,7 @@ def test_a_share_is_part_of_a_larger_share(ray_cluster, tmp_path, config):
 def test_a_bi_encoder_gives_cosines_and_each_text_its_vector_once(ray_cluster, tmp_path, capsys):
     triplets = append_triplets(Tables.at(str(tmp_path / "tables")), 0, 40)
     folder = tiny_bi_encoder(tmp_path / "encoder")
-    config = ScoreConfig(teacher=folder, teacher_kind="bi_encoder", max_tokens=64, chunk_rows=30)
+    config = ScoreConfig(precision="float32", teacher=folder, teacher_kind="bi_encoder", max_tokens=64, chunk_rows=30)
 
     assert score.run(triplets, config, vectors=True, dry_run=True, connect=unexpected) == []
     num_texts = len(
@@ -156,7 +156,7 @@ def test_a_teacher_with_two_outputs_is_refused_with_what_to_do(ray_cluster, tmp_
     folder = tiny_cross_encoder(tmp_path / "two", num_labels=2)
 
     with pytest.raises(UserError, match="2 outputs"):
-        score.run(triplets, ScoreConfig(teacher=folder, max_tokens=64), connect=connected)
+        score.run(triplets, ScoreConfig(precision="float32", teacher=folder, max_tokens=64), connect=connected)
     assert triplets.tables.latest("scored_triplets") is None
 
 
@@ -185,7 +185,7 @@ def test_a_text_that_cannot_be_encoded_has_no_vector_and_stops_nothing(ray_clust
             {"query": "blue sky", "positive": "poison", "negative": "cold ice"},
         ],
     )
-    config = ScoreConfig(teacher=folder, teacher_kind="bi_encoder", max_tokens=64)
+    config = ScoreConfig(precision="float32", teacher=folder, teacher_kind="bi_encoder", max_tokens=64)
 
     scored, vectors = score.run(triplets, config, vectors=True, connect=connected)
 
@@ -255,7 +255,9 @@ def texts_file(folder: Path, texts: list[object], column: str = "text") -> str:
 
 def test_plain_texts_get_their_vectors_once_and_stand_beside_them(tmp_path, ray_cluster):
     folder = tiny_bi_encoder(tmp_path / "encoder", prompts={"query": "what is ", "document": ""})
-    config = ScoreConfig(teacher=folder, teacher_kind="bi_encoder", max_tokens=64, commit_every_s=0)
+    config = ScoreConfig(
+        precision="float32", teacher=folder, teacher_kind="bi_encoder", max_tokens=64, commit_every_s=0
+    )
     tables, checks = Tables.at(str(tmp_path / "tables")), RowChecks(max_bad_share=0.4)
     path = texts_file(tmp_path, [*PLAIN, " "], "title")
 
@@ -281,7 +283,14 @@ def test_plain_texts_get_their_vectors_once_and_stand_beside_them(tmp_path, ray_
 
 def test_varied_copies_of_the_passages_in_training_get_vectors_as_plain_texts(tmp_path, ray_cluster):
     teacher = tiny_bi_encoder(tmp_path / "encoder")
-    config = ScoreConfig(teacher=teacher, teacher_kind="bi_encoder", max_tokens=64, commit_every_s=0, varied_copies=2)
+    config = ScoreConfig(
+        precision="float32",
+        teacher=teacher,
+        teacher_kind="bi_encoder",
+        max_tokens=64,
+        commit_every_s=0,
+        varied_copies=2,
+    )
     rows = [(query_in("train", n), f"deep river {n}", 5.0, f"old king {n}", -5.0) for n in range(3)]
     version = curated(tmp_path, [*rows, (query_in("test"), "red sea", 5.0, "the moon", -5.0)])
     copies = {text for batch in copies_of(version, 2) for text in batch}
@@ -306,7 +315,9 @@ REFUSED_TEXTS = {
 
 @pytest.mark.parametrize(("changes", "message"), REFUSED_TEXTS.values(), ids=REFUSED_TEXTS)
 def test_files_that_hold_no_plain_texts_are_refused_and_leave_nothing(tmp_path, changes, message):
-    config = ScoreConfig(teacher=tiny_bi_encoder(tmp_path / "encoder"), teacher_kind="bi_encoder", max_tokens=64)
+    config = ScoreConfig(
+        precision="float32", teacher=tiny_bi_encoder(tmp_path / "encoder"), teacher_kind="bi_encoder", max_tokens=64
+    )
     read = score.TextFiles([texts_file(tmp_path, [*PLAIN, 7, " "], "title")], **changes)
     tables = Tables.at(str(tmp_path / "tables"))
 

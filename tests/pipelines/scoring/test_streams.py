@@ -24,7 +24,7 @@ def written(tmp_path: Path, config: ScoreConfig, teacher: str) -> Row:
 
 
 def test_a_row_the_teacher_cannot_score_is_written_and_counted(tmp_path):
-    config = ScoreConfig(teacher=poison(tiny_cross_encoder(tmp_path / "judge")), max_tokens=64)
+    config = ScoreConfig(precision="float32", teacher=poison(tiny_cross_encoder(tmp_path / "judge")), max_tokens=64)
 
     chunk = Chunk.of(written(tmp_path, config, name_teacher(config)))
 
@@ -32,7 +32,7 @@ def test_a_row_the_teacher_cannot_score_is_written_and_counted(tmp_path):
 
 
 def test_a_worker_that_finds_another_teacher_refuses_and_writes_nothing(tmp_path):
-    config = ScoreConfig(teacher=tiny_cross_encoder(tmp_path / "judge"), max_tokens=64)
+    config = ScoreConfig(precision="float32", teacher=tiny_cross_encoder(tmp_path / "judge"), max_tokens=64)
 
     row = written(tmp_path, config, "judge@0123456789ab")
 
