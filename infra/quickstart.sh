@@ -32,7 +32,7 @@ score_and_kill() { # starts the scorer, kills it with -9 at a random moment afte
     kill -0 "$scorer" 2>/dev/null || { wait "$scorer" || true; return; } # failed or done: the next run tells
     sleep 0.2
   done
-  sleep $((RANDOM % 5))
+  sleep $((RANDOM % 3))
   if kill -9 "$scorer" 2>/dev/null; then
     say "kill -9 $scorer: the scorer is dead. The same command goes on where its last commit stands:"
   fi

@@ -1,6 +1,8 @@
 """What `score.precision` auto is in a root, once for a teacher there: a teacher's name, and so its scores, hold it."""
 
+import importlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 from pipelines.checkpoints.find import find
 from pipelines.checkpoints.inspect import encoder_config
@@ -32,7 +34,9 @@ def settled(config: ScoreConfig, tables: Tables, connect: Callable[[], None] | N
     if connect is None:
         tell("score.precision is auto: whether it is bf16 or float32, the run decides, and so the teacher's name")
         return config.model_copy(update={"precision": "float32"})
-    connect()
+    with ThreadPoolExecutor(max_workers=1) as beside:  # Ray takes seconds to start, and so does the import of torch
+        beside.submit(importlib.import_module, "torch")
+        connect()
     precision = "bf16" if has_gpu(config) else _fastest(config)
     tell(f"score: computes in {precision} (score.precision is auto)")
     return config.model_copy(update={"precision": precision})
