@@ -29,7 +29,7 @@ PACKAGES = {  # package of pipelines/ -> all of ours that it may import; each st
     "intake": "schemas stage storage texts",
     "mining": "schemas stage storage texts teachers search intake",
     "streaming": "schemas stage storage texts",
-    "scoring": "schemas stage storage texts teachers streaming",
+    "scoring": "checkpoints schemas stage storage texts teachers streaming",
     "curation": "schemas stage storage texts intake",
     "students": "schemas stage storage texts checkpoints unpadded search curation",
     "evaluation": "schemas stage storage texts checkpoints teachers search intake curation students",
