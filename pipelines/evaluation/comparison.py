@@ -16,7 +16,8 @@ from pipelines.stage.render import aligned_table
 ROLES = ("student", "untrained", "teacher", "bm25")  # in the order of the table; each is compared with those after it
 QUANTISED = ("int8", "binary")  # the student with other vectors, below it
 ORDER = (ROLES[0], *QUANTISED, *ROLES[1:])
-COLUMNS = ("nDCG@10 [95 % interval]", "MRR@10", "R@100", "vs untrained", "vs teacher", "vs BM25")
+COLUMNS = ("nDCG@10 [95 % interval]", "MRR@10", "R@100")
+VERSUS = {"untrained": "vs untrained", "teacher": "vs teacher", "bm25": "vs BM25"}
 FOOTNOTE = (
     "Differences are of nDCG@10, at the same dimension where both have it, with the p-value of a paired randomisation "
     "test. Dimension - : no vectors."
@@ -94,13 +95,13 @@ def _differences(
 
 
 def _table(rows: list[Row]) -> str:
-    lines = []
+    lines, measured = [], [other for other in VERSUS if any(row["system"] == other for row in rows)]
     for row in rows:
         interval = f"{row['nDCG@10']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
-        others = [_difference(row[f"minus_{other}"], row[f"p_{other}"]) for other in ROLES[1:]]
+        others = [_difference(row[f"minus_{other}"], row[f"p_{other}"]) for other in measured]
         means = [f"{row['RR@10']:.3f}", f"{row['R@100']:.3f}"]
         lines.append([row["system"], str(row["dimension"] or "-"), interval, *means, *others])
-    return aligned_table(["system", "dim", *COLUMNS], lines)
+    return aligned_table(["system", "dim", *COLUMNS, *(VERSUS[other] for other in measured)], lines)
 
 
 def _difference(difference: float | None, p_value: float | None) -> str:

@@ -90,3 +90,16 @@ def test_text_has_a_block_per_data_set_and_says_what_is_missing():
     assert student.split()[:3] == ["student", "4", "0.700"]
     assert "+0.250 p=" in student
     assert max(map(len, text.splitlines())) <= 200
+
+
+def test_only_systems_that_were_measured_have_a_column():
+    text = render(
+        summarise(values(student_4=[0.8], bm25_0=[0.5]), ROLES, **CHANCES),
+        pl.DataFrame(schema={"data_set": pl.String}),
+        {},
+    )
+
+    heading = next(row for row in text.splitlines() if "nDCG@10 [" in row)
+    assert "vs BM25" in heading
+    assert "vs untrained" not in heading
+    assert "vs teacher" not in heading
