@@ -4,14 +4,17 @@ import json
 import random
 from pathlib import Path
 
+import polars as pl
 import pytest
 from sentence_transformers import SentenceTransformer
 
 from jobs.__main__ import main
 from jobs.recipe import load_recipe
-from jobs.run import run_all
+from jobs.run import run_all, train_all
 from pipelines import ingest, publish
+from pipelines.checkpoints.run_folder import RUN, RunFolder
 from pipelines.inspection.graph import downstream_of, upstream_of
+from pipelines.scoring.variation import copies_of
 from pipelines.storage import Invocation, Tables
 from tests.tiny import WORDS, tiny_bi_encoder
 
@@ -179,3 +182,21 @@ def test_a_model_of_two_stages_on_two_curations_goes_through_every_command(flow,
     again, told = run("reproduce", "--model", str(published))
     assert again.startswith("identical: ")
     assert f"{strong} and {weak} and {vectors}: all are as they were" in told
+
+
+def test_a_run_that_trains_on_texts_reads_varied_copies_of_its_passages_too(flow):
+    tables, _ = flow
+    sets = ["score.varied_copies=1", 'distill.data="texts"', "distill.margin_mse=0", "distill.info_nce=0"]
+    sets += ["distill.texts_per_step=32", "distill.max_steps=3", "evaluate.max_test_queries=10"]
+    recipe = load_recipe("modernbert_small_v2", [*settings_for(str(Path(tables.uri).parent / "teacher")), *sets])
+    curated = tables.parse("curated_triplets@0")
+
+    train_all(curated, "copied", recipe, [])
+
+    copies = [text for batch in copies_of(curated, 1) for text in batch]
+    vectors = tables.latest("teacher_vectors").scan().filter(pl.col("text").is_not_null()).collect()
+    assert sorted(vectors["text"]) == sorted(copies)
+    data = RunFolder(tables, "copied").read(RUN)["training_data"]
+    training = curated.scan().filter(pl.col("split") == "train").collect()
+    texts = training["query"].n_unique() + pl.concat([training["positive"], training["negative"]]).n_unique()
+    assert data["texts"] == texts + len(copies)
