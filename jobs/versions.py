@@ -96,7 +96,8 @@ def _recipes_teacher(scored: "TableVersion", recipe: "Recipe") -> str | None:
             names = [name_teacher(choice) for choice in wanted.choices()]
             return next((one for one in configs if one in names), None)
     meanings = {one: TeacherConfig.part_of(config).meaning() for one, config in configs.items()}
-    last = next((one for one in meanings.values() if one in [choice.meaning() for choice in wanted.choices()]), None)
+    wanted_meanings = [choice.meaning() for choice in wanted.choices()]
+    last = next((meaning for meaning in meanings.values() if meaning in wanted_meanings), None)
     exact = [one for one, meaning in meanings.items() if meaning == last]
     found = exact or [one for one in configs if one.partition("@")[0] == name_of(place, "").removesuffix("@")]
     if len(configs) == 1 and not found:

@@ -109,11 +109,10 @@ def run_texts(
     command = f"python -m jobs score --vectors {named} (with the same --tables, --recipe and --set)"
     batches = (batch for file in found for batch in read_texts(file, column, checks))
     with staged(tables, batches, kind, files=files) as texts:
-        _encode_plain(PlainTextStream(texts, config, maker, command), kind, connect, dry_run)
-    newest = tables.newest("teacher_vectors")
-    if newest is None and not dry_run:
+        versions = _encode_plain(PlainTextStream(texts, config, maker, command), kind, connect, dry_run)
+    if not versions and not dry_run:
         raise UserError(f"{', '.join(inputs)}: no text in the column {column} that {maker} could encode")
-    return [newest] if newest and not dry_run else []
+    return versions
 
 
 def run_varied(
@@ -136,25 +135,27 @@ def run_varied(
     config = settled(config, tables, None if dry_run else connect)
     command = f"python -m jobs score --vectors --varied --from {curated} (with the same --tables, --recipe and --set)"
     with staged(tables, copies_of(curated, config.varied_copies), "passage", version=curated) as texts:
-        _encode_plain(PlainTextStream(texts, config, name_teacher(config), command), "passage", connect, dry_run)
-    newest = tables.newest("teacher_vectors")
-    return [newest] if newest and not dry_run else []
+        stream = PlainTextStream(texts, config, name_teacher(config), command)
+        return _encode_plain(stream, "passage", connect, dry_run)
 
 
-def _encode_plain(texts: PlainTextStream, kind: "TextKind", connect: Callable[[], None], dry_run: bool) -> None:
+def _encode_plain(
+    texts: PlainTextStream, kind: "TextKind", connect: Callable[[], None], dry_run: bool
+) -> list[TableVersion]:
+    """Give the newest teacher_vectors once these have theirs; none for a dry run, or where none could be encoded."""
     left = Plan.of(texts)
     tell(f"{left.num_total:,} texts, {left.num_done:,} of them have a vector as {kind} by {texts.maker}")
     if dry_run:
         tell(f"{left.num_left:,} texts to encode; nothing was done (dry run)")
-    elif left.num_left:
-        _encode(left, texts.config, connect)
-
-
-def _encode(texts: Plan, config: ScoreConfig, connect: Callable[[], None]) -> None:
-    check_room(texts.stream.source.tables.uri, 4 * _vector_width(config) * texts.num_left, "score")
-    connect()
-    if (texts := drain(texts)).num_left:
-        tell(f"{texts.num_left:,} texts cannot be encoded: they have no vector")
+        return []
+    tables = texts.source.tables
+    if left.num_left:
+        check_room(tables.uri, 4 * _vector_width(texts.config) * left.num_left, "score")
+        connect()
+        if (left := drain(left)).num_left:
+            tell(f"{left.num_left:,} texts cannot be encoded: they have no vector")
+    newest = tables.newest("teacher_vectors")
+    return [newest] if newest else []
 
 
 def validate(

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from functools import cache
 from pathlib import Path
 
 from pipelines.checkpoints.inspect import model_files, weight_files
@@ -32,5 +33,12 @@ def _basename(folder: Path) -> str:
 
 
 def _sha256(path: Path) -> str:
+    """Read once in a process, unless the file changed: a name is asked for each precision, and by several checks."""
+    found = path.stat()
+    return _digest(path, found.st_ino, found.st_mtime_ns, found.st_size)
+
+
+@cache
+def _digest(path: Path, *state: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -17,7 +17,7 @@ ROLES = ("student", "untrained", "teacher", "bm25")  # in the order of the table
 QUANTISED = ("int8", "binary")  # the student with other vectors, below it
 ORDER = (ROLES[0], *QUANTISED, *ROLES[1:])
 COLUMNS = ("nDCG@10 [95 % interval]", "MRR@10", "R@100")
-VERSUS = {"untrained": "vs untrained", "teacher": "vs teacher", "bm25": "vs BM25"}
+VERSUS = dict(zip(ROLES[1:], ("vs untrained", "vs teacher", "vs BM25"), strict=True))
 FOOTNOTE = (
     "Differences are of nDCG@10, at the same dimension where both have it, with the p-value of a paired randomisation "
     "test. Dimension - : no vectors."
