@@ -24,7 +24,7 @@ PACKAGES = {  # package of pipelines/ -> all of ours that it may import; each st
     "unpadded": "",
     "storage": "schemas stage texts",
     "checkpoints": "schemas stage storage",
-    "teachers": "stage texts checkpoints",
+    "teachers": "stage texts checkpoints unpadded",
     "search": "stage storage texts checkpoints teachers unpadded",
     "intake": "schemas stage storage texts",
     "mining": "schemas stage storage texts teachers search intake",

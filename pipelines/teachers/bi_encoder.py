@@ -24,6 +24,7 @@ from pipelines.teachers.batches import Floats, Integers, Rows, Scores, compute_r
 from pipelines.teachers.teacher import Teacher
 from pipelines.texts.ids import encoding_error
 from pipelines.texts.token_batches import token_batches
+from pipelines.unpadded.forward import can_unpad, embed
 
 TextKind = Literal["query", "passage"]
 
@@ -50,6 +51,7 @@ class BiEncoderTeacher(Teacher):
                 "Transformer module"
             )
         self.model.max_seq_length = self.config.max_tokens
+        self.is_unpadded = self.device.type == "cuda" and can_unpad(self.model)
         return self.model.transformers_model
 
     @property
@@ -107,7 +109,11 @@ class BiEncoderTeacher(Teacher):
     def _vectors(self, texts: list[str], kind: TextKind, rows: Rows) -> Floats:
         prompt, task = getattr(self.prompts, kind), _task(kind)
         features = self.model.preprocess([texts[row] for row in rows], prompt=prompt, task=task)
-        vectors = self.model(batch_to_device(features, self.device), task=task)["sentence_embedding"]
+        if self.is_unpadded:
+            is_token = features["attention_mask"].bool()
+            vectors = embed(self.model, features["input_ids"][is_token].numpy(), is_token.sum(dim=1).numpy())
+        else:
+            vectors = self.model(batch_to_device(features, self.device), task=task)["sentence_embedding"]
         if self.model.truncate_dim is not None:
             vectors = truncate_embeddings(vectors, self.model.truncate_dim)
         unit: Floats = normalize(vectors.float(), dim=1).cpu().numpy()

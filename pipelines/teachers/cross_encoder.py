@@ -17,9 +17,11 @@ from pipelines.checkpoints.inspect import several_outputs
 from pipelines.checkpoints.load import refuse_random_weights, refusing
 from pipelines.stage.errors import UserError
 from pipelines.teachers.batches import Floats, Integers, Rows, Scores, compute_rows
+from pipelines.teachers.first_token import read_first_token_only
 from pipelines.teachers.teacher import Teacher
 from pipelines.texts.ids import encoding_error
 from pipelines.texts.token_batches import token_batches
+from pipelines.unpadded.classifier import can_unpad_pairs, logits
 
 Columns = dict[str, list[list[int]]]  # input_ids, attention_mask, ...: one list of numbers per pair
 
@@ -42,6 +44,8 @@ class CrossEncoderTeacher(Teacher):
         if model.config.pad_token_id is None:
             model.config.pad_token_id = self.tokenizer.pad_token_id
         self.model = model.eval()
+        read_first_token_only(self.model)
+        self.is_unpadded = self.device.type == "cuda" and can_unpad_pairs(self.model)
         self.num_embeddings = next(self.model.get_input_embeddings().parameters()).shape[0]
         nn.Module.to(self.model, self.device)
         return self.model
@@ -80,14 +84,19 @@ class CrossEncoderTeacher(Teacher):
 
     @torch.inference_mode()
     def _logits(self, columns: Columns, rows: Rows) -> Floats:
+        """Of pairs that stand longest first."""
         batch = {key: [values[row] for row in rows] for key, values in columns.items()}
-        padded = self.tokenizer.pad(batch, return_tensors="pt", verbose=False)
-        if padded["input_ids"].max() >= self.num_embeddings:  # on a GPU this would break the whole process
-            raise ValueError(
-                f"token id {padded['input_ids'].max()} is beyond the model's {self.num_embeddings} embeddings"
-            )
-        logits: Floats = self.model(**padded.to(self.device)).logits.float().cpu().numpy()
-        return logits
+        end_to_end: dict[str, Integers] = {key: np.concatenate(values) for key, values in batch.items()}
+        if (largest := end_to_end["input_ids"].max()) >= self.num_embeddings:  # a GPU's process would break by it
+            raise ValueError(f"token id {largest} is beyond the model's {self.num_embeddings} embeddings")
+        if self.is_unpadded:
+            lengths = np.array([len(ids) for ids in batch["input_ids"]])
+            outputs = logits(self.model, end_to_end["input_ids"], end_to_end.get("token_type_ids"), lengths)
+        else:
+            padded = self.tokenizer.pad(batch, return_tensors="pt", verbose=False)
+            outputs = self.model(**padded.to(self.device)).logits
+        values: Floats = outputs.float().cpu().numpy()
+        return values
 
     def check_model(self) -> None:
         control = self.score_pairs(["what is a cat"], ["a cat is a small animal"], check_model=lambda: None)

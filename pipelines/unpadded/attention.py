@@ -39,6 +39,8 @@ def attend(
     """As transformers calls attention: (1, H, T, d) in, (1, T, H, d) out.
 
     Args:
+        query: of every token, or of the first one of each text alone, (1, H, N, d); then so many come out, windows or
+            not.
         attention_mask: None: the layout says which tokens see each other.
         sliding_window: a token sees `sliding_window - 1` tokens on both sides, as ModernBERT's layers state it.
     """
@@ -64,13 +66,14 @@ class _States(NamedTuple):
 
 def _by_kernel(tokens: _States, layout: Layout, scaling: float, window: int | None) -> Tensor:
     """One split of the keys: what a text gets does not depend on the texts beside it."""
+    of_all = len(tokens.query) == len(tokens.key)
     attended = varlen_attn(
         tokens.query.contiguous(),
         tokens.key.contiguous(),
         tokens.value.contiguous(),
+        layout.starts_N1 if of_all else layout.rows_N1,
         layout.starts_N1,
-        layout.starts_N1,
-        layout.longest,
+        layout.longest if of_all else 1,
         layout.longest,
         scale=scaling,
         window_size=(-1, -1) if window is None else (window, window),
@@ -83,18 +86,22 @@ def _by_kernel(tokens: _States, layout: Layout, scaling: float, window: int | No
 def _in_groups(tokens: _States, layout: Layout, scaling: float) -> Tensor:
     """Every token of a text sees all of it."""
     sizes = [group.tokens for group in layout.groups]
-    of_groups = zip(layout.groups, *(torch.split(states_THd, sizes) for states_THd in tokens), strict=True)
+    asked = sizes if len(tokens.query) == len(tokens.key) else [group.texts for group in layout.groups]
+    split = (torch.split(states, own) for states, own in zip(tokens, (asked, sizes, sizes), strict=True))
+    of_groups = zip(layout.groups, *split, strict=True)
     return torch.cat([_in_group(_States(*states), group, scaling) for group, *states in of_groups])
 
 
 def _in_group(tokens: _States, group: Group, scaling: float) -> Tensor:
-    padded = _States(*(_padded(states_tHd, group) for states_tHd in tokens))
+    of_all = len(tokens.query) == len(tokens.key)
+    query_NHLd = _padded(tokens.query, group) if of_all else tokens.query[:, None].transpose(1, 2)
+    padded = _States(query_NHLd, _padded(tokens.key, group), _padded(tokens.value, group))
     if group.longest > LONGEST_IN_A_GROUP:
         attended_NHLd = functional.scaled_dot_product_attention(*padded, scale=scaling)
     else:
         attended_NHLd = _attended(padded, group.bias_N11L, scaling)
     places = attended_NHLd.transpose(1, 2).flatten(0, 1)
-    if group.bias_N11L is not None:
+    if of_all and group.bias_N11L is not None:
         places = _Unpadded.apply(places, group)  # type: ignore[no-untyped-call]
     return places
 

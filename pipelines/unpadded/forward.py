@@ -27,9 +27,13 @@ FAMILIES = {"bert": 0, "modernbert": 0, "roberta": 1, "xlm-roberta": 1}
 def can_unpad(model: SentenceTransformer) -> bool:
     """Whether `embed` knows the model's family and its pooling."""
     encoder, pooling = model.transformers_model, model[1] if len(model) > 1 else None
-    is_known = encoder is not None and encoder.config.model_type in FAMILIES
     is_mean = isinstance(pooling, Pooling) and pooling.pooling_mode == "mean" and pooling.include_prompt
-    return is_known and is_mean
+    return encoder is not None and can_unpad_encoder(encoder) and is_mean
+
+
+def can_unpad_encoder(encoder: PreTrainedModel) -> bool:
+    """Whether `hidden_states` knows the encoder's family, and all its tokens see one another."""
+    return encoder.config.model_type in FAMILIES and not getattr(encoder.config, "is_decoder", False)
 
 
 def embed(model: SentenceTransformer, token_ids: NDArray[np.integer], lengths: NDArray[np.integer]) -> Tensor:
@@ -47,17 +51,21 @@ def embed(model: SentenceTransformer, token_ids: NDArray[np.integer], lengths: N
     states_TD = states_TD.to(torch.promote_types(states_TD.dtype, torch.float32))
     features = {"sentence_embedding": torch.segment_reduce(states_TD, "mean", lengths=layout.lengths_N)}
     for module in list(model)[2:]:
-        features = module(features)
+        own = next(module.parameters(), states_TD)  # a model in 16 bits has weights here that expect them
+        features = module({"sentence_embedding": features["sentence_embedding"].to(own.dtype)})
     return features["sentence_embedding"]
 
 
-def hidden_states(encoder: PreTrainedModel, token_ids_T: Tensor, layout: Layout) -> Tensor:
+def hidden_states(
+    encoder: PreTrainedModel, token_ids_T: Tensor, layout: Layout, token_types_T: Tensor | None = None
+) -> Tensor:
     """The last hidden state of every token, shape (T, D)."""
     positions = layout.position_T
     if FAMILIES[encoder.config.model_type]:
         positions = positions + encoder.config.pad_token_id + 1
+    types = {} if token_types_T is None else {"token_type_ids": token_types_T[None]}
     with _unpadded_attention(encoder):
-        output = encoder(input_ids=token_ids_T[None], position_ids=positions[None], layout=layout)
+        output = encoder(input_ids=token_ids_T[None], position_ids=positions[None], layout=layout, **types)
     states: Tensor = output.last_hidden_state[0]
     return states
 

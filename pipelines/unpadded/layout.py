@@ -45,6 +45,7 @@ class Layout:
         starts = np.concatenate([[0], np.cumsum(self._lengths)])
         self.lengths_N = torch.as_tensor(self._lengths, device=device)
         self.starts_N1 = torch.as_tensor(starts.astype(np.int32), device=device)  # cu_seqlens, as kernels call it
+        self.rows_N1 = torch.arange(len(starts), dtype=torch.int32, device=device)  # the same of one token a text
         self.text_T = torch.as_tensor(np.repeat(np.arange(len(lengths)), self._lengths), device=device)
         self.position_T = torch.arange(self.num_tokens, device=device) - self.starts_N1[self.text_T]
         self._windows: dict[int, Tensor] = {}

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 from sentence_transformers import CrossEncoder, SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Dense
 
 from pipelines.stage.errors import UserError
 from pipelines.teachers.bi_encoder import BiEncoderTeacher
 from pipelines.teachers.config import TeacherConfig, name_teacher
+from pipelines.unpadded.forward import can_unpad
 from tests.tiny import edit_weights, poison, texts, tiny_bi_encoder, tiny_cross_encoder, tiny_encoder
 
 PROMPTS = {"query": "query ", "passage": "passage "}
@@ -30,6 +32,27 @@ def folder(tmp_path_factory) -> str:
 def own_folder(folder, tmp_path) -> str:
     """A copy that the test may damage."""
     return str(shutil.copytree(folder, tmp_path / "encoder"))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+@pytest.mark.parametrize("family", ["bert", "modernbert", "xlm-roberta"])
+def test_vectors_without_padding_are_the_same(family, precision, tmp_path):
+    """As on a GPU, where texts are laid end to end; here the same code on a CPU. With a linear layer behind."""
+    folder = tiny_bi_encoder(tmp_path / family, family=family, prompts=PROMPTS)
+    reference = SentenceTransformer(folder, device="cpu")
+    reference.insert(2, Dense(32, 16))
+    reference.save(folder)
+    reference.max_seq_length = 24
+    some = texts(40, seed=1, max_words=30)
+    teacher = encoder(folder, max_tokens=24, batch_tokens=100, precision=precision)
+    assert can_unpad(teacher.model)
+    teacher.is_unpadded = True
+
+    vectors = teacher.encode(some, "query")
+
+    atol = {"float32": 1e-6, "bf16": 0.05}[precision]
+    expected = reference.encode_query(some, normalize_embeddings=True)
+    np.testing.assert_allclose(vectors, expected, atol=atol, rtol=0)
 
 
 @pytest.mark.parametrize("family", ["bert", "modernbert", "mpnet", "xlm-roberta"])
@@ -82,7 +105,7 @@ def test_scores_are_cosines_in_the_order_asked(folder):
 def test_each_different_text_passes_the_model_once(folder):
     teacher = encoder(folder, max_tokens=64)
     rows_seen = []
-    teacher.model.register_forward_pre_hook(lambda _, args: rows_seen.append(len(args[0]["input_ids"])))
+    teacher.model[-1].register_forward_pre_hook(lambda _, args: rows_seen.append(len(args[0]["sentence_embedding"])))
 
     teacher.score(["a cat"] * 8 + ["a dog"] * 8, ["a bird"] * 16)
 

@@ -13,6 +13,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from pipelines.stage.errors import UserError
 from pipelines.teachers.config import TeacherConfig, name_teacher
 from pipelines.teachers.cross_encoder import CrossEncoderTeacher
+from pipelines.unpadded.classifier import can_unpad_pairs
 from tests.tiny import edit_weights, poison, texts, tiny_cross_encoder, tiny_encoder
 
 FAMILIES = ["bert", "modernbert", "mpnet", "xlm-roberta"]
@@ -59,6 +60,42 @@ def test_scores_are_the_raw_logits_of_a_plain_forward_pass(family, tmp_path):
     np.testing.assert_allclose(scores.score, expected, atol=1e-5, rtol=0)
     np.testing.assert_allclose(scores.relevance, 1 / (1 + np.exp(-expected)), atol=1e-5, rtol=0)
     assert scores.error == [None] * 30
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+@pytest.mark.parametrize("family", ["bert", "modernbert", "xlm-roberta"])
+def test_scores_without_padding_are_the_same(family, pooling, tmp_path):
+    """As on a GPU, where pairs are laid end to end; here the same code on a CPU."""
+    folder = tiny_cross_encoder(tmp_path / family, family=family)
+    if family == "modernbert":
+        config = tmp_path / family / "config.json"
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"classifier_pooling": pooling}))
+    queries, passages = texts(30, seed=1), texts(30, seed=2, max_words=60)
+    teacher = judge(folder, max_tokens=48, batch_tokens=150)
+    assert can_unpad_pairs(teacher.model)
+    teacher.is_unpadded = True
+
+    expected = scored_one_by_one(folder, queries, passages, max_tokens=48)
+
+    assert expected.std() > 0.1
+    np.testing.assert_allclose(teacher.score(queries, passages).score, expected, atol=1e-5, rtol=0)
+
+
+def test_another_family_is_read_padded(tmp_path):
+    assert not can_unpad_pairs(judge(tiny_cross_encoder(tmp_path, family="mpnet"), max_tokens=48).model)
+
+
+@pytest.mark.parametrize("family", ["bert", "xlm-roberta"])
+def test_the_last_layer_reads_the_first_token_alone(family, tmp_path):
+    teacher = judge(tiny_cross_encoder(tmp_path, family=family), max_tokens=48)
+    seen = []
+    teacher.model.base_model.encoder.layer[-1].layer.intermediate.register_forward_pre_hook(
+        lambda _, states: seen.append(states[0].shape[:2])
+    )
+
+    teacher.score(["a cat", "a dog"], ["a bird sings", "it rains"])
+
+    assert seen == [(2, 1)]
 
 
 def test_scores_do_not_depend_on_the_order_of_the_pairs(folder):
