@@ -1,5 +1,6 @@
-"""Compare with what else there is, measured here and now: `bench distill`, `bench initialise`, `bench reduce`.
+"""Compare with what else there is, measured here and now: `bench score`, `distill`, `initialise`, `reduce`.
 
+`score`: the teacher's pairs/s beside sentence-transformers' `CrossEncoder.predict`, without Ray and without tables.
 `distill`: the training loop beside sentence-transformers' trainer, without Ray and without tables.
 `initialise`: layer selections and a narrower student, before training and after equal steps.
 `reduce`: the recipe beside sentence-transformers' own layer reduction, in equal minutes.
@@ -23,8 +24,66 @@ if TYPE_CHECKING:
     from pipelines.benchmarks.workload import Pairs
 
 MOST_PAIRS = 20_000
-BENCHES = ("distill", "initialise", "reduce")
-STEPS = {"distill": 2, "initialise": 100}  # where none are given; reduce counts minutes
+BENCHES = ("score", "distill", "initialise", "reduce")
+NEGATIVES = {"distill": [1, 4, 8], "score": [1, 8]}
+MAX_TOKENS = {"distill": 128, "score": 512}
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class SpeedOptions:
+    """What `score` and `distill` read, and how often."""
+
+    model: Annotated[
+        str | None, Parameter("--model", help="folder; random weights of MiniLM's shape, to train three layers of it")
+    ] = None
+    pairs: Annotated[
+        str | None,
+        Parameter("--pairs", help="JSON Lines with query and positive; else the newest curated version, or made up"),
+    ] = None
+    precisions: Annotated[
+        list[Literal["float32", "bf16"]] | None, Parameter("--precision", help="repeatable; both if left out")
+    ] = None
+    negatives: Annotated[
+        list[int] | None, Parameter("--negatives", help="of a query; repeatable; 1, 4 and 8 if left out, score: 1, 8")
+    ] = None
+    turns: Annotated[int, Parameter("--turns", help="rounds, of which medians are taken")] = 3
+    max_tokens: Annotated[
+        int | None, Parameter("--max-tokens", help="longer texts are cut; 128 if left out, pairs of score at 512")
+    ] = None
+    threads: Annotated[int, Parameter("--threads", help="CPU threads")] = 1
+    shapes: Annotated[
+        list[str] | None,
+        Parameter("--shape", help="score: of random weights, minilm, xlm-r-large or modernbert-base; repeatable"),
+    ] = None
+    rows: Annotated[
+        int | None, Parameter("--rows", help="score: triplets of a turn; 256 if left out, on a GPU 16,000")
+    ] = None
+
+    def numbers(self, bench: Literal["score", "distill"]) -> dict[str, Any]:
+        """Of the two benches' plans what they share. Raises UserError for one that is not above 0."""
+        max_tokens = MAX_TOKENS[bench] if self.max_tokens is None else self.max_tokens
+        given = {"turns": self.turns, "threads": self.threads, "max_tokens": max_tokens}
+        check_above_zero(given | ({} if self.rows is None else {"rows": self.rows}))
+        for number in self.negatives or ():
+            check_above_zero({"negatives": number})
+        precisions, negatives = self.precisions or ["float32", "bf16"], self.negatives or NEGATIVES[bench]
+        return given | {"precisions": precisions, "negatives": negatives}
+
+    def folder(self) -> Path | None:
+        return path_of(self.model, "--model") if self.model else None
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class StepOptions:
+    """How `distill` and `initialise` train."""
+
+    steps: Annotated[int | None, Parameter("--steps", help="of each turn, 2 if left out; initialise: of each, 100")] = (
+        None
+    )
+    triplets_per_step: Annotated[int, Parameter("--triplets-per-step", help="as many for all")] = 64
+    without_memory: Annotated[bool, Parameter("--without-memory", help="leave peak memory out")] = False
 
 
 @Parameter(name="*")
@@ -50,45 +109,56 @@ class SelectionOptions:
 
 
 def main(
-    bench: Annotated[str, Parameter(help="distill (speed), initialise (selections) or reduce (quality)")],
+    bench: Annotated[str, Parameter(help="score, distill (speed), initialise (selections) or reduce (quality)")],
     /,
     *,
-    model: Annotated[
-        str | None, Parameter("--model", help="folder; random weights of three layers of MiniLM's shape if left out")
-    ] = None,
-    pairs: Annotated[
-        str | None,
-        Parameter("--pairs", help="JSON Lines with query and positive; else the newest curated version, or made up"),
-    ] = None,
-    precisions: Annotated[
-        list[Literal["float32", "bf16"]] | None, Parameter("--precision", help="repeatable; both if left out")
-    ] = None,
-    negatives: Annotated[
-        list[int] | None, Parameter("--negatives", help="of a query; repeatable; 1, 4 and 8 if left out")
-    ] = None,
-    turns: Annotated[int, Parameter("--turns", help="rounds, of which medians are taken")] = 3,
-    steps: Annotated[
-        int | None, Parameter("--steps", help="of each turn, 2 if left out; initialise: of each, 100")
-    ] = None,
-    triplets_per_step: Annotated[int, Parameter("--triplets-per-step", help="as many for all")] = 64,
-    max_tokens: Annotated[int, Parameter("--max-tokens", help="longer texts are cut")] = 128,
-    threads: Annotated[int, Parameter("--threads", help="CPU threads")] = 1,
-    without_memory: Annotated[bool, Parameter("--without-memory", help="leave peak memory out")] = False,
+    speed: SpeedOptions = SpeedOptions(),
+    step: StepOptions = StepOptions(),
     selection: SelectionOptions = SelectionOptions(),
     stage: StageOptions = StageOptions(),
     as_json: JsonOption = False,
 ) -> None:
-    if bench not in BENCHES:
+    if bench == "score":
+        rows = score(speed, stage)
+    elif bench == "distill":
+        rows = distill(speed, step, stage)
+    elif bench == "reduce":
+        rows = reduce(selection, stage)
+    elif bench == "initialise":
+        return initialise(selection, stage, 100 if step.steps is None else step.steps, as_json)
+    else:
         raise UserError(f"there is no bench {bench!r}; expected one of {', '.join(BENCHES)}")
-    if bench == "reduce":
-        return reduce(selection, stage, as_json)
-    steps = STEPS[bench] if steps is None else steps
-    if bench == "initialise":
-        return initialise(selection, stage, steps, as_json)
-    given = {"turns": turns, "steps": steps, "triplets_per_step": triplets_per_step, "threads": threads}
-    given["max_tokens"] = max_tokens
-    precisions, negatives = precisions or ["float32", "bf16"], negatives or [1, 4, 8]
-    distill(model, _pairs(pairs, stage), precisions, negatives, given, not without_memory, as_json)
+    _print_rows(rows, as_json)
+
+
+def score(speed: SpeedOptions, root: RootOptions) -> Iterator[dict[str, Any]]:
+    given = speed.numbers("score")
+    from pipelines.benchmarks.score import Plan, compare, default_rows, default_shapes
+    from pipelines.benchmarks.workload import SHAPES
+
+    if speed.model and speed.shapes:
+        raise UserError("--shape is of random weights, --model a folder with its own; expected one of them")
+    shapes = speed.shapes or default_shapes()
+    if unknown := sorted(set(shapes) - set(SHAPES)):
+        raise UserError(f"--shape is {', '.join(unknown)}, expected {', '.join(SHAPES)}")
+    plan = Plan(shapes=shapes, rows=speed.rows or default_rows(), **given)
+    return compare(_pairs(speed.pairs, root), speed.folder(), plan)
+
+
+def distill(speed: SpeedOptions, step: StepOptions, root: RootOptions) -> Iterator[dict[str, Any]]:
+    given = speed.numbers("distill")
+    given |= {"steps": 2 if step.steps is None else step.steps, "triplets_per_step": step.triplets_per_step}
+    check_above_zero({name: given[name] for name in ("steps", "triplets_per_step")})
+    from pipelines.benchmarks.distill import Plan, compare
+
+    plan = Plan(with_memory=not step.without_memory, **given)
+    return compare(_pairs(speed.pairs, root), speed.folder(), plan)
+
+
+def check_above_zero(given: dict[str, int]) -> None:
+    for option, number in given.items():
+        if number < 1:
+            raise UserError(f"--{option.replace('_', '-')} is {number}, expected 1 or more")
 
 
 def initialise(selection: SelectionOptions, stage: StageOptions, steps: int, as_json: bool) -> None:
@@ -106,7 +176,7 @@ def initialise(selection: SelectionOptions, stage: StageOptions, steps: int, as_
     print_frame(compared, as_json)
 
 
-def reduce(selection: SelectionOptions, stage: StageOptions, as_json: bool) -> None:
+def reduce(selection: SelectionOptions, stage: StageOptions) -> Iterator[dict[str, Any]]:
     from jobs.versions import version_to_read
     from pipelines.benchmarks.reduction import compare
 
@@ -116,7 +186,7 @@ def reduce(selection: SelectionOptions, stage: StageOptions, as_json: bool) -> N
     curated, vectors = version_to_read(tables, "curated_triplets", selection.from_), tables.newest("teacher_vectors")
     if vectors is None:
         raise UserError(f"{tables.uri} has no teacher_vectors; run: python -m jobs score --vectors")
-    rows = compare(
+    return compare(
         curated,
         vectors,
         recipe.distill,
@@ -124,32 +194,12 @@ def reduce(selection: SelectionOptions, stage: StageOptions, as_json: bool) -> N
         search_minutes=selection.search_minutes,
         beir=selection.beir or (),
     )
-    _print_rows(rows, as_json)
 
 
 def _pick(text: str) -> Any:
     """A rule's name, or a list of layers."""
     numbers = [part.strip() for part in text.split(",")]
     return tuple(map(int, numbers)) if all(re.fullmatch("[0-9]{1,9}", part) for part in numbers) else text
-
-
-def distill(
-    model: str | None,
-    texts: "Pairs",
-    precisions: list[Literal["float32", "bf16"]],
-    negatives: list[int],
-    given: dict[str, int],
-    with_memory: bool,
-    as_json: bool,
-) -> None:
-    for option, number in [*given.items(), *(("negatives", number) for number in negatives)]:
-        if number < 1:
-            raise UserError(f"--{option.replace('_', '-')} is {number}, expected 1 or more")
-    from pipelines.benchmarks.distill import Plan, compare
-
-    folder: Path | None = path_of(model, "--model") if model else None
-    plan = Plan(precisions, negatives, with_memory=with_memory, **given)
-    _print_rows(compare(texts, folder, plan), as_json)
 
 
 def _print_rows(found: Iterator[dict[str, Any]], as_json: bool) -> None:

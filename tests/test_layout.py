@@ -35,7 +35,7 @@ PACKAGES = {  # package of pipelines/ -> all of ours that it may import; each st
     "evaluation": "schemas stage storage texts checkpoints teachers search intake curation students",
     "inspection": "schemas stage storage checkpoints curation",
     "publication": "schemas stage storage checkpoints curation inspection",
-    "benchmarks": "stage storage texts unpadded checkpoints search curation students evaluation",
+    "benchmarks": "stage storage texts unpadded checkpoints teachers search curation students evaluation",
 }
 LONGEST_FUNCTION = 45  # lines
 WITHOUT_A_MODULE = {  # test file -> what it tests instead of the module of its name

@@ -1,16 +1,22 @@
-"""How much of a GPU's matmul ceiling a training step reaches, at the shape of the guide's student.
+"""How much of what a machine's products reach a model reaches: in training on a GPU, and a teacher in scoring.
 
-6 layers of ModernBERT, 768 wide, 512 tokens, bf16, random weights. The ceiling is measured on the same GPU: the best
-of large square products. A step's arithmetic is counted as 6 per weight and token, with attention's products beside it.
+Training: 6 layers of ModernBERT, 768 wide, 512 tokens, bf16, random weights; a step's arithmetic is counted as 6 per
+weight and token, scoring's as 2, with attention's products beside it. The ceiling is measured on the same machine:
+large square products on a GPU, or a model's own weights by as many tokens as a batch has.
 """
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
-from transformers import AutoConfig, AutoModel
+from numpy.typing import NDArray
+from torch import nn
+from transformers import AutoConfig, AutoModel, PreTrainedModel
 
+from pipelines.teachers.first_token import LastLayer
 from pipelines.unpadded.forward import hidden_states
 from pipelines.unpadded.layout import Layout
 
@@ -20,7 +26,7 @@ ROUNDS = 10
 
 def share_of_ceiling(device: torch.device) -> dict[str, Any]:
     """TFLOP/s of products and of training steps, forward and backward, and their ratio."""
-    ceiling, reached = _product_flops(device), _step_flops(device)
+    ceiling, reached = large_product_flops(device), _step_flops(device)
     return {
         "contestant": f"ours, {LAYERS}-layer ModernBERT shape, {TOKENS} tokens, bf16",
         "tflops": round(reached / 1e12, 1),
@@ -29,7 +35,60 @@ def share_of_ceiling(device: torch.device) -> dict[str, Any]:
     }
 
 
-def _product_flops(device: torch.device) -> float:
+def scoring_flops(model: PreTrainedModel, lengths: NDArray[np.integer]) -> float:
+    """What a cross-encoder's layers compute of pairs of so many tokens each, padding and heads left out."""
+    config, flops = model.config, 0.0
+    kinds = getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers
+    for kind, layer in zip(kinds, _layers(model), strict=True):
+        weights = sum(linear.weight.numel() for linear in _linears(layer))
+        seen = lengths if kind == "full_attention" else np.minimum(lengths, 2 * config.sliding_window + 1)
+        if isinstance(layer, LastLayer):  # keys and values of all tokens, the rest of the first one
+            own = layer.layer.attention.self
+            of_all = own.key.weight.numel() + own.value.weight.numel()
+            flops += 2.0 * (of_all * lengths.sum() + (weights - of_all) * len(lengths))
+            flops += 4.0 * config.hidden_size * lengths.sum()
+        else:
+            flops += 2.0 * weights * lengths.sum() + 4.0 * config.hidden_size * float((lengths * seen).sum())
+    return float(flops)
+
+
+def own_product_flops(model: PreTrainedModel, tokens: int) -> float:
+    """FLOP/s of the products of one layer's weights with the states of so many tokens, nothing else."""
+    weights = [linear.weight for linear in _linears(_layers(model)[0])]
+    states = [torch.randn(tokens, weight.shape[1], device=weight.device, dtype=weight.dtype) for weight in weights]
+
+    def run() -> None:
+        for state, weight in zip(states, weights, strict=True):
+            nn.functional.linear(state, weight)
+
+    with torch.inference_mode():
+        return 2.0 * tokens * sum(weight.numel() for weight in weights) / float(_seconds(run, model.device))
+
+
+def busy_share(run: Callable[[], object]) -> float:
+    """Of the time that it takes, that in which the GPU computes or copies."""
+    from torch.profiler import ProfilerActivity, profile
+
+    started = time.perf_counter()
+    with profile(activities=[ProfilerActivity.CUDA]) as profiled:
+        run()
+        torch.cuda.synchronize()
+        seconds = time.perf_counter() - started
+    events: Any = profiled.key_averages()
+    return float(sum(event.self_device_time_total for event in events)) / 1e6 / seconds
+
+
+def _layers(model: PreTrainedModel) -> list[nn.Module]:
+    encoder: Any = model.base_model
+    return list(encoder.layers if hasattr(encoder, "layers") else encoder.encoder.layer)
+
+
+def _linears(module: nn.Module) -> list[nn.Linear]:
+    return [part for part in module.modules() if isinstance(part, nn.Linear)]
+
+
+def large_product_flops(device: torch.device) -> float:
+    """FLOP/s of large square products in bf16."""
     size = 8_192
     left, right = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
     return 2.0 * size**3 / _seconds(lambda: left @ right, device)
@@ -56,11 +115,12 @@ def _step_flops(device: torch.device) -> float:
 
 def _seconds(run: Callable[[], object], device: torch.device) -> float:
     """Of one run, after three to warm up."""
+    wait: Callable[[], None] = partial(torch.cuda.synchronize, device) if device.type == "cuda" else lambda: None
     for _ in range(3):
         run()
-    torch.cuda.synchronize(device)
+    wait()
     started = time.perf_counter()
     for _ in range(ROUNDS):
         run()
-    torch.cuda.synchronize(device)
+    wait()
     return (time.perf_counter() - started) / ROUNDS

@@ -1,4 +1,4 @@
-"""The texts that a bench of training reads: given pairs, or made-up ones of realistic lengths, and a model for them.
+"""The texts that a bench reads: given pairs, or made-up ones of realistic lengths, and a model for them.
 
     pairs or lengths  --Workload-->  a token cache for our loop, rows for the field's trainer: the same texts
 
@@ -17,7 +17,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Transformer
 from torch import nn
-from transformers import AutoConfig, AutoModel, BertTokenizer
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, BertTokenizer
 
 from pipelines.stage.errors import UserError
 from pipelines.students.data.token_cache import ARRAYS, TARGETS, Array, TokenCache
@@ -29,6 +29,22 @@ SPREAD = {"query": 0.45, "passage": 0.7}
 LONGEST = {"query": 64, "passage": 400}  # before they are cut
 VOCABULARY = 30_000
 MINILM = {"hidden_size": 384, "num_hidden_layers": 3, "num_attention_heads": 12, "intermediate_size": 1536}
+SHAPES = {
+    "minilm": ("bert", MINILM | {"num_hidden_layers": 6}),
+    "xlm-r-large": (
+        "xlm-roberta",
+        {
+            "hidden_size": 1024,
+            "num_hidden_layers": 24,
+            "num_attention_heads": 16,
+            "intermediate_size": 4096,
+            "type_vocab_size": 2,  # the tokenizer here tells query and passage apart
+            "max_position_embeddings": 514,
+        },
+    ),
+    "modernbert-base": ("modernbert", {}),
+}
+"""Of cross-encoders: family, and what is not its own default."""
 
 
 class Pairs(NamedTuple):
@@ -82,11 +98,7 @@ def load_model(folder: Path | None, pairs: Pairs, max_tokens: int) -> SentenceTr
 
 def random_model(shape: dict[str, int], pairs: Pairs) -> SentenceTransformer:
     """A BERT of a shape whose tokens are the commonest words of the texts."""
-    words = Counter(
-        word for text in (*pairs.queries, *pairs.passages) for word in re.findall(r"\w+|[^\w\s]", text.lower())
-    )
-    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(word for word, _ in words.most_common(VOCABULARY))]
-    tokenizer = BertTokenizer(vocab={token: number for number, token in enumerate(tokens)}, model_max_length=512)
+    tokenizer = _tokenizer(pairs)
     config = AutoConfig.for_model("bert", vocab_size=VOCABULARY + 522, **shape)
     torch.manual_seed(0)
     encoder = AutoModel.from_config(config)  # type: ignore[no-untyped-call]
@@ -98,24 +110,50 @@ def random_model(shape: dict[str, int], pairs: Pairs) -> SentenceTransformer:
     return SentenceTransformer(modules=[transformer, *mean_pooling(shape["hidden_size"])], device="cpu")
 
 
+def random_cross_encoder(shape: tuple[str, dict[str, int]], pairs: Pairs, folder: Path) -> Path:
+    """A cross-encoder of a shape with random weights, saved in a folder, which is returned."""
+    (family, sizes), tokenizer = shape, _tokenizer(pairs)
+    specials = {"pad_token_id": tokenizer.pad_token_id, "num_labels": 1, "vocab_size": VOCABULARY + 522}
+    config = AutoConfig.for_model(family, **sizes, **specials)
+    torch.manual_seed(0)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)  # type: ignore[no-untyped-call]
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def _tokenizer(pairs: Pairs) -> BertTokenizer:
+    """One whose tokens are the commonest words of the texts."""
+    words = Counter(
+        word for text in (*pairs.queries, *pairs.passages) for word in re.findall(r"\w+|[^\w\s]", text.lower())
+    )
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(word for word, _ in words.most_common(VOCABULARY))]
+    return BertTokenizer(vocab={token: number for number, token in enumerate(tokens)}, model_max_length=512)
+
+
+def draw(pairs: Pairs, num_queries: int, negatives: int, seed: int = 0) -> tuple[Array, Array]:
+    """Numbers of some queries, and of each the numbers of its passages: its own, then others at random.
+
+    Returns shapes (queries,) and (queries, 1 + negatives).
+    Raises:
+        UserError: there are fewer pairs than that takes.
+    """
+    random = np.random.default_rng(seed)
+    drawn = random.permutation(len(pairs.queries))[:num_queries]
+    if len(drawn) < num_queries or len(pairs.passages) <= negatives:
+        raise UserError(f"there are {len(pairs.queries)} pairs, expected at least {max(num_queries, negatives + 1)}")
+    steps = 1 + random.permuted(np.tile(np.arange(len(pairs.passages) - 1), (num_queries, 1)), axis=1)[:, :negatives]
+    return drawn, np.hstack([drawn[:, None], (drawn[:, None] + steps) % len(pairs.passages)])
+
+
 class Workload:
     """Queries with a positive and some negatives each, drawn at random; margins too, for only speed is asked."""
 
     def __init__(self, pairs: Pairs, model: SentenceTransformer, *, num_queries: int, negatives: int, seed: int = 0):
-        random = np.random.default_rng(seed)
         self.negatives, self.num_queries = negatives, num_queries
-        drawn = random.permutation(len(pairs.queries))[:num_queries]
-        if len(drawn) < num_queries or len(pairs.passages) <= negatives:
-            raise UserError(
-                f"there are {len(pairs.queries)} pairs, expected at least {max(num_queries, negatives + 1)}"
-            )
+        drawn, self.passages_of = draw(pairs, num_queries, negatives, seed)
         self.queries = [pairs.queries[number] for number in drawn]
         self.passages = pairs.passages
-        steps = (
-            1 + random.permuted(np.tile(np.arange(len(pairs.passages) - 1), (num_queries, 1)), axis=1)[:, :negatives]
-        )
-        self.passages_of = np.hstack([drawn[:, None], (drawn[:, None] + steps) % len(pairs.passages)])
-        self.margins = random.random((num_queries, negatives), dtype=np.float32)
+        self.margins = np.random.default_rng(seed).random((num_queries, negatives), dtype=np.float32)
         self._tokenizer, self._max_tokens = model.tokenizer, model.max_seq_length
 
     def rows(self, *, flat: bool) -> dict[str, list[Any]]:

@@ -64,6 +64,11 @@ class CrossEncoderTeacher(Teacher):
         score = np.where([why is not None for why in error], np.float32(np.nan), outcome.values[:, 0])
         return Scores(score, torch.from_numpy(score).sigmoid().numpy(), tokens_cut, error)
 
+    def num_tokens(self, queries: list[str], passages: list[str]) -> Integers:
+        """What it reads of each pair, special tokens included; without prompts."""
+        columns, _ = self._tokenize(queries, passages)
+        return np.array([len(ids) for ids in columns["input_ids"]], dtype=np.int32)
+
     def _tokenize(self, queries: list[str], passages: list[str]) -> tuple[Columns, Integers]:
         """Each pair's tokens within max_tokens, and how many were cut. Only pairs that are too long are read twice."""
         max_tokens, tokens_cut = self.config.max_tokens, np.zeros(len(queries), dtype=np.int32)

@@ -104,4 +104,4 @@ def test_the_command_prints_one_line_per_selection(setting, monkeypatch, capsys)
     assert [row["layers"] for row in rows] == ["0 1", "0 3", "0 2"]
     monkeypatch.setattr(sys, "argv", ["jobs", "bench", "initialize"])
     assert main() == 2
-    assert "there is no bench 'initialize'; expected one of distill, initialise" in capsys.readouterr().err
+    assert "there is no bench 'initialize'; expected one of score, distill, initialise" in capsys.readouterr().err
