@@ -12,10 +12,13 @@ os.environ.update(
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-from collections.abc import Iterator  # the environment above comes first
+import uuid  # the environment above comes first
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests import object_store
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +26,7 @@ def ray_cluster() -> Iterator[None]:
     """One local Ray cluster for all tests that need one; its workers import this repository."""
     import ray
 
-    environment = {"PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    environment = {"PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"} | object_store.SETTINGS
     ray.init(
         address="local",  # whatever other cluster is there
         num_cpus=2,
@@ -33,3 +36,23 @@ def ray_cluster() -> Iterator[None]:
     )
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def object_store_server() -> Iterator[None]:
+    with object_store.running():
+        yield
+
+
+@pytest.fixture(scope="module")
+def bucket(object_store_server: None) -> Iterator[str]:
+    """s3:// and the name of an empty bucket; for as long, the environment says how it is reached."""
+    from pyarrow import fs
+
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in object_store.SETTINGS.items():
+            environment.setenv(name, value)
+        name = f"tests-{uuid.uuid4().hex[:8]}"
+        host = object_store.SETTINGS["AWS_ENDPOINT_URL"].removeprefix("http://")
+        fs.S3FileSystem(endpoint_override=host, scheme="http", allow_bucket_creation=True).create_dir(name)
+        yield f"s3://{name}"

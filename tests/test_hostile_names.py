@@ -1,11 +1,9 @@
 """Any name of a folder: the tables in it are right through every library that reads them, or it is refused by name."""
 
-import os
 import random
 import re
 import shutil
 import unicodedata
-import uuid
 from pathlib import Path
 
 import polars as pl
@@ -116,16 +114,9 @@ def test_tables_and_publications_are_right_under_any_name_or_refused_by_name(pla
             assert [path.name for path in (root / name).iterdir() if path.name[0] == "."] == []
 
 
-@pytest.mark.skipif(not os.environ.get("S3_ENDPOINT"), reason="S3_ENDPOINT names no test server, as moto_server is one")
-def test_so_are_prefixes_on_s3(plain, tmp_path, monkeypatch):
-    settings = {"ENDPOINT_URL": os.environ["S3_ENDPOINT"], "ACCESS_KEY_ID": "me", "SECRET_ACCESS_KEY": "me"}
-    for name, value in (settings | {"REGION": "us-east-1", "ALLOW_HTTP": "true"}).items():
-        monkeypatch.setenv(f"AWS_{name}", value)
+def test_so_are_prefixes_on_s3(plain, tmp_path, monkeypatch, bucket):
     monkeypatch.setenv("HF_HOME", str(tmp_path))
-    bucket = f"s3://names-{uuid.uuid4().hex[:8]}"
-    scheme, _, host = os.environ["S3_ENDPOINT"].partition("://")
-    s3 = fs.S3FileSystem(endpoint_override=host, scheme=scheme, allow_bucket_creation=True)
-    s3.create_dir(bucket.removeprefix("s3://"))
+    s3 = Tables.at(bucket).filesystem()[0]
     for name in LISTED:
         if re.search(r"[\x00-\x1f\x7f\x80\u2028\ud800-\udfff]|%[0-9a-fA-F]{2}", name):
             with pytest.raises(UserError, match=r"Delta library|not UTF-8"):

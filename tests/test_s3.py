@@ -1,0 +1,118 @@
+"""The whole flow on an object store, models included; secrets come from the environment alone, rivals stay exact."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+import ray
+from pyarrow import fs
+from sentence_transformers import SentenceTransformer
+
+from jobs.__main__ import main
+from jobs.recipe import load_recipe
+from jobs.run import run_all
+from pipelines import ingest, publish
+from pipelines.checkpoints.find import find
+from pipelines.storage import Invocation, Tables
+from tests import object_store
+from tests.test_flow import settings_for, write_corpus
+from tests.tiny import tiny_bi_encoder
+
+ROOT = Path(__file__).parents[1]
+SECRET = object_store.SETTINGS["AWS_SECRET_ACCESS_KEY"].encode()
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory) -> str:
+    return tiny_bi_encoder(tmp_path_factory.mktemp("teacher") / "encoder", num_layers=4)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> str:
+    path = tmp_path_factory.mktemp("corpus") / "corpus.jsonl"
+    write_corpus(path)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def flow(ray_cluster, bucket, teacher, corpus):
+    recipe = load_recipe("modernbert_small_v2", [*settings_for(teacher), "distill.max_steps=6"])
+    tables = Tables.at(f"{bucket}/tables", Invocation(recipe.model_dump(mode="json")))
+    triplets = ingest.run(tables, [corpus], recipe.ingest, columns={}, source="toy")
+    return tables, run_all(triplets, "small", recipe, [])
+
+
+def test_a_model_is_trained_evaluated_and_published_on_s3(flow, bucket, tmp_path, monkeypatch):
+    tables, evaluation = flow
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+
+    folder = publish.run(tables, "small", f"{bucket}/published")
+
+    assert set(evaluation.summary["system"]) == {"student", "untrained", "teacher", "bm25"}
+    vectors = SentenceTransformer(str(find(folder)), device="cpu").encode(["red river fish"])
+    assert vectors.shape == (1, 32)
+    assert pl.scan_delta(tables.url("models"), storage_options=tables.storage_options).collect().height == 1
+
+
+def test_it_is_made_again_byte_for_byte(flow, capsys, monkeypatch, tmp_path):
+    tables, _ = flow
+    words = ["--tables", tables.uri, "--model", "small", "--output", str(tmp_path / "again")]
+    monkeypatch.setattr("sys.argv", ["jobs", "reproduce", *words])
+
+    assert main() == 0
+
+    assert capsys.readouterr().out.startswith("identical: ")
+
+
+def test_no_secret_is_written(flow):
+    """Of the whole bucket no object holds the key that opened it; here it is a word that stands nowhere else."""
+    tables, _ = flow
+    s3, path = tables.filesystem()
+    files = [file for file in s3.get_file_info(fs.FileSelector(path, recursive=True)) if file.is_file]
+
+    assert len(files) > 30
+    assert not [file.path for file in files if SECRET in s3.open_input_stream(file.path).read()]
+
+
+def test_three_drivers_at_once_score_each_row_once(ray_cluster, bucket, teacher, corpus):
+    """Processes with chunks of three sizes and a commit after each chunk; Ray's cluster is the tests' own."""
+    tables = Tables.at(f"{bucket}/rivals")
+    triplets = ingest.run(tables, [corpus], load_recipe("modernbert_small_v2", []).ingest, columns={}, source="toy")
+    settings = ["score.max_actors=1", "score.commit_every_s=0", *settings_for(teacher)]
+    named = [word for setting in settings for word in ("--set", setting)]
+    job = {"runtime_env": {"env_vars": {"PYTHONPATH": str(ROOT), **object_store.SETTINGS}}}
+    environment = os.environ | {
+        "RAY_ADDRESS": ray.get_runtime_context().gcs_address,
+        "RAY_JOB_CONFIG_JSON_ENV_VAR": json.dumps(job),  # as in a Ray job, whose sources are on the cluster
+    }
+    drivers = [
+        subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "jobs",
+                "score",
+                "--tables",
+                tables.uri,
+                "--set",
+                f"score.chunk_rows={rows}",
+                *named,
+            ],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rows in (7, 10, 16)
+    ]
+    told = [driver.communicate(timeout=240) for driver in drivers]
+
+    assert [driver.returncode for driver in drivers] == [0, 0, 0], told
+    scored = tables.newest("scored_triplets").scan().collect()
+    assert scored["triplet_id"].n_unique() == len(scored) == triplets.scan().collect().height
+    assert scored["scoring_error"].null_count() == len(scored)
