@@ -1,12 +1,16 @@
-"""An object store in memory that speaks S3, in a process of its own: moto's server."""
+"""An object store in memory that speaks S3, in a process of its own, moto's server; and what can go wrong before it."""
 
+import http.client
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from email.message import Message
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 def _free_port() -> int:
@@ -46,3 +50,73 @@ def _wait(server: subprocess.Popen[bytes]) -> None:
             assert server.poll() is None, "the object store ended at once"
             assert time.monotonic() < deadline, "the object store does not answer"
             time.sleep(0.1)
+
+
+class Proxy(ThreadingHTTPServer):
+    """Stands before the server, and does to its answers what `fault` says."""
+
+    daemon_threads = True
+
+    def __init__(self, fault: Callable[[str, Message], int | None]) -> None:
+        """fault: gets a request's method and headers, which it may change; gives a status to answer with, or None."""
+        super().__init__(("127.0.0.1", 0), _Forward)
+        self.fault = fault
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+    @contextmanager
+    def serving(self) -> Iterator["Proxy"]:
+        thread = threading.Thread(target=self.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield self
+        finally:
+            self.shutdown()
+            self.server_close()
+            thread.join()
+
+
+class _Forward(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Proxy
+
+    def _forward(self) -> None:
+        body = self._body()
+        if status := self.server.fault(self.command, self.headers):
+            return self._answer(status, [], b"")
+        there = http.client.HTTPConnection("127.0.0.1", PORT, timeout=60)
+        there.request(self.command, self.path, body, dict(self.headers))
+        answer = there.getresponse()
+        self._answer(answer.status, answer.getheaders(), answer.read())
+
+    def _body(self) -> bytes:
+        """Whole, however it comes; what says how it came goes out of the headers."""
+        del self.headers["Expect"]
+        if "chunked" not in self.headers.get("Transfer-Encoding", ""):
+            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        del self.headers["Transfer-Encoding"]
+        body = b""
+        while size := int(self.rfile.readline().split(b";")[0], 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return body
+
+    def _answer(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+        self.send_response_only(status)
+        own = {"content-length", "transfer-encoding", "connection"}
+        for name, value in headers:
+            if name.lower() not in own or (self.command == "HEAD" and name.lower() == "content-length"):
+                self.send_header(name, value)
+        if self.command != "HEAD":
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _forward
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing: the tests' own output is read."""

@@ -56,6 +56,7 @@ ONLY_IN = {  # library -> the only files and folders that may import it
         "pipelines/students/training/parallel_tokens.py",
         "pipelines/students/training/kept.py",
         "jobs/cluster.py",
+        "jobs/check.py",
         "jobs/submit.py",
     ],
 }

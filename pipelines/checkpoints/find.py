@@ -8,6 +8,8 @@ import importlib.util
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 import huggingface_hub
@@ -19,6 +21,7 @@ from pipelines.stage.paths import path_of
 
 MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.py")
 OTHER_RUNTIMES = ("onnx/*", "openvino/*", "runs/*")
+HUB_ANSWERS_S = 20.0
 
 
 def find(model: str, revision: str | None = None) -> Path:
@@ -51,6 +54,26 @@ def find(model: str, revision: str | None = None) -> Path:
     return _from_hub(model, revision)
 
 
+def reach(model: str, revision: str | None = None) -> str:
+    """Where a model is found: `find`, but of a hub's model that is not here yet only the hub is asked.
+
+    Raises:
+        UserError: as `find` does.
+    """
+    if not _is_hub_id(model):
+        return str(find(model, revision))
+    with suppress(LocalEntryNotFoundError, HFValidationError):
+        return huggingface_hub.snapshot_download(model, revision=revision, local_files_only=True)
+    with _hub_errors(model, revision):
+        found = huggingface_hub.HfApi().model_info(model, revision=revision, timeout=HUB_ANSWERS_S)
+    return f"the hub has it at {found.sha}"
+
+
+def _is_hub_id(model: str) -> bool:
+    is_path = model.startswith(("s3://", "package:", "/", "./", "../", "~")) or model.count("/") > 1
+    return not is_path and not path_of(model, "model").exists()
+
+
 def _in_package(name: str) -> Path:
     """The folder inside an installed package that has the model's config.json; the package is not imported."""
     package = name.replace("-", "_")
@@ -70,10 +93,18 @@ def _in_package(name: str) -> Path:
 
 def _from_hub(model: str, revision: str | None) -> Path:
     """The hub cache's folder of a model. Raises UserError when it is neither there nor to be had."""
-    try:
+    with _hub_errors(model, revision):
         folder = huggingface_hub.snapshot_download(
             model, revision=revision, allow_patterns=list(MODEL_FILES), ignore_patterns=list(OTHER_RUNTIMES)
         )
+    return Path(folder)
+
+
+@contextmanager
+def _hub_errors(model: str, revision: str | None) -> Iterator[None]:
+    """What the hub's client raises, as UserErrors that say what to do."""
+    try:
+        yield
     except HFValidationError as error:
         raise UserError(
             f"model {model!r} is no folder and no hub id; expected a folder, package:NAME, s3://... or OWNER/NAME"
@@ -85,7 +116,6 @@ def _from_hub(model: str, revision: str | None) -> Path:
             f"model {model}{at} is no folder here and could not be fetched from the hub ({why}); give a local folder, "
             f"check the id (and HF_TOKEN for a gated model), name another --recipe, or set HF_HOME to a cache"
         ) from error
-    return Path(folder)
 
 
 def copy_once(filesystem: fs.FileSystem, path: str, cache: Path, uri: str) -> Path:
