@@ -34,6 +34,13 @@ class Cluster(NamedTuple):
             time.sleep(0.1)
         return str(found[0])
 
+    def add_gpu(self) -> None:
+        """One more node, which says that it has a GPU; it ends with the cluster."""
+        options = ["--num-cpus=1", "--num-gpus=1", f"--object-store-memory={100 << 20}", "--node-ip-address=127.0.0.1"]
+        options += ["--min-worker-port=0", "--max-worker-port=0", "--dashboard-agent-listen-port=0"]
+        command = [str(Path(sys.executable).with_name("ray")), "start", f"--address={self.joined_at()}", *options]
+        subprocess.run(command, cwd=self.folder, check=True, capture_output=True)
+
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
@@ -48,14 +55,21 @@ def token_cluster() -> Iterator[Cluster]:
         yield cluster
 
 
+@pytest.fixture
+def cluster_of_a_head() -> Iterator[Cluster]:
+    """One that computes nothing yet: its nodes come later."""
+    with started(num_cpus=0) as cluster:
+        yield cluster
+
+
 @contextmanager
-def started(**variables: str) -> Iterator[Cluster]:
-    """A real cluster with two CPUs and its own ports and folder. Its node knows nothing of this repository."""
+def started(num_cpus: int = 2, **variables: str) -> Iterator[Cluster]:
+    """A real cluster with its own ports and folder. Its node knows nothing of this repository."""
     folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # Ray's sockets need a short path
     port = free_port()
     options = [f"--dashboard-port={port}", f"--ray-client-server-port={free_port()}", "--dashboard-agent-listen-port=0"]
     options += ["--port=0", "--min-worker-port=0", "--max-worker-port=0", "--node-ip-address=127.0.0.1"]
-    options += ["--num-cpus=2", f"--object-store-memory={200 << 20}", f"--temp-dir={folder}"]
+    options += [f"--num-cpus={num_cpus}", f"--object-store-memory={200 << 20}", f"--temp-dir={folder}"]
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"} | variables
     environment.pop("PYTHONPATH", None)
     with (folder / LOG).open("wb") as log:

@@ -115,6 +115,32 @@ def test_a_cluster_with_a_token_takes_jobs_and_commands_with_its_token_alone(tok
     assert call(*score, **joined, RAY_AUTH_TOKEN=TOKEN)[:2] == (0, "scored_triplets@1\n")
 
 
+@pytest.mark.slow
+def test_gpus_that_come_from_none_score_each_triplet_once(cluster_of_a_head, tmp_path):
+    tables = Tables.at(str(tmp_path / "tables"))
+    rows = scored_rows([(f"what is {word}", f"a {word}", 0.0, "the king", 0.0) for word in WORDS[:60]])
+    triplets = write_triplets(tables, rows)
+    settings = [f"teacher={tiny_cross_encoder(tmp_path / 'judge')}", "max_tokens=64", "chunk_rows=4"]
+    settings += ["use_gpu=true", "max_actors=2"]
+    command = [sys.executable, "-m", "jobs", "score", "--tables", tables.uri]
+    command += [f"--set=score.{setting}" for setting in settings]
+    environment = os.environ | {"RAY_ADDRESS": cluster_of_a_head.joined_at()}
+
+    scoring = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+    try:
+        told = next(line for line in scoring.stderr if "waiting for more nodes" in line)
+        assert "an actor needs 1 GPUs, and there are 0 GPUs" in told
+        cluster_of_a_head.add_gpu()
+        cluster_of_a_head.add_gpu()
+        rest = scoring.communicate()[1]
+    finally:
+        scoring.kill()
+
+    assert scoring.returncode == 0, rest
+    scored = pl.scan_delta(tables.path("scored_triplets")).collect()
+    assert sorted(scored["triplet_id"]) == sorted(triplets.scan().collect()["triplet_id"])
+
+
 def test_a_stopped_job_is_a_failure(client, capfd):
     job = client.submit_job(entrypoint="sleep 600")
     while client.get_job_status(job) == JobStatus.PENDING:
