@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NoReturn, TextIO
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.help import PlainFormatter
 
+from jobs.cluster import read_at_import
 from jobs.usage import completed, explained, jobs_command, say
 from pipelines.stage.errors import UserError
 from pipelines.stage.kernels import KEPT_KERNELS
@@ -87,7 +88,7 @@ for number, command in enumerate(COMMANDS):
 
 def main() -> int:
     """Run the command of sys.argv; returns the exit code."""
-    for name, value in {**KEPT_KERNELS, "TQDM_DISABLE": "1"}.items():  # the stages tell their own progress
+    for name, value in {**read_at_import(), **KEPT_KERNELS, "TQDM_DISABLE": "1"}.items():  # stages tell their progress
         os.environ.setdefault(name, value)
     Interrupted.received = False
     sys.stdout, sys.stderr = _writable(sys.stdout), Terminal.of(_writable(sys.stderr))

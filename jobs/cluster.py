@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, TextIO, cast
 
-from jobs.reach import answers_as_ray, host_and_port
+from jobs.reach import answers_as_ray, host_and_port, without_token
 from pipelines.stage.cluster import named_cluster
 from pipelines.stage.disk import check_writable
 from pipelines.stage.errors import UserError
@@ -66,6 +66,9 @@ def connect() -> None:
         _start_or_join(named_cluster())
     except (Exception, SystemExit) as error:  # Ray raises plain ones: a time-out, ports taken; it exits when given up
         where = named_cluster() or "on this machine"
+        refused = error.__cause__ or error
+        if "AuthenticationError" in repr(refused):  # as a traceback in another error's text
+            raise without_token(where, refused) from error
         raise OSError(f"Ray could not be started or reached ({where}): {error}") from error
     for number, handler in handlers.items():  # Ray's own handler of SIGTERM exits with the signal's number
         signal.signal(number, handler)
@@ -73,6 +76,21 @@ def connect() -> None:
     resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
     num_cpus, num_gpus = (resources.get(kind, 0) for kind in ("CPU", "GPU"))
     print(f"ray: nodes {len(nodes)}, CPUs {num_cpus:g}, GPUs {num_gpus:g}", file=sys.stderr)
+
+
+def read_at_import() -> dict[str, str]:
+    """The variables that Ray reads when it is imported, for a cluster that may want a token: the defaults for a user's.
+
+    The nodes of such a cluster may be yet to come: where they are too few, Ray Train asks anew every minute otherwise.
+    """
+    if not named_cluster():
+        return {}
+    has_token = os.environ.keys() & {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}
+    return {
+        "RAY_NUM_REDIS_GET_RETRIES": "5",  # `check` saw it answer: more are of no use to a wrong token
+        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "1800",
+        **({"RAY_AUTH_MODE": "token"} if has_token else {}),
+    }
 
 
 def check(*, cpus: float = 0, use_gpu: bool | None = None, claimed_by: str = "") -> None:

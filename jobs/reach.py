@@ -61,7 +61,8 @@ def answers_as_dashboard(address: str) -> str:
             told = json.loads(answer.read(1 << 16))
     except urllib.error.HTTPError as error:
         if error.code in (401, 403):
-            return url  # Ray's client knows how to log in
+            os.environ.setdefault("RAY_AUTH_MODE", "token")  # then Ray's client, imported later, sends the one it finds
+            return url
         told = None
     except (ValueError, http.client.HTTPException):
         told = None
@@ -71,3 +72,15 @@ def answers_as_dashboard(address: str) -> str:
     if not isinstance(told, dict) or "ray_version" not in told:
         raise UserError(f"--address {address}: what answers there is no Ray dashboard; expected e.g. http://HEAD:8265")
     return url
+
+
+def without_token(where: str, error: BaseException) -> UserError:
+    """What Ray says at length of a cluster's token that is missing or wrong, in one line."""
+    mode = os.environ.get("RAY_AUTH_MODE", "")
+    found = "another one was sent" if "incorrect" in str(error) else "none was found here"
+    if mode.lower() != "token":
+        found = f"none was sent, since RAY_AUTH_MODE is {mode!r} here"
+    return UserError(
+        f"the cluster at {where} answers only to who has its token, and {found}; expected RAY_AUTH_MODE=token, and "
+        "RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH, which names a file that holds it"
+    )

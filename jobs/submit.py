@@ -19,10 +19,12 @@ from pipelines.stage.kernels import KEPT_KERNELS
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
-SECRET_NAME = re.compile(r"[A-Z0-9_]*(SECRET|TOKEN|PASSWORD|CREDENTIAL|ACCESS_KEY|API_KEY)[A-Z0-9_]*")
+SECRET_NAME = re.compile(r"[A-Z0-9_]*(SECRET|TOKEN(?!IZER)|PASSWORD|CREDENTIAL|ACCESS_KEY|API_KEY)[A-Z0-9_]*")
 PASSWORD_IN_URL = re.compile(r"://[^/@\s]*:[^/@\s]+@")
 VERSION = re.compile(r"[a-z_]+@\d+\n?")
 STOPPED = 3
+INTERRUPTED = "interrupted; a job that was begun goes on, and the same command would begin another"
+PATIENCE = 120  # tries in a row, a second apart, to reach a dashboard that has answered before
 
 
 def main(
@@ -33,12 +35,13 @@ def main(
     env: Annotated[list[str] | None, Parameter("--env", help="NAME=VALUE for the job; may be repeated")] = None,
 ) -> int:
     from jobs.cluster import uploaded_sources
-    from jobs.reach import answers_as_dashboard
+    from jobs.reach import answers_as_dashboard, without_token
     from pipelines.storage.lineage import code
 
     variables = _variables(env or [])
     _refuse_secrets(command, variables)
     url = answers_as_dashboard(address)
+    from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
     sources = code()
@@ -50,13 +53,16 @@ def main(
         job = client.submit_job(
             entrypoint=entrypoint, runtime_env={**uploaded_sources(), "env_vars": KEPT_KERNELS | variables}
         )
+    except AuthenticationError as error:
+        raise without_token(f"--address {address}", error) from error
     except (ValueError, RuntimeError) as error:  # what the cluster answers
         raise OSError(f"the cluster at --address {address} takes no job: {error}") from error
     print(f"{job}: {entrypoint}", file=sys.stderr, flush=True)
     try:
         return follow(client, job)
     except BaseException:
-        print(f"{job} goes on; to stop it: ray job stop --address {address} {job}", file=sys.stderr)
+        print(f"{job} goes on; its log: ray job logs --address {address} --follow {job}", file=sys.stderr)
+        print(f"to stop it: ray job stop --address {address} {job}", file=sys.stderr)
         raise
 
 
@@ -75,7 +81,9 @@ async def _print_log(client: "JobSubmissionClient", job: str) -> None:
 
     A connection that breaks is made again; the lines that were printed are skipped then.
     """
-    printed = 0
+    from aiohttp import ClientError
+
+    printed = failures = 0
     while True:
         seen = 0
         try:
@@ -84,11 +92,15 @@ async def _print_log(client: "JobSubmissionClient", job: str) -> None:
                     seen += 1
                     if seen > printed:
                         print(line, end="", file=sys.stdout if VERSION.fullmatch(line) else sys.stderr, flush=True)
-                        printed = seen
-        except (RuntimeError, OSError) as error:
-            print(f"the log's connection broke ({error}); connecting again", file=sys.stderr)
-        if client.get_job_status(job).is_terminal():
-            return
+                        printed, failures = seen, 0
+            if client.get_job_status(job).is_terminal():
+                return
+        except (RuntimeError, OSError, ClientError) as error:
+            failures += 1
+            if failures == PATIENCE:
+                raise OSError(f"the cluster has not answered {PATIENCE} times in a row ({error}); is it up?") from error
+            if failures == 1:
+                print(f"the log's connection broke ({error}); connecting again", file=sys.stderr)
         await asyncio.sleep(1)
 
 

@@ -11,7 +11,8 @@ class StreamConfig(Config):
     """How the work is spread and how often it is committed."""
 
     use_gpu: bool | None = None
-    """Actors on GPUs (true) or CPUs (false); None is GPUs when the cluster has any at the start."""
+    """Actors on GPUs (true) or CPUs (false); None is GPUs when the cluster has any at the start. Where GPU nodes come
+    from none, say true."""
 
     num_gpus: float = Field(1.0, gt=0)
     """GPUs that an actor claims; 0.5 puts two on one card."""
@@ -20,7 +21,8 @@ class StreamConfig(Config):
     """CPUs, and so threads, of an actor without a GPU."""
 
     max_actors: int | None = Field(None, ge=1)
-    """Most actors at once; None is as many as the cluster has room for."""
+    """Most actors at once; None is as many as the cluster has room for at the start. On a cluster that brings nodes up
+    as they are needed, it is for so many."""
 
     chunk_rows: int = Field(20_000, ge=1)
     """Most rows of a chunk: some minutes of work, the unit that a kill can lose."""

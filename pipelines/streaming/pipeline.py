@@ -16,8 +16,9 @@ import polars as pl
 import ray
 import ray.data
 
-from pipelines.stage.cluster import check_there_is
+from pipelines.stage.cluster import check_there_is, named_cluster
 from pipelines.stage.errors import UserError
+from pipelines.stage.progress import tell
 from pipelines.storage import DataFile, QueryRange, TableVersion, write_file
 from pipelines.storage.lineage import engine
 from pipelines.streaming.config import StreamConfig
@@ -132,16 +133,27 @@ def has_gpu(config: StreamConfig) -> bool:
 
 
 def num_actors(config: StreamConfig) -> int:
-    """How many actors the cluster has room for now, at least one, at most `max_actors`."""
+    """How many actors there can be: as many as there is room for now, at least one, at most `max_actors`.
+
+    A named cluster may bring more nodes up, from none on: there it is `max_actors`, where that is given.
+    """
+    if config.max_actors and named_cluster():
+        return config.max_actors
     resources = _resources()
     room = resources.get("GPU", 0) / config.num_gpus if has_gpu(config) else resources.get("CPU", 0) / config.num_cpus
     return max(1, min(int(room), config.max_actors or int(room)))
 
 
 def device(config: StreamConfig) -> str:
-    """The kind of device that the actors compute on."""
+    """The kind of device that the actors compute on; where no GPU is up yet, the first is waited for."""
+    if not has_gpu(config):
+        return f"{engine().machine} {engine().processor}"
+    if not _resources().get("GPU"):
+        tell("no GPU is up yet: waiting for the first")
+        first: Any = ray.remote(num_gpus=config.num_gpus)(bool).remote()
+        ray.get(first)
     accelerators = sorted(name for name in _resources() if name.startswith("accelerator_type:"))
-    return ",".join(accelerators) or "GPU" if has_gpu(config) else f"{engine().machine} {engine().processor}"
+    return ",".join(accelerators) or "GPU"
 
 
 def _resources() -> dict[str, float]:

@@ -1,5 +1,6 @@
 """Commands as Ray jobs, on a real cluster: what they write is what they write here, and it says which job wrote it."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from jobs import submit
 from jobs.__main__ import main
 from pipelines.storage import Tables
 from pipelines.storage.lineage import code
+from tests.clusters import TOKEN
 from tests.scored_versions import scored_rows, write_triplets
 from tests.tiny import WORDS, tiny_cross_encoder
 
@@ -89,6 +91,66 @@ def test_submit_keeps_the_exit_code_of_a_refused_command(submitted):
 
     assert (exit_code, out) == (2, "")
     assert "error: tables root somewhere is relative" in err
+
+
+def test_a_cluster_with_a_token_takes_jobs_and_commands_with_its_token_alone(token_cluster, tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"query": "a", "positive": "b", "negative": "c"}\n')
+    (tmp_path / "token").write_text(TOKEN)
+    without = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    without |= {"HOME": str(tmp_path), "TABLES": str(tmp_path / "tables")}  # a token file may lie in the user's own
+
+    def call(*words, **variables):
+        command = [sys.executable, "-m", "jobs", *words]
+        done = subprocess.run(command, cwd=ROOT, env=without | variables, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout, done.stderr
+
+    submit_ingest = ["submit", "--address", token_cluster.address, "--", "ingest", "--input", tmp_path / "rows.jsonl"]
+    for variables, told in [
+        ({}, "none was found here"),
+        ({"RAY_AUTH_TOKEN": "0" * 64}, "another one was sent"),
+    ]:
+        exit_code, out, err = call(*submit_ingest, **variables)
+        error = f"error: the cluster at --address {token_cluster.address} answers only to who has its token, and {told}"
+        assert (exit_code, out) == (2, "")
+        assert error in err
+        assert "Traceback" not in err
+        assert TOKEN not in err
+    assert call(*submit_ingest, RAY_AUTH_TOKEN_PATH=str(tmp_path / "token"))[:2] == (0, "triplets@0\n")
+
+    joined = {"RAY_ADDRESS": token_cluster.joined_at()}
+    teacher = tiny_cross_encoder(tmp_path / "judge")
+    score = ["score", "--set", f"score.teacher={teacher}", "--set", "score.max_tokens=64"]
+    exit_code, out, err = call(*score, **joined, RAY_AUTH_TOKEN="0" * 64)
+    assert (exit_code, out) == (2, "")
+    assert "answers only to who has its token, and another one was sent" in err
+    assert "Traceback" not in err
+    assert call(*score, **joined, RAY_AUTH_TOKEN=TOKEN)[:2] == (0, "scored_triplets@1\n")
+
+
+@pytest.mark.slow
+def test_gpus_that_come_from_none_score_each_triplet_once(cluster_of_a_head, tmp_path):
+    tables = Tables.at(str(tmp_path / "tables"))
+    rows = scored_rows([(f"what is {word}", f"a {word}", 0.0, "the king", 0.0) for word in WORDS[:60]])
+    triplets = write_triplets(tables, rows)
+    settings = [f"teacher={tiny_cross_encoder(tmp_path / 'judge')}", "max_tokens=64", "chunk_rows=4"]
+    settings += ["use_gpu=true", "max_actors=2"]
+    command = [sys.executable, "-m", "jobs", "score", "--tables", tables.uri]
+    command += [f"--set=score.{setting}" for setting in settings]
+    environment = os.environ | {"RAY_ADDRESS": cluster_of_a_head.joined_at()}
+
+    scoring = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+    try:
+        told = next(line for line in scoring.stderr if "waiting for more nodes" in line)
+        assert "an actor needs 1 GPUs, and there are 0 GPUs" in told
+        cluster_of_a_head.add_gpu()
+        cluster_of_a_head.add_gpu()
+        rest = scoring.communicate()[1]
+    finally:
+        scoring.kill()
+
+    assert scoring.returncode == 0, rest
+    scored = pl.scan_delta(tables.path("scored_triplets")).collect()
+    assert sorted(scored["triplet_id"]) == sorted(triplets.scan().collect()["triplet_id"])
 
 
 def test_a_stopped_job_is_a_failure(client, capfd):
