@@ -20,6 +20,7 @@ import polars as pl
 import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
+from obstore.store import LocalStore, S3Store
 from pyarrow import fs
 
 from pipelines.stage.errors import UserError
@@ -27,6 +28,7 @@ from pipelines.stage.paths import folder_of
 from pipelines.stage.progress import tell
 from pipelines.storage.commits import LINEAGE, RESTORE, Commit, Input, Result
 from pipelines.storage.readability import first_line, why_damaged, why_foreign, why_unreadable, why_unwritable
+from pipelines.storage.tags import find_tag
 from schemas import TABLES
 
 ADDED_TO = {"triplets", "scored_triplets", "teacher_vectors"}
@@ -134,6 +136,10 @@ class Tables:
         )
         return s3, self.uri.removeprefix("s3://")
 
+    def store(self, *parts: str) -> LocalStore | S3Store:
+        """A folder under the root as obstore sees it, which puts a file there whole, or only where there is none."""
+        return LocalStore(self.path(*parts), mkdir=True) if self.is_local else S3Store.from_url(self.url(*parts))
+
     def delta(self, name: str, version: int | None = None) -> DeltaTable:
         """The Delta table itself, for pipelines/storage only."""
         return _Table(self.url(name), version=version, storage_options=self.storage_options)
@@ -161,9 +167,13 @@ class Tables:
             ) from error
 
     def parse(self, text: str) -> "TableVersion":
-        """A version from its printed form, `curated_triplets@7`. Raises UserError when there is no such version."""
+        """A version from its printed form, `curated_triplets@7`, or a tag. Raises UserError when there is none such."""
+        if tag := find_tag(self, text):
+            return self.recorded(tag.version)
         if not (match := re.fullmatch(r"([a-z_]+)@([0-9]+)", text)):
-            raise UserError(f"{text!r} is no table version; expected TABLE@VERSION, for example curated_triplets@7")
+            raise UserError(
+                f"{text!r} is no table version; expected TABLE@VERSION, for example curated_triplets@7, or a tag"
+            )
         parsed = TableVersion(self, match[1], int(match[2]))
         newest = self.latest(parsed.name)
         if newest is None:
@@ -438,7 +448,7 @@ class TableVersion:
     def identity(self) -> dict[str, str]:
         """Version, Delta table id and a digest of the version's files: a root made anew is not the same data."""
         files = sorted(f"{row['path']}:{row['size_bytes']}" for row in self.files())
-        files += sorted(f"{path}:{hashlib.sha256(bytes(kept)).hexdigest()}" for path, kept in self._rows_kept())
+        files += sorted(f"{path}:{hashlib.sha256(bytes(kept)).hexdigest()}" for path, kept in self.rows_kept())
         digest = hashlib.sha256("\n".join(files).encode()).hexdigest()[:12]
         return {"version": str(self), "table_id": str(self.delta.metadata().id), "digest": digest}
 
@@ -447,14 +457,28 @@ class TableVersion:
         rows: list[dict[str, Any]] = pa.table(self.delta.get_add_actions(flatten=True)).to_pylist()
         return rows
 
+    def added_after(self, base: "TableVersion | None") -> list[dict[str, Any]]:
+        """The files of this version that brought rows after `base`, as `files` has them; a compaction brings none."""
+        known = {file["path"] for file in base.files()} if base else set()
+        added = [file for file in self.files() if file["path"] not in known]
+        since = [version for version in self.history() if base is None or version.version > base.version]
+        if not added or not any(version.commit.keeps_rows for version in since):
+            return added
+        rows = []
+        for version in reversed(since):  # a compaction's files hold old rows and new ones: those before it tell
+            files = {file["path"]: file for file in version.files()}
+            rows += [files[path] for path in files.keys() - known if not version.commit.keeps_rows]
+            known |= files.keys()
+        return rows
+
     def num_rows(self) -> int:
         """Rows of this version, from the files' statistics where these tell."""
         counts = [row["num_records"] for row in self.files()]
-        if None in counts or self._rows_kept():
+        if None in counts or self.rows_kept():
             return int(self.scan().select(pl.len()).collect(engine="streaming").item())
         return sum(counts)
 
-    def _rows_kept(self) -> list[tuple[str, list[bool]]]:
+    def rows_kept(self) -> list[tuple[str, list[bool]]]:
         """Of each file with a deletion vector, by another program: its path and which rows are left."""
         delta = self.delta
         if "deletionVectors" not in (delta.protocol().reader_features or ()):
