@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 COMMANDS = (
     "ingest", "mine", "score", "curate", "distill", "evaluate", "publish",
-    "run", "study", "reproduce", "history", "diff", "query", "models", "bench", "submit",
+    "run", "study", "reproduce", "history", "diff", "query", "models", "tag", "compact", "vacuum", "bench", "submit",
 )  # fmt: skip
 
 
