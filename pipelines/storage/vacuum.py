@@ -129,8 +129,14 @@ def _current(tables: Tables, name: str) -> set[str]:
 
 
 def _files(version: TableVersion) -> set[str]:
-    """Paths of the files that hold a version's rows. Raises UserError where it cannot be opened."""
-    files = version.files()
+    """Paths of the files that hold a version's rows, of the newest version's if these do, as after a compaction.
+
+    Raises:
+        UserError: it cannot be opened.
+    """
+    files, newest = version.files(), version.tables.latest(version.name)
+    if newest and newest != version and newest.unreadable is None and newest.origin() == version.origin():
+        return _files(newest)
     if version.unreadable:
         with suppress(UserError):  # its rows are nowhere: what is left of them stays
             files += version.rows_in().files()
