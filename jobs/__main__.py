@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 COMMANDS = (
     "ingest", "mine", "score", "curate", "distill", "evaluate", "publish",
-    "run", "study", "reproduce", "history", "diff", "query", "models", "tag", "compact", "vacuum", "bench", "submit",
+    "run", "study", "reproduce", "history", "diff", "query", "models",
+    "tag", "compact", "vacuum", "erase", "bench", "submit",
 )  # fmt: skip
 
 

@@ -209,6 +209,11 @@ class RunFolder:
         return bool(self.filesystem.get_file_info(f"{self.path}/{LOCK}").mtime != before)
 
 
+def token_caches_of(curated: TableVersion) -> str:
+    """How the names begin of all token caches made of a table's versions, in the temporary folder of each node."""
+    return f"distill_{fingerprint_of(curated.identity()['table_id'])}_"
+
+
 def rows_of_model(tables: Tables, model: str) -> pl.DataFrame:
     """The rows of a model by its NAME or NAME@12hex, at least one. Raises UserError with the names there are."""
     models = tables.latest("models")

@@ -42,11 +42,11 @@ def _named(tables: Tables) -> Iterator[tuple[str, list[TableVersion]]]:
         except UserError as error:
             tell(f"{name} keeps nothing: {error}")
     done = {row["model_id"] for row in rows}
-    for folder in _run_folders(tables):
+    for folder in run_folders(tables):
         run, identity = folder.read(RUN) or {}, folder.read(IDENTITY)
         if identity and f"{folder.name}@{run.get('weights_sha256', '')[:12]}" not in done:
             name = f"training {folder.name}"
-            yield name, list(_recorded(tables, name, _inputs(identity)))
+            yield name, list(_recorded(tables, name, begun_on(identity)))
 
 
 def _newest(tables: Tables) -> list[TableVersion]:
@@ -58,7 +58,8 @@ def _newest(tables: Tables) -> list[TableVersion]:
     return newest
 
 
-def _run_folders(tables: Tables) -> Iterator[RunFolder]:
+def run_folders(tables: Tables) -> Iterator[RunFolder]:
+    """Those of all models, trained or begun."""
     filesystem, root = tables.filesystem()
     for info in filesystem.get_file_info(fs.FileSelector(f"{root}/models", allow_not_found=True)):
         with suppress(UserError):  # no name that a model can have
@@ -66,8 +67,8 @@ def _run_folders(tables: Tables) -> Iterator[RunFolder]:
                 yield RunFolder(tables, info.base_name)
 
 
-def _inputs(identity: dict[str, Any]) -> list[Input]:
-    """What a training says it reads."""
+def begun_on(identity: dict[str, Any]) -> list[Input]:
+    """What a training said it reads, when it claimed its name."""
     stages = [stage["curated"] for stage in identity.get("stages", ())]
     return [Input(**one) for one in (identity["curated"], *stages, identity.get("vectors")) if one]
 

@@ -27,7 +27,8 @@ from pipelines.stage.errors import UserError
 from pipelines.stage.paths import folder_of
 from pipelines.stage.progress import tell
 from pipelines.storage.commits import LINEAGE, RESTORE, Commit, Input, Result
-from pipelines.storage.readability import first_line, why_damaged, why_foreign, why_unreadable, why_unwritable
+from pipelines.storage.erased import Replaced, in_their_place, replaced_files, steps_from
+from pipelines.storage.readability import OUTSIDE, first_line, why_damaged, why_foreign, why_unreadable, why_unwritable
 from pipelines.storage.tags import find_tag
 from schemas import TABLES
 
@@ -275,7 +276,17 @@ class TableVersion:
 
     def open(self) -> pl.LazyFrame:
         """What lies there as this version, lazily and unchecked, for pipelines/storage only."""
-        return pl.scan_delta(self._opened, storage_options=self.tables.storage_options or None)
+        options = self.tables.storage_options or None
+        rows = pl.scan_delta(self._opened, storage_options=options)
+        if not self._replaced or not any(steps_from(file["path"], self._replaced) for file in self.logged_files()):
+            return rows
+        schema, paths = rows.collect_schema(), [file["path"] for file in self.files()]
+        if not paths:
+            return pl.LazyFrame(schema=schema)
+        found = [path if OUTSIDE.match(path) else self.tables.path(self.name, unquote(path)) for path in paths]
+        return pl.scan_parquet(
+            found, schema=schema, glob=False, storage_options=options, missing_columns="insert", extra_columns="ignore"
+        )
 
     def scan(self) -> pl.LazyFrame:
         """The rows of exactly this version, lazily, with the columns of today's schema first: null where it is older.
@@ -447,13 +458,29 @@ class TableVersion:
 
     def identity(self) -> dict[str, str]:
         """Version, Delta table id and a digest of the version's files: a root made anew is not the same data."""
-        files = sorted(f"{row['path']}:{row['size_bytes']}" for row in self.files())
+        files = sorted(f"{row['path']}:{row['size_bytes']}" for row in self.logged_files())
         files += sorted(f"{path}:{hashlib.sha256(bytes(kept)).hexdigest()}" for path, kept in self.rows_kept())
         digest = hashlib.sha256("\n".join(files).encode()).hexdigest()[:12]
         return {"version": str(self), "table_id": str(self.delta.metadata().id), "digest": digest}
 
     def files(self) -> list[dict[str, Any]]:
-        """One entry per data file: path, size_bytes, num_records, min.COLUMN, max.COLUMN, null_count.COLUMN."""
+        """One entry per data file: path, size_bytes, num_records, min.COLUMN, max.COLUMN, null_count.COLUMN.
+
+        Where rows were erased, the files that hold the others.
+        """
+        return in_their_place(self.logged_files(), self._replaced)
+
+    def num_erased(self, erasure: str = "") -> int:
+        """Rows of this version that were erased, by one erasure or by all."""
+        steps = (step for file in self.logged_files() for step in steps_from(file["path"], self._replaced))
+        return sum(step.rows for step in steps if erasure in ("", step.erasure))
+
+    @cached_property
+    def _replaced(self) -> Replaced:
+        return replaced_files(self.tables, self.name)
+
+    def logged_files(self) -> list[dict[str, Any]]:
+        """As `files`, but as the version was written, for pipelines/storage only."""
         rows: list[dict[str, Any]] = pa.table(self.delta.get_add_actions(flatten=True)).to_pylist()
         return rows
 

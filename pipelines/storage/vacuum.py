@@ -118,6 +118,13 @@ def _look(tables: Tables, name: str, pins: Sequence[Pin], since: float) -> Found
     return Found(name, sizes, needed & sizes.keys(), [paths & sizes.keys() for paths in pinned])
 
 
+def data_files(tables: Tables, name: str) -> dict[str, int]:
+    """Every data file in a table's folder, of whatever version or none: path there -> bytes."""
+    filesystem, root = tables.filesystem()
+    there = _listing(filesystem, f"{root}/{name}")
+    return {path: info.size for path, info in there.items() if _is_data(path)}
+
+
 def _current(tables: Tables, name: str) -> set[str]:
     """Of the newest version, and of those before it up to the newest that can be used."""
     newest, paths = tables.latest(name), set[str]()
