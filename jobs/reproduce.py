@@ -35,10 +35,8 @@ def main(
     num_erased = recorded.num_erased(tables)
     config = DistillConfig.of_run(recorded.run["config"], on_gpu=recorded.run["engine"]["device"] != "cpu")
     different = list(differences(recorded.run))
-    for difference in different:
-        print(f"could change the weights: {difference}", file=sys.stderr)
-    if not different:
-        print("same sources, software and kind of machine", file=sys.stderr)
+    told = [f"could change the weights: {difference}" for difference in different]
+    print("\n".join(told) or "same sources, software and kind of machine", file=sys.stderr)
     kept = _new_folder(output) if output is not None else None
     check(**config.claims())
     try:
