@@ -92,7 +92,7 @@ def _erase(tables: Tables, there: list[str], ids: list[str]) -> Erased:
         erase_rows(tables, name, rows, erasure, record)
     _forget_trainings(tables, erasure)
     _forget_copies(tables, memory.texts)
-    counts = [(name, _before_erasures(tables, name).num_erased(erasure)) for name in there]
+    counts = [(name, newest.num_erased(erasure)) for name in there if (newest := tables.latest(name))]
     return Erased(_by_table(counts), _models(tables, lambda version: version.num_erased(erasure)))
 
 
@@ -199,13 +199,6 @@ def _forget_copies(tables: Tables, texts: Sequence[str]) -> None:
             )
             if rows.filter(pl.col("text_id").is_in(texts)).select(pl.len()).collect().item():
                 filesystem.delete_file(info.path)
-
-
-def _before_erasures(tables: Tables, name: str) -> TableVersion:
-    """The newest version that no erasure made: what was taken from it is counted there."""
-    newest = tables.latest(name)
-    assert newest is not None, "a table that rows were erased from"
-    return next((one for one in newest.history() if one.commit.reports(ErasureResult) is None), newest)
 
 
 def _models(tables: Tables, count: Callable[[TableVersion], int]) -> pl.DataFrame:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -471,9 +472,24 @@ class TableVersion:
         return in_their_place(self.logged_files(), self._replaced)
 
     def num_erased(self, erasure: str = "") -> int:
-        """Rows of this version that were erased, by one erasure or by all."""
-        steps = (step for file in self.logged_files() for step in steps_from(file["path"], self._replaced))
-        return sum(step.rows for step in steps if erasure in ("", step.erasure))
+        """Rows of this version that were erased, by one erasure or by all, in whichever files they lay by then."""
+        most = Counter[str]()
+        for version in self._held_by() if self._replaced else ():
+            counts = Counter[str]()
+            for step in (step for file in version.logged_files() for step in steps_from(file["path"], self._replaced)):
+                counts[step.erasure] += step.rows
+            most |= counts
+        return most[erasure] if erasure else most.total()
+
+    def _held_by(self) -> "Iterator[TableVersion]":
+        """The version that a stage wrote with these rows, and those after it that only arranged them otherwise."""
+        newest, version = self.tables.latest(self.name), self.origin()
+        yield version
+        while newest and version.version < newest.version:
+            version = TableVersion(self.tables, self.name, version.version + 1)
+            if not version.commit.keeps_rows:
+                return
+            yield version
 
     @cached_property
     def _replaced(self) -> Replaced:

@@ -206,6 +206,21 @@ def test_varied_copies_of_a_version_that_loses_rows_go_whole_and_other_plain_tex
     assert tables.latest("teacher_vectors").scan().collect()["text"].drop_nulls().to_list() == ["a plain text"]
 
 
+def test_rows_are_counted_and_gone_where_only_a_compaction_holds_them(tables):
+    erase.run(tables, ["carl", "anna's friend"])
+    list(compact(tables, [], CompactConfig()))
+    age(tables, 100)
+    plan(tables, pins(tables), 24 * 3600).remove()
+
+    erased = erase.run(tables, ["anna"])
+
+    assert dict(erased.rows.iter_rows())["curated_triplets"] == 5
+    assert tables.parse("curated_triplets@1").num_erased() == 5
+    assert tables.parse("curated_triplets@1").unusable is None
+    assert erased.models["rows"].to_list() == [3]
+    assert not any("anna" in text.replace("annabel", "") for text in texts_in_files(tables))
+
+
 def test_a_dry_run_counts_the_same_and_writes_nothing(tables):
     files = sorted(Path(tables.uri).rglob("*"))
 
