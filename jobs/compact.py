@@ -15,7 +15,7 @@ def main(
     *names: Annotated[str, Parameter(help="tables; all if not given")],
     target_mb: Annotated[
         float, Parameter("--target-mb", converter=plain_number, help="size of the files to make; below half is small")
-    ] = 128.0,
+    ] = 64.0,
     root: RootOptions = RootOptions(),
     as_json: JsonOption = False,
 ) -> None:

@@ -24,7 +24,7 @@ from pipelines.checkpoints.run_folder import IDENTITY, RUN, token_caches_of, tra
 from pipelines.inspection.pins import begun_on, run_folders
 from pipelines.scoring.variation import copies_of
 from pipelines.stage.config import Config
-from pipelines.stage.errors import UserError
+from pipelines.stage.errors import UserError, first_of
 from pipelines.stage.paths import path_of
 from pipelines.stage.progress import tell
 from pipelines.storage import Lineage, Tables, TableVersion
@@ -70,6 +70,7 @@ def run(tables: Tables, ids: list[str], *, dry_run: bool = False) -> Erased:
     there = [name for name in ["teacher_vectors", "quarantined_rows", *OF_TRIPLETS] if tables.latest(name)]
     if not there:
         raise UserError(f"there is no table under {tables.uri}; is --tables (or TABLES) the right root?")
+    _say_unknown(tables, ids)
     if dry_run:
         gone = _gone(tables, there, ids, Memory())
         counts = [(name, count_rows(tables, name, rows)) for name, rows in gone.items()]
@@ -78,6 +79,16 @@ def run(tables: Tables, ids: list[str], *, dry_run: bool = False) -> Erased:
         _check_nothing_trains(tables)
         check_erasable(tables, there)
         return _erase(tables, there, ids)
+
+
+def _say_unknown(tables: Tables, ids: list[str]) -> None:
+    """Ids that no row has: mistyped, erased before, or of nobody here."""
+    newest = tables.latest("triplets")
+    known = set(newest.scan().select("external_id").unique().collect()["external_id"]) if newest else set()
+    if unknown := [one for one in ids if one not in known]:
+        tell(
+            f"erase: {len(unknown):,} of {len(ids):,} external ids stand in no row of triplets: {first_of(unknown, 3)}"
+        )
 
 
 def _erase(tables: Tables, there: list[str], ids: list[str]) -> Erased:

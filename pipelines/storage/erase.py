@@ -2,29 +2,26 @@
 
     files with such rows --written without them--> new files --erased/files/TABLE.json, one commit--> the old ones go
 
-In this order, so a kill at any point leaves each version readable, and the same call goes on. The commit puts the new
-files into the newest version. delta-rs cannot exchange files by name, so its log entry is written here: put only where
-there is none, as every commit is.
+In this order, so a kill at any point leaves each version readable, and the same call goes on.
 """
 
-import json
-import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import NamedTuple
 from uuid import uuid4
 
-import obstore
 import polars as pl
 import pyarrow.parquet as pq
-from obstore.exceptions import AlreadyExistsError
+from pyarrow import fs
 
 from pipelines.stage.errors import UserError
 from pipelines.stage.progress import tell
 from pipelines.storage.commits import Commit
 from pipelines.storage.erased import Replaced, Replacement, replaced_files, steps_from, write_replaced
+from pipelines.storage.exchange import exchange
 from pipelines.storage.tables import Tables
 from pipelines.storage.vacuum import data_files
-from pipelines.storage.writing import file_statistics
+from pipelines.storage.writing import DataFile, VersionMoved, file_statistics
 from schemas import TABLES
 
 
@@ -70,7 +67,7 @@ def erase_rows(tables: Tables, name: str, gone: Gone, erasure: str, record: Comm
     if new:
         replaced |= new
         write_replaced(tables, name, replaced)
-    _exchange(tables, name, replaced, record)
+    _put_in_place(tables, name, replaced, record)
     filesystem, root = tables.filesystem()
     for path in data_files(tables, name).keys() & replaced.keys():
         filesystem.delete_file(f"{root}/{name}/{path}")
@@ -83,11 +80,31 @@ def count_rows(tables: Tables, name: str, gone: Gone) -> int:
 
 
 def _holding(tables: Tables, name: str, gone: Gone, replaced: Replaced) -> Iterator[str]:
-    """The files under a table, of whatever version or none, that hold such rows."""
+    """The files under a table, of whatever version or none, that hold such rows; what a crash left half is deleted."""
     for path in sorted(data_files(tables, name).keys() - replaced.keys()):
         rows = pl.scan_parquet(tables.path(name, path), glob=False, storage_options=tables.storage_options or None)
-        if rows.filter(gone.rows).select(pl.len()).collect().item():
-            yield path
+        try:
+            if rows.filter(gone.rows).select(pl.len()).collect().item():
+                yield path
+        except pl.exceptions.ComputeError as error:
+            if _is_logged(tables, name, path):
+                raise UserError(
+                    f"{tables.path(name, path)} is damaged, so whose rows it holds cannot be told; bring it back from "
+                    "a copy, or delete it, and erase again"
+                ) from error
+            filesystem, root = tables.filesystem()
+            filesystem.delete_file(f"{root}/{name}/{path}")
+
+
+def _is_logged(tables: Tables, name: str, path: str) -> bool:
+    """Whether any entry of the log names a file."""
+    filesystem, root = tables.filesystem()
+    for entry in filesystem.get_file_info(fs.FileSelector(f"{root}/{name}/_delta_log")):
+        if entry.extension == "json":
+            with filesystem.open_input_file(entry.path) as file:
+                if path.encode() in file.read():
+                    return True
+    return False
 
 
 def _written_anew(tables: Tables, name: str, path: str, gone: Gone, erasure: str) -> Replacement:
@@ -109,32 +126,13 @@ def _written_anew(tables: Tables, name: str, path: str, gone: Gone, erasure: str
     return Replacement(by=by, size_bytes=size, statistics=file_statistics(TABLES[name], left), **told)
 
 
-def _exchange(tables: Tables, name: str, replaced: Replaced, record: Commit) -> None:
+def _put_in_place(tables: Tables, name: str, replaced: Replaced, record: Commit) -> None:
     """Commit the new files into the newest version, unless it has them."""
-    log = tables.store(name, "_delta_log")
     while newest := tables.latest(name):
         old = [file["path"] for file in newest.logged_files() if steps_from(file["path"], replaced)]
         if not old:
             return
-        now = int(time.time() * 1000)
-        actions = [{"commitInfo": {"timestamp": now, "operation": "ERASE", **record.custom_metadata()}}]
-        for path in old:
-            actions.append({"remove": {"path": path, "deletionTimestamp": now, "dataChange": True}})
-            if (last := steps_from(path, replaced)[-1]).by:
-                actions.append({"add": _added(last, now)})
-        entry = "".join(f"{json.dumps(action)}\n" for action in actions).encode()
-        try:
-            obstore.put(log, f"{newest.version + 1:020}.json", entry, mode="create")
-        except AlreadyExistsError:  # another commit was faster
-            continue
-
-
-def _added(file: Replacement, now: int) -> dict[str, object]:
-    return {
-        "path": file.by,
-        "partitionValues": {},
-        "size": file.size_bytes,
-        "modificationTime": now,
-        "dataChange": True,
-        "stats": file.statistics,
-    }
+        last = [steps_from(path, replaced)[-1] for path in old]
+        new = [DataFile(one.by, one.size_bytes, one.num_records, one.statistics) for one in last if one.by]
+        with suppress(VersionMoved):
+            exchange(newest, old, new, record, changes_data=True)

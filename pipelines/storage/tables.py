@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from itertools import islice
@@ -281,7 +281,12 @@ class TableVersion:
         rows = pl.scan_delta(self._opened, storage_options=options)
         if not self._replaced or not any(steps_from(file["path"], self._replaced) for file in self.logged_files()):
             return rows
-        schema, paths = rows.collect_schema(), [file["path"] for file in self.files()]
+        return self.scan_files([file["path"] for file in self.files()])
+
+    def scan_files(self, paths: Sequence[str]) -> pl.LazyFrame:
+        """The rows of some of this version's files, with its columns, for pipelines/storage only."""
+        options = self.tables.storage_options or None
+        schema = pl.scan_delta(self._opened, storage_options=options).collect_schema()
         if not paths:
             return pl.LazyFrame(schema=schema)
         found = [path if OUTSIDE.match(path) else self.tables.path(self.name, unquote(path)) for path in paths]

@@ -145,7 +145,7 @@ def test_the_flow_goes_on_after_an_erasure(tables):
     assert not any("anna " in text for text in texts_in_files(tables))
 
 
-@pytest.mark.parametrize("killed_at", ["_exchange", "write_replaced", "data_files", "_forget_trainings"])
+@pytest.mark.parametrize("killed_at", ["_put_in_place", "write_replaced", "data_files", "_forget_trainings"])
 def test_a_kill_leaves_every_version_readable_and_the_same_call_goes_on(tables, monkeypatch, killed_at):
     class Killed(BaseException):
         pass
@@ -219,6 +219,23 @@ def test_rows_are_counted_and_gone_where_only_a_compaction_holds_them(tables):
     assert tables.parse("curated_triplets@1").unusable is None
     assert erased.models["rows"].to_list() == [3]
     assert not any("anna" in text.replace("annabel", "") for text in texts_in_files(tables))
+
+
+def test_half_a_file_of_a_crash_is_deleted_and_a_damaged_one_of_a_version_is_refused(tables):
+    half = Path(tables.path("triplets"), "half.parquet")
+    half.write_bytes(b"PAR1anna answers")
+    erase.run(tables, ["anna"])
+    assert not half.exists()
+
+    Path(tables.path("triplets"), tables.latest("triplets").files()[0]["path"]).write_bytes(b"PAR1bert answers")
+    with pytest.raises(UserError, match=r"triplets"):
+        erase.run(tables, ["bert"])
+
+
+def test_ids_that_nobody_has_are_said(tables, capsys):
+    erase.run(tables, ["anna ", "bert"])
+
+    assert "1 of 2 external ids stand in no row of triplets: anna " in capsys.readouterr().err
 
 
 def test_a_dry_run_counts_the_same_and_writes_nothing(tables):

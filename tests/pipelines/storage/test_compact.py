@@ -1,6 +1,7 @@
 """Compaction: fewer files with the same rows, the versions before them as they were, others' commits in between."""
 
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,23 @@ def test_a_table_of_one_small_file_is_left_alone_and_so_is_one_that_was_compacte
     assert merged(tables, target_mb=0.001) == [("triplets@2", "triplets@2")]
 
 
+def test_only_small_files_are_rewritten_and_the_new_ones_have_ranges_of_their_own(append, tables):
+    append(tables, 0, 4000)
+    (large,) = tables.latest("triplets").files()
+    for number in range(6):
+        append(tables, 4000 + 300 * number, 300)
+    mb = large["size_bytes"] / 1e6
+
+    merged(tables, target_mb=mb / 3)
+
+    files = {file["path"]: file for file in tables.latest("triplets").files()}
+    assert files.pop(large["path"])["num_records"] == 4000
+    bounds = sorted((file["min.query_id"], file["max.query_id"]) for file in files.values())
+    assert 2 <= len(bounds) < 6
+    assert all(before[1] < after[0] for before, after in pairwise(bounds))
+    assert tables.latest("triplets").scan().collect()["query"].n_unique() == 5800
+
+
 def test_what_ingest_recorded_is_found_behind_a_compaction(tables):
     for number in range(2):
         with new_version(tables, Triplets, Lineage("ingest", [], Config())) as writer:
@@ -78,6 +96,18 @@ def test_rows_that_others_add_meanwhile_stay(append, tables):
 
     queries = tables.latest("triplets").scan().collect()["query"]
     assert sorted(queries) == sorted(f"query {number}" for number in range(15))
+
+
+def test_of_two_compactions_at_once_one_finds_nothing_to_do_or_both_leave_the_rows(append, tables):
+    for number in range(8):
+        append(tables, number, 1)
+
+    with ThreadPoolExecutor(2) as pool:
+        done = [future.result() for future in [pool.submit(merged, tables) for _ in range(2)]]
+
+    assert len(done) == 2
+    newest = tables.latest("triplets")
+    assert (len(newest.files()), newest.scan().collect()["query"].n_unique(), newest.num_rows()) == (1, 8, 8)
 
 
 def test_tables_whose_rows_are_replaced_are_compacted_too(tables):
