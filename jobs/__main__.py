@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 COMMANDS = (
     "ingest", "mine", "score", "curate", "distill", "evaluate", "publish",
-    "run", "study", "reproduce", "history", "diff", "query", "models", "bench", "check", "submit",
+    "run", "study", "reproduce", "history", "diff", "query", "models",
+    "tag", "compact", "vacuum", "erase", "bench", "check", "submit",
 )  # fmt: skip
 
 

@@ -22,11 +22,13 @@ def main(
     import json
 
     from pipelines.inspection.graph import downstream_of, every_version, upstream_of
+    from pipelines.storage.tags import find_tag
 
     tables = root.open()
-    if downstream and "@" not in (version or ""):
+    is_one = version is not None and ("@" in version or find_tag(tables, version) is not None)
+    if downstream and not is_one:
         raise UserError(f"--downstream of {version or 'all tables'}: expected one version, for example triplets@0")
-    if version is None or "@" not in version:
+    if version is None or not is_one:
         entries = every_version(tables, version)
     elif downstream:
         entries = downstream_of(tables.parse(version))

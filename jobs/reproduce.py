@@ -32,15 +32,20 @@ def main(
     tables = root.open()
     recorded = recorded_run(tables, model)
     curated, vectors = recorded.data(tables)
+    num_erased = recorded.num_erased(tables)
     config = DistillConfig.of_run(recorded.run["config"], on_gpu=recorded.run["engine"]["device"] != "cpu")
     different = list(differences(recorded.run))
-    for difference in different:
-        print(f"could change the weights: {difference}", file=sys.stderr)
-    if not different:
-        print("same sources, software and kind of machine", file=sys.stderr)
+    told = [f"could change the weights: {difference}" for difference in different]
+    print("\n".join(told) or "same sources, software and kind of machine", file=sys.stderr)
     kept = _new_folder(output) if output is not None else None
     check(**config.claims())
-    check_training(curated, config, vectors)
+    try:
+        check_training(curated, config, vectors)
+    except UserError as error:
+        if not num_erased:
+            raise
+        print(f"what is left cannot be trained on: {error}", file=sys.stderr)
+        return _told_erased(num_erased)
     with tempfile.TemporaryDirectory() as scratch:
         folder = kept or Path(scratch)
         then, now = recorded.run, distill.train(curated, config, folder, vectors=vectors, connect=connect)
@@ -51,8 +56,15 @@ def main(
             print(line, file=sys.stderr)
         old = Path(tables.path("models", then["name"], MODEL))
         far = f", largest difference of a weight {distance(folder / MODEL, old):.3g}" if old.is_dir() else ""
+    if num_erased:
+        return _told_erased(num_erased)
     why = f"; what could explain it: {'; '.join(different)}" if different else ""
     print(f"differs: weights {now['weights_sha256']}, expected {then['weights_sha256']}{far}{why}")
+    return DIFFERS
+
+
+def _told_erased(num_rows: int) -> int:
+    print(f"not identical: {num_rows:,} rows erased")
     return DIFFERS
 
 

@@ -111,7 +111,8 @@ def _spill_mined(
         ]
         found += [(passages.texts[passage], miner, rank) for passage, miner, rank in negatives[query_id]]
         if not found:
-            intake.quarantine(position, number, ["no_negative_found"], row.query[:1000])
+            found_in = {"query": row.query[:1000]} | ({"external_id": row.external_id} if row.external_id else {})
+            intake.quarantine(position, number, ["no_negative_found"], json.dumps(found_in, ensure_ascii=False))
         intake.add(position, number, row, found)
     for position in range(len(intake.files)):
         intake.refuse_if_mostly_bad(position)

@@ -34,6 +34,7 @@ PACKAGES = {  # package of pipelines/ -> all of ours that it may import; each st
     "students": "schemas stage storage texts checkpoints unpadded search curation",
     "evaluation": "schemas stage storage texts checkpoints teachers search intake curation students",
     "inspection": "schemas stage storage checkpoints curation",
+    "erasure": "schemas stage storage texts checkpoints scoring inspection",
     "publication": "schemas stage storage checkpoints curation inspection",
     "benchmarks": "stage storage texts unpadded checkpoints teachers search curation students evaluation",
 }

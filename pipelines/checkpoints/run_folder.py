@@ -67,7 +67,7 @@ class RunFolder:
                 f"--name {name!r} cannot be a folder; expected letters, digits, dots, dashes, underscores, at most "
                 f"{LONGEST_NAME} bytes"
             )
-        self.name, self.uri, self.url = name, tables.path("models", name), tables.url("models", name)
+        self.name, self.uri, self._tables = name, tables.path("models", name), tables
         self.filesystem, root = tables.filesystem()
         self.path = f"{root}/models/{name}"
 
@@ -163,9 +163,7 @@ class RunFolder:
             self.filesystem.delete_dir(f"{self.path}/{WORK}")
 
     def _store(self) -> LocalStore | S3Store:
-        """The folder as obstore sees it, which puts a file there whole, or only where there is none."""
-        is_local = isinstance(self.filesystem, fs.LocalFileSystem)
-        return LocalStore(self.path, mkdir=True) if is_local else S3Store.from_url(self.url)
+        return self._tables.store("models", self.name)
 
     def _take(self, holder: Holder) -> None:
         """Write the lock where there is none, or over a dead process's: of two rivals one wins."""
@@ -209,6 +207,11 @@ class RunFolder:
         before = self.filesystem.get_file_info(f"{self.path}/{LOCK}").mtime
         time.sleep(STALE_S)
         return bool(self.filesystem.get_file_info(f"{self.path}/{LOCK}").mtime != before)
+
+
+def token_caches_of(curated: TableVersion) -> str:
+    """How the names begin of all token caches made of a table's versions, in the temporary folder of each node."""
+    return f"distill_{fingerprint_of(curated.identity()['table_id'])}_"
 
 
 def rows_of_model(tables: Tables, model: str) -> pl.DataFrame:

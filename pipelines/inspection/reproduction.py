@@ -64,8 +64,19 @@ class Recorded(NamedTuple):
         state = {1: "it is as it was", 2: "both are as they were"}.get(len(versions), "all are as they were")
         if moved:
             state = "the same rows lie in other files now; that nothing else changed, the end will show"
-        tell(f"{self.where} was trained on {' and '.join(map(str, versions))}: {state}")
+        erased = [
+            f"{rows:,} rows of {version} were erased since" for version in versions if (rows := version.num_erased())
+        ]
+        tell(f"{self.where} was trained on {' and '.join(map(str, versions))}: {'; '.join(erased) or state}")
         return curated, vectors
+
+    def num_erased(self, tables: Tables) -> int:
+        """Rows that were erased from its curated versions since they were written; else those from its vectors."""
+        stages = [stage["curated"] for stage in self.run.get("stages", ())]
+        names = {one["version"] for one in (self.run["curated"], *stages, self.run["vectors"]) if one}
+        lost = {name: tables.parse(name).num_erased() for name in names}
+        of_curated = sum(rows for name, rows in lost.items() if name.startswith("curated_triplets@"))
+        return of_curated or sum(lost.values())
 
 
 def recorded_run(tables: Tables, model: str) -> Recorded:

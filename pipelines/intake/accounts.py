@@ -22,6 +22,7 @@ from pipelines.intake.spill import Spill, SpilledTriplet
 from pipelines.stage.errors import UserError, first_of
 from pipelines.stage.progress import tell
 from pipelines.storage.commits import IngestedFile
+from pipelines.storage.erased import hashed, names_erased
 from schemas.quarantined_rows import MAX_RAW_BYTES
 
 HINTS = {
@@ -34,6 +35,9 @@ HINTS = {
     "line_break_in_field": "check its line ends, or leave out --quoting none",
 }
 """What to do about the problems that concern a whole file."""
+
+ERASED = "erased"
+"""The reason against a row whose external id was erased; nothing else is kept of it."""
 
 
 class FileCounts(IngestedFile):
@@ -78,9 +82,12 @@ def describe_file(
 class Intake:
     """The input files of one run, in order, and the spill that takes their rows; files are named by their position."""
 
-    def __init__(self, files: list[FileCounts], checks: RowChecks, spill: Spill) -> None:
+    def __init__(
+        self, files: list[FileCounts], checks: RowChecks, spill: Spill, erased: frozenset[str] = frozenset()
+    ) -> None:
         self.files, self.checks, self.spill = files, checks, spill
         self._announced: set[str] = set()
+        self._erased, self._left_out = erased, Counter[int]()
 
     def good_rows(self, position: int, opened: Input, layouts: Layouts) -> Iterator[tuple[int, CheckedRow]]:
         """The file's good rows with their numbers. Raises UserError at its end if it has no layout or is mostly bad."""
@@ -92,11 +99,16 @@ class Intake:
                     checked: CheckedRow | list[str] = [str(row.problem)]
                 else:
                     checked = check_row(row.value, layout_of(row.value), max_text_chars)
-                if isinstance(checked, CheckedRow):
+                if self._erased and self._was_erased(checked, row):
+                    self._left_out[position] += 1
+                    self.quarantine(position, row.number, [ERASED], None)
+                elif isinstance(checked, CheckedRow):
                     yield row.number, checked
                 else:
                     self.quarantine(position, row.number, checked, _raw(row))
         layouts.refuse_if_unknown()
+        if left_out := self._left_out[position]:
+            tell(f"{self.files[position].path}: {left_out:,} rows are left out: their external ids were erased")
         self._announce_columns(opened.path, layouts)
         self.refuse_if_mostly_bad(position)
 
@@ -107,7 +119,13 @@ class Intake:
             for negative, miner, rank in negatives:
                 self.spill.add(SpilledTriplet(row.query, positive, negative, miner, rank, *origin))
 
-    def quarantine(self, position: int, number: int, reasons: list[str], raw: str) -> None:
+    def _was_erased(self, checked: CheckedRow | list[str], row: RawRow) -> bool:
+        """Whether the row may not come back; of a bad one, whether it may hold an erased id at all."""
+        if isinstance(checked, CheckedRow):
+            return checked.external_id is not None and hashed(checked.external_id) in self._erased
+        return names_erased(_raw(row), self._erased)
+
+    def quarantine(self, position: int, number: int, reasons: list[str], raw: str | None) -> None:
         """Count and keep one bad row."""
         self.files[position].quarantined += 1
         self.spill.quarantine(position, number, reasons, raw if self.checks.keep_raw else None)
@@ -116,10 +134,11 @@ class Intake:
         file, path = self.files[position], self.files[position].path
         if file.rows == 0:
             raise UserError(f"{path} has no row below its header, expected rows: leave it out or give another file")
-        if file.quarantined > self.checks.max_bad_share * file.rows:
+        bad = file.quarantined - self._left_out[position]
+        if bad > self.checks.max_bad_share * file.rows:
             reasons = self._reasons(position)
             raise UserError(
-                f"{path}: {file.quarantined:,} of {file.rows:,} rows ({file.quarantined / file.rows:.1%}) are bad, "
+                f"{path}: {bad:,} of {file.rows:,} rows ({bad / file.rows:.1%}) are bad, "
                 f"expected at most {self.checks.max_bad_share:.1%}: {reasons}; nothing was written: "
                 "repair the file, tell its columns with --columns, or raise max_bad_share"
                 + "".join(f"; {hint}" for reason, hint in HINTS.items() if f"{reason} in" in reasons)

@@ -26,6 +26,7 @@ from pipelines.stage.errors import UserError
 from pipelines.stage.progress import tell
 from pipelines.storage import Lineage, Tables, TableVersion, VersionMoved, delete_rows, new_version
 from pipelines.storage.commits import IngestedFile, IntakeResult, Record
+from pipelines.storage.erased import erased_ids
 from schemas import IngestedFiles, QuarantinedRows, Table, Triplets
 
 NewRows = Callable[[TableVersion | None], Iterator[pl.DataFrame]]
@@ -56,7 +57,7 @@ def append_new(
         check_room(tempfile.gettempdir(), num_bytes, f"{stage}: sorting the rows")
         with tempfile.TemporaryDirectory(prefix=f"{stage}-") as folder, _few_collections():
             spill = Spill(Path(folder), triplets_per_row * sum(file.found.size_bytes for file in files))
-            spill_rows(Intake(files, config, spill))
+            spill_rows(Intake(files, config, spill, erased_ids(tables)))
             return _append_spilled(tables, spill, files, Lineage(stage, [], config))
     triplets = tables.latest("triplets")
     if triplets is None:

@@ -90,6 +90,8 @@ def lineage_of(versions: list[TableVersion]) -> list[Row]:
             found[str(version)]["unreadable"] = version.unusable
         elif version.rows_in() != version:
             found[str(version)]["rows_in"] = str(version.rows_in())
+        if rows := version.num_erased():
+            found[str(version)]["erased_rows"] = rows
         inputs = commit.inputs
         if version.version and commit.is_on_top:
             inputs = (Input(**TableVersion(version.tables, version.name, version.version - 1).identity()),)

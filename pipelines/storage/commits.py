@@ -16,8 +16,9 @@ LINEAGE = "lineage"
 RESTORE = "RESTORE"
 """Delta's operation after which a version holds the rows of an older one."""
 
-REARRANGING = {"add columns", "compact"}
-"""Stages of ours, beside the flow, after which a version holds the rows of the one before."""
+REARRANGING = {"add columns", "compact", "erase"}
+"""Stages of ours, beside the flow, after which a version holds the rows of the one before: what is erased, that one
+has lost as well."""
 
 
 class Record(BaseModel):
@@ -142,6 +143,12 @@ class ColumnsAdded(Record):
     columns: tuple[str, ...] = ()
 
 
+class ErasureResult(Record):
+    """Of erase, in each table that lost rows."""
+
+    erasure: str = ""  # 12 hex digits over the hashed external ids
+
+
 RESULTS: dict[str, type[Record]] = {
     "ingest": IntakeResult,
     "mine": IntakeResult,
@@ -150,6 +157,7 @@ RESULTS: dict[str, type[Record]] = {
     "distill": TrainingResult,
     "evaluate": EvaluationResult,
     "add columns": ColumnsAdded,
+    "erase": ErasureResult,
 }
 """Stage -> what its commits report."""
 

@@ -8,7 +8,8 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from itertools import islice
@@ -20,13 +21,16 @@ import polars as pl
 import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
+from obstore.store import LocalStore, S3Store
 from pyarrow import fs
 
 from pipelines.stage.errors import UserError
 from pipelines.stage.paths import folder_of
 from pipelines.stage.progress import tell
 from pipelines.storage.commits import LINEAGE, RESTORE, Commit, Input, Result
-from pipelines.storage.readability import first_line, why_damaged, why_foreign, why_unreadable, why_unwritable
+from pipelines.storage.erased import Replaced, in_their_place, replaced_files, steps_from
+from pipelines.storage.readability import OUTSIDE, first_line, why_damaged, why_foreign, why_unreadable, why_unwritable
+from pipelines.storage.tags import find_tag
 from schemas import TABLES
 
 ADDED_TO = {"triplets", "scored_triplets", "teacher_vectors"}
@@ -134,6 +138,10 @@ class Tables:
         )
         return s3, self.uri.removeprefix("s3://")
 
+    def store(self, *parts: str) -> LocalStore | S3Store:
+        """A folder under the root as obstore sees it, which puts a file there whole, or only where there is none."""
+        return LocalStore(self.path(*parts), mkdir=True) if self.is_local else S3Store.from_url(self.url(*parts))
+
     def delta(self, name: str, version: int | None = None) -> DeltaTable:
         """The Delta table itself, for pipelines/storage only."""
         return _Table(self.url(name), version=version, storage_options=self.storage_options)
@@ -161,9 +169,13 @@ class Tables:
             ) from error
 
     def parse(self, text: str) -> "TableVersion":
-        """A version from its printed form, `curated_triplets@7`. Raises UserError when there is no such version."""
+        """A version from its printed form, `curated_triplets@7`, or a tag. Raises UserError when there is none such."""
+        if tag := find_tag(self, text):
+            return self.recorded(tag.version)
         if not (match := re.fullmatch(r"([a-z_]+)@([0-9]+)", text)):
-            raise UserError(f"{text!r} is no table version; expected TABLE@VERSION, for example curated_triplets@7")
+            raise UserError(
+                f"{text!r} is no table version; expected TABLE@VERSION, for example curated_triplets@7, or a tag"
+            )
         parsed = TableVersion(self, match[1], int(match[2]))
         newest = self.latest(parsed.name)
         if newest is None:
@@ -265,7 +277,22 @@ class TableVersion:
 
     def open(self) -> pl.LazyFrame:
         """What lies there as this version, lazily and unchecked, for pipelines/storage only."""
-        return pl.scan_delta(self._opened, storage_options=self.tables.storage_options or None)
+        options = self.tables.storage_options or None
+        rows = pl.scan_delta(self._opened, storage_options=options)
+        if not self._replaced or not any(steps_from(file["path"], self._replaced) for file in self.logged_files()):
+            return rows
+        return self.scan_files([file["path"] for file in self.files()])
+
+    def scan_files(self, paths: Sequence[str]) -> pl.LazyFrame:
+        """The rows of some of this version's files, with its columns, for pipelines/storage only."""
+        options = self.tables.storage_options or None
+        schema = pl.scan_delta(self._opened, storage_options=options).collect_schema()
+        if not paths:
+            return pl.LazyFrame(schema=schema)
+        found = [path if OUTSIDE.match(path) else self.tables.path(self.name, unquote(path)) for path in paths]
+        return pl.scan_parquet(
+            found, schema=schema, glob=False, storage_options=options, missing_columns="insert", extra_columns="ignore"
+        )
 
     def scan(self) -> pl.LazyFrame:
         """The rows of exactly this version, lazily, with the columns of today's schema first: null where it is older.
@@ -437,24 +464,69 @@ class TableVersion:
 
     def identity(self) -> dict[str, str]:
         """Version, Delta table id and a digest of the version's files: a root made anew is not the same data."""
-        files = sorted(f"{row['path']}:{row['size_bytes']}" for row in self.files())
-        files += sorted(f"{path}:{hashlib.sha256(bytes(kept)).hexdigest()}" for path, kept in self._rows_kept())
+        files = sorted(f"{row['path']}:{row['size_bytes']}" for row in self.logged_files())
+        files += sorted(f"{path}:{hashlib.sha256(bytes(kept)).hexdigest()}" for path, kept in self.rows_kept())
         digest = hashlib.sha256("\n".join(files).encode()).hexdigest()[:12]
         return {"version": str(self), "table_id": str(self.delta.metadata().id), "digest": digest}
 
     def files(self) -> list[dict[str, Any]]:
-        """One entry per data file: path, size_bytes, num_records, min.COLUMN, max.COLUMN, null_count.COLUMN."""
+        """One entry per data file: path, size_bytes, num_records, min.COLUMN, max.COLUMN, null_count.COLUMN.
+
+        Where rows were erased, the files that hold the others.
+        """
+        return in_their_place(self.logged_files(), self._replaced)
+
+    def num_erased(self, erasure: str = "") -> int:
+        """Rows of this version that were erased, by one erasure or by all, in whichever files they lay by then."""
+        most = Counter[str]()
+        for version in self._held_by() if self._replaced else ():
+            counts = Counter[str]()
+            for step in (step for file in version.logged_files() for step in steps_from(file["path"], self._replaced)):
+                counts[step.erasure] += step.rows
+            most |= counts
+        return most[erasure] if erasure else most.total()
+
+    def _held_by(self) -> "Iterator[TableVersion]":
+        """The version that a stage wrote with these rows, and those after it that only arranged them otherwise."""
+        newest, version = self.tables.latest(self.name), self.origin()
+        yield version
+        while newest and version.version < newest.version:
+            version = TableVersion(self.tables, self.name, version.version + 1)
+            if not version.commit.keeps_rows:
+                return
+            yield version
+
+    @cached_property
+    def _replaced(self) -> Replaced:
+        return replaced_files(self.tables, self.name)
+
+    def logged_files(self) -> list[dict[str, Any]]:
+        """As `files`, but as the version was written, for pipelines/storage only."""
         rows: list[dict[str, Any]] = pa.table(self.delta.get_add_actions(flatten=True)).to_pylist()
+        return rows
+
+    def added_after(self, base: "TableVersion | None") -> list[dict[str, Any]]:
+        """The files of this version that brought rows after `base`, as `files` has them; a compaction brings none."""
+        known = {file["path"] for file in base.files()} if base else set()
+        added = [file for file in self.files() if file["path"] not in known]
+        since = [version for version in self.history() if base is None or version.version > base.version]
+        if not added or not any(version.commit.keeps_rows for version in since):
+            return added
+        rows = []
+        for version in reversed(since):  # a compaction's files hold old rows and new ones: those before it tell
+            files = {file["path"]: file for file in version.files()}
+            rows += [files[path] for path in files.keys() - known if not version.commit.keeps_rows]
+            known |= files.keys()
         return rows
 
     def num_rows(self) -> int:
         """Rows of this version, from the files' statistics where these tell."""
         counts = [row["num_records"] for row in self.files()]
-        if None in counts or self._rows_kept():
+        if None in counts or self.rows_kept():
             return int(self.scan().select(pl.len()).collect(engine="streaming").item())
         return sum(counts)
 
-    def _rows_kept(self) -> list[tuple[str, list[bool]]]:
+    def rows_kept(self) -> list[tuple[str, list[bool]]]:
         """Of each file with a deletion vector, by another program: its path and which rows are left."""
         delta = self.delta
         if "deletionVectors" not in (delta.protocol().reader_features or ()):

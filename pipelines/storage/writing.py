@@ -82,10 +82,11 @@ def write_file(tables: Tables, table: type[Table], frame: pl.DataFrame) -> DataF
     filesystem.create_dir(folder, recursive=True)
     pq.write_table(rows, f"{folder}/{path}", filesystem=filesystem, compression="zstd")
     size = filesystem.get_file_info(f"{folder}/{path}").size
-    return DataFile(path, size, len(frame), _statistics(table, frame))
+    return DataFile(path, size, len(frame), file_statistics(table, frame))
 
 
-def _statistics(table: type[Table], frame: pl.DataFrame) -> str:
+def file_statistics(table: type[Table], frame: pl.DataFrame) -> str:
+    """What the log says of a file with these rows, as JSON."""
     columns = table.statistics_columns() if len(frame) else []
     return json.dumps(
         {

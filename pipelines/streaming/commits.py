@@ -66,15 +66,14 @@ def commit_group(stream: Stream, chunks: list[Chunk]) -> int:
 
 
 def _is_overtaken(stream: Stream, chunk: Chunk, newest: TableVersion) -> bool:
-    """Whether a file by the same maker in the chunk's range was added after the version the chunk was read against."""
-    if newest == chunk.base:
-        return False
-    known = {file["path"] for file in chunk.base.files()} if chunk.base else set()
-    return any(
+    """Whether rows by the same maker in the chunk's range were added after the version the chunk was read against.
+
+    A compaction since then adds files, and no rows.
+    """
+    return newest != chunk.base and any(
         _may_hold(file, stream.maker_column, stream.maker, stream.maker)
         and _may_hold(file, stream.id_column, *chunk.id_range)
-        for file in newest.files()
-        if file["path"] not in known
+        for file in newest.added_after(chunk.base)
     )
 
 

@@ -24,7 +24,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.queue import Empty, Queue
 from sentence_transformers import SentenceTransformer
 
-from pipelines.checkpoints.run_folder import CARRIED, CHECKPOINTS, ENGINE, UNTRAINED, Json
+from pipelines.checkpoints.run_folder import CARRIED, CHECKPOINTS, ENGINE, UNTRAINED, Json, token_caches_of
 from pipelines.stage.cluster import check_there_is
 from pipelines.stage.errors import UserError
 from pipelines.stage.precision import fastest_on_cpu
@@ -176,7 +176,7 @@ def _printed_on_stderr() -> Iterator[Queue]:
 def _cache_name(curated: TableVersion, config: DistillConfig, vectors: TableVersion | None, kept: Tables) -> str:
     """The token cache's folder on each node: a killed training's is taken up only for the same data and config."""
     data = [curated.identity(), vectors.identity() if vectors else None]
-    return f"distill_{fingerprint_of([kept.uri, data, config.identity()])}"
+    return f"{token_caches_of(curated)}{fingerprint_of([kept.uri, data, config.identity()])}"
 
 
 def _sinks(stage: Stage, name: str, seen_in: Path | None, lines: Queue, folder: Path) -> list[Sink]:

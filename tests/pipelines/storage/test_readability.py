@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from deltalake import DeltaTable, Field, write_deltalake
 from deltalake.schema import PrimitiveType
+from pyarrow import fs
 
 from pipelines.stage.config import Config
 from pipelines.stage.errors import UserError
@@ -352,7 +353,7 @@ def test_ten_thousand_files_are_looked_for_in_one_listing(three, monkeypatch):
 
     monkeypatch.setattr(Tables, "filesystem", lambda _: (Counting(), root))
     assert three.unreadable is None
-    assert len(calls) == 1
+    assert sum(isinstance(one, fs.FileSelector) for one in calls) == 1
 
 
 def test_statistics_that_another_program_left_out_are_done_without(three, tables):

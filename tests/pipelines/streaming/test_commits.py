@@ -13,6 +13,7 @@ import pytest
 from pipelines.stage.errors import UserError
 from pipelines.storage import Lineage, QueryRange, Tables, TableVersion
 from pipelines.storage.commits import Commit, ScoringResult
+from pipelines.storage.compact import CompactConfig, compact
 from pipelines.streaming.commits import commit_group, drain
 from pipelines.streaming.config import StreamConfig
 from pipelines.streaming.pipeline import Chunk, ChunkActor, read_chunk, stream_chunks, write_chunk
@@ -86,9 +87,12 @@ def files_under(stream: Stream) -> set[str]:
     return {path.name for path in Path(stream.source.tables.path("scored_triplets")).glob("*.parquet")}
 
 
-def written(stream: Stream) -> Chunk:
-    """All rows as one chunk, through the operators by hand."""
-    row = read_chunk(Chunk(QueryRange("000", "g")).row(), stream)
+ALL = QueryRange("000", "g")
+
+
+def written(stream: Stream, id_range: QueryRange = ALL) -> Chunk:
+    """A range, or all rows, as one chunk, through the operators by hand."""
+    row = read_chunk(Chunk(id_range).row(), stream)
     return Chunk.of(write_chunk(ChunkActor(stream, 1)(row), stream))
 
 
@@ -109,6 +113,31 @@ def test_rows_of_another_maker_overtake_nothing(tmp_path):
 
     assert commit_group(others, [written(others)]) == 12
     assert commit_group(stream, [mine]) == 12
+
+
+def test_a_compaction_between_a_chunks_read_and_its_commit_loses_and_doubles_nothing(tmp_path):
+    stream = capitals(tmp_path, 20)
+    tables, ranges = stream.source.tables, Plan.of(stream).chunks(1)
+    assert commit_group(stream, [written(stream, one) for one in ranges[:2]]) > 0
+
+    mine, rivals, late = (written(stream, one) for one in (ranges[2], ranges[3], ranges[3]))
+    assert compacted(tables) == "scored_triplets"
+    assert commit_group(stream, [mine]) == mine.file.num_rows, "a compaction overtakes nobody"
+    assert commit_group(stream, [rivals]) == rivals.file.num_rows
+    assert compacted(tables) == "scored_triplets"
+    assert commit_group(stream, [late]) == 0, "its rows lie in a file of the compaction now"
+
+    assert commit_group(stream, [written(stream, one) for one in ranges[4:]]) > 0
+    newest = stream.newest()
+    assert newest is not None
+    assert sorted(newest.scan().collect()["triplet_id"]) == sorted(stream.source.scan().collect()["triplet_id"])
+    assert Plan.of(stream).num_left == 0
+
+
+def compacted(tables: Tables) -> str:
+    """The only table of these that had small files."""
+    (name,) = [after.name for before, after in compact(tables, [], CompactConfig()) if before != after]
+    return name
 
 
 def test_what_a_rival_commits_of_a_chunk_is_left_out_and_the_rest_is_planned_again(ray_cluster, tmp_path):

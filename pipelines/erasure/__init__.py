@@ -1,0 +1,1 @@
+"""People who leave: their rows out of every table and version, and who was trained on them."""
