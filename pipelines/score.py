@@ -11,6 +11,7 @@ leaves no trace in any version. The last commit holds no rows: it says which (te
 
 import json
 import shlex
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,15 +24,17 @@ from pipelines.intake.find_files import find_files
 from pipelines.intake.layouts import RowChecks
 from pipelines.intake.plain_texts import read_texts
 from pipelines.scoring.config import ScoreConfig
+from pipelines.scoring.forecast import Speed
 from pipelines.scoring.pairs import NO_PAIRS, pairs_of
 from pipelines.scoring.precision import settled
+from pipelines.scoring.price import Price, nothing_left, price
 from pipelines.scoring.streams import PairStream, PlainTextStream, TextStream, staged
 from pipelines.scoring.variation import copies_of
 from pipelines.stage.disk import check_room
 from pipelines.stage.errors import UserError
 from pipelines.stage.progress import tell
 from pipelines.storage import Tables, TableVersion, VersionMoved, commit
-from pipelines.storage.commits import Completion, IngestedFile, ScoringResult
+from pipelines.storage.commits import Completion, IngestedFile, ScoringEngine, ScoringResult
 from pipelines.streaming.commits import drain
 from pipelines.streaming.pipeline import work_once
 from pipelines.streaming.stream import Plan
@@ -49,7 +52,6 @@ def run(
     connect: Callable[[], None],
     share: float = 1.0,
     vectors: bool = False,
-    dry_run: bool = False,
 ) -> list[TableVersion]:
     """Score what is missing and commit the completion.
 
@@ -59,17 +61,44 @@ def run(
         share: part of the queries, chosen by id: 0.01 is part of 0.05.
         vectors: also store a bi-encoder's vector of each text; pairs are then scored from these.
     Returns:
-        The scored_triplets version that says so, and the newest teacher_vectors if asked for; none for a dry run.
+        The scored_triplets version that says so, and the newest teacher_vectors if asked for.
     Raises:
         UserError: the teacher cannot be loaded, or this engine's scores differ from the existing ones.
     """
-    scoring, encoding = validate(triplets, config, share, vectors, None if dry_run else connect)
+    scoring, encoding = validate(triplets, config, share, vectors, connect)
     pairs, texts = plan(scoring, encoding)
-    if dry_run:
-        to_encode = f" and {texts.num_left:,} texts to encode" if texts else ""
-        tell(f"{pairs.num_left:,} rows to score{to_encode}; nothing was done (dry run)")
-        return []
     return execute(scoring, pairs, texts, connect)
+
+
+def ask_price(
+    triplets: TableVersion,
+    config: ScoreConfig,
+    *,
+    connect: Callable[[], None],
+    began: float,
+    share: float = 1.0,
+    vectors: bool = False,
+) -> Price:
+    """What `run` would do and how long it would take, by the real teacher on the cluster; nothing is written.
+
+    Args:
+        began: when the command did, as time.monotonic tells: a run takes as long to begin.
+    Raises:
+        UserError: as `run`, or a share that has no rows.
+    """
+    scoring, encoding = validate(triplets, config, share, vectors, connect)
+    started = time.monotonic()
+    pairs, texts = plan(scoring, encoding)
+    plan_s = time.monotonic() - started
+    plans = {"texts": texts, "rows": pairs} if texts else {"rows": pairs}
+    if not pairs.num_total:
+        raise UserError(f"a share of {share} of {triplets} has no rows; nothing to score")
+    if not any(one.num_left for one in plans.values()):
+        tell("nothing is left: a run only commits that it is complete, if no commit says so yet")
+        return nothing_left(plans)
+    connect()
+    existing, _ = scored_elsewhere(scoring) if pairs.num_left else (pl.DataFrame(), None)
+    return price(plans, Speed(time.monotonic() - began, plan_s), len(existing))
 
 
 class TextFiles(NamedTuple):
@@ -159,7 +188,7 @@ def _encode_plain(
 
 
 def validate(
-    triplets: TableVersion, config: ScoreConfig, share: float, vectors: bool, connect: Callable[[], None] | None
+    triplets: TableVersion, config: ScoreConfig, share: float, vectors: bool, connect: Callable[[], None]
 ) -> tuple[PairStream, TextStream | None]:
     """What is asked for, as streams by a teacher that is there."""
     if not 0 < share <= 1:
@@ -221,26 +250,33 @@ def check_engine(scoring: PairStream) -> None:
     Raises:
         UserError: a score differs by more than the tolerance.
     """
-    config, teacher, scored = scoring.config, scoring.maker, scoring.newest()
-    if scored is None or not config.engine_check_pairs:
+    config, teacher = scoring.config, scoring.maker
+    existing, engine = scored_elsewhere(scoring)
+    if engine is None:
         return
-    engines = [result.engine for _, result in scored.results(ScoringResult) if result.teacher == teacher]
-    this = scoring.engine()
-    if not engines or this in engines:
-        return
-    of_teacher = (pl.col("teacher") == teacher) & pl.col("scoring_error").is_null()
-    existing = scored.scan().filter(of_teacher).head(config.engine_check_pairs).collect()
     again = work_once(scoring, existing.select(Triplets.polars_schema().keys()), NO_PAIRS)
     pairs = pairs_of(existing).join(pairs_of(again), on=["query_id", "passage_id"], suffix="_again")
     difference = pairs.select((pl.col("score") - pl.col("score_again")).abs().max()).item()
-    before, now = (json.dumps(one.model_dump()) for one in (engines[0], this))
+    before, now = (json.dumps(one.model_dump()) for one in (engine, scoring.engine()))
     if difference is None or not difference <= config.engine_tolerance:
         raise UserError(
-            f"{teacher} on this engine gives scores up to {difference} away from those in {scored}, the tolerance "
-            f"is {config.engine_tolerance} (then {before}, now {now}); score on the old engine, "
+            f"{teacher} on this engine gives scores up to {difference} away from those in {scoring.newest()}, the "
+            f"tolerance is {config.engine_tolerance} (then {before}, now {now}); score on the old engine, "
             f"allow it with --set score.engine_tolerance=..., or score into another root"
         )
     tell(f"new engine: {len(pairs):,} pairs scored again, largest difference {difference:.2g}: goes on")
+
+
+def scored_elsewhere(scoring: PairStream) -> tuple[pl.DataFrame, ScoringEngine | None]:
+    """Rows to score again, and the engine that scored them; no rows where this engine has scored for the teacher, or
+    nobody has."""
+    config, scored = scoring.config, scoring.newest()
+    if scored is None or not config.engine_check_pairs:
+        return pl.DataFrame(), None
+    engines = [result.engine for _, result in scored.results(ScoringResult) if result.teacher == scoring.maker]
+    if not engines or scoring.engine() in engines:
+        return pl.DataFrame(), None
+    return scored.scan().filter(scoring.is_good()).head(config.engine_check_pairs).collect(), engines[0]
 
 
 def complete(scoring: PairStream, num_rows: int, connect: Callable[[], None]) -> TableVersion:

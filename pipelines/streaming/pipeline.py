@@ -115,15 +115,25 @@ def _worked_on(chunks: ray.data.Dataset, stream: Stream, num_chunks: int) -> ray
 
     In a fixed-size pool a dead actor would keep its slot (Ray issue 62746), so the pool may shrink to one.
     """
-    config, on_gpu = stream.config, has_gpu(stream.config)
+    claimed = claim(stream.config)
+    size = min(num_actors(stream.config), num_chunks)
+    pool = ray.data.ActorPoolStrategy(min_size=1, max_size=size, initial_size=size, max_tasks_in_flight_per_actor=2)
+    given = (stream, threads(stream.config))
+    return chunks.map(ChunkActor, compute=pool, fn_constructor_args=given, **claimed)  # type: ignore[arg-type]
+
+
+def claim(config: StreamConfig) -> dict[str, Any]:
+    """What Ray is asked for, for one actor. Raises UserError where this machine can never have it."""
+    on_gpu = has_gpu(config)
     kind, needed = ("GPU", config.num_gpus) if on_gpu else ("CPU", config.num_cpus)
     told, field = f"an actor needs {needed:g} {kind}s", f"score.num_{kind.lower()}s"
     check_there_is(kind, needed, _resources().get(kind, 0), told, field)
-    size = min(num_actors(config), num_chunks)
-    pool = ray.data.ActorPoolStrategy(min_size=1, max_size=size, initial_size=size, max_tasks_in_flight_per_actor=2)
-    claim: dict[str, Any] = {"num_gpus": config.num_gpus} if on_gpu else {"num_cpus": config.num_cpus - IO_CPUS}
-    given = (stream, None if on_gpu else config.num_cpus)
-    return chunks.map(ChunkActor, compute=pool, fn_constructor_args=given, **claim)  # type: ignore[arg-type]
+    return {"num_gpus": config.num_gpus} if on_gpu else {"num_cpus": config.num_cpus - IO_CPUS}
+
+
+def threads(config: StreamConfig) -> int | None:
+    """That an actor computes with; None on a GPU."""
+    return None if has_gpu(config) else config.num_cpus
 
 
 def has_gpu(config: StreamConfig) -> bool:
