@@ -188,12 +188,15 @@ def print_curation(
     sources, width = by_source(counts), width_of(stream)
     if whole is not None:
         reasons = dict(sources.select("source", "main_reason").iter_rows())
-        return print(*whole_lines(whole, reasons, width), sep="\n", file=stream)
-    shown = sources if by or width is None else sources.head(WORST_SOURCES)
-    for line in curation_lines(shown, width, with_bars=can_print(stream, BAR)):
+        lines = whole_lines(whole, reasons, width)
+        shown = lines if by or width is None else lines[: 1 + WORST_SOURCES]
+        more = [f"and {len(lines) - len(shown):,} more sources; --by source tells of all"]
+        return print(*shown, *(more if len(shown) < len(lines) else []), sep="\n", file=stream)
+    worst = sources if by or width is None else sources.head(WORST_SOURCES)
+    for line in curation_lines(worst, width, with_bars=can_print(stream, BAR)):
         print(line, file=stream)
-    if left := len(sources) - len(shown):
-        least = shown["kept"][-1] / shown["rows"][-1]
+    if left := len(sources) - len(worst):
+        least = worst["kept"][-1] / worst["rows"][-1]
         print(f"and {left:,} more sources with at least {least:.1%} kept; --by source counts all", file=stream)
 
 

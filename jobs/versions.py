@@ -25,13 +25,13 @@ def version_to_read(tables: "Tables", name: str, given: str | None) -> "TableVer
     Raises:
         UserError: the given one cannot be used, or there is none.
     """
-    from pipelines.storage.commits import CurationResult, IntakeResult
+    from pipelines.curation.outcomes import part_of
+    from pipelines.storage.commits import IntakeResult
 
     if given is not None:
         version = _given(tables, name, given)
-        curation = version.origin().commit.reports(CurationResult)
-        if curation and curation.part:
-            tell(f"{version} is partial: made of {curation.part}")
+        if part := part_of(version):
+            tell(f"{version} is partial: made of {part}")
         return version
     if name == "curated_triplets":
         return _newest_whole_curation(tables)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from functools import cache, partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import polars as pl
 
@@ -64,7 +64,10 @@ class Price(NamedTuple):
         """For programs. Errors are standard errors, in the unit of their value; 0 is counted, not sampled."""
         tokens, cut = (self.sampled.tokens, self.sampled.cut) if self.sampled else (None, None)
         left = {f"{name}_left": plan.num_left for name, plan in self.plans.items()}
+        rows = cast(PairStream, self.plans["rows"].stream)
         return {
+            "triplets": str(rows.source),
+            "share": rows.share,
             "teacher": self.teacher,
             "precision": self.config.precision,
             **{f"{name}_done": plan.num_done for name, plan in self.plans.items()},
