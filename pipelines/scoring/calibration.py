@@ -52,9 +52,9 @@ class Reader:
 
     def count(self, chunks: Sequence[QueryRange]) -> pl.DataFrame:
         """One row: `stage.sample.sums` of the tokens read and the texts cut, of these chunks or MOST_READ."""
-        self.texts = pl.concat([to_read(self.stream, chunk) for chunk in chunks]).head(MOST_READ)
-        self.texts = self.texts.sort("kind", maintain_order=True)
-        counted = [self._count(kind, rows) for kind, rows in self._by_kind()]
+        of_chunks = [to_read(self.stream, one).with_columns(chunk=number) for number, one in enumerate(chunks)]
+        self.texts = pl.concat(of_chunks).head(MOST_READ).sort("chunk", "kind", maintain_order=True)
+        counted = [self._count(kind, rows) for kind, rows in _parts(self.texts)]
         none = np.zeros(0, dtype=np.int32)
         self.lengths = np.concatenate([none, *(read for read, _ in counted)]).astype(np.int64)
         cut = np.concatenate([none, *(cut for _, cut in counted)]) > 0
@@ -76,10 +76,6 @@ class Reader:
             rates.append(float(self.lengths.sum()) / seconds)
         return Pace(float(np.median(rates)), min(rates), max(rates))
 
-    def _by_kind(self) -> Iterator[tuple[str, pl.DataFrame]]:
-        for (kind,), rows in self.texts.group_by("kind", maintain_order=True):
-            yield str(kind), rows
-
     def _count(self, kind: str, rows: pl.DataFrame) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         texts = rows["text"].to_list()
         if kind == "pair":
@@ -88,9 +84,9 @@ class Reader:
         return cast(BiEncoderTeacher, self.teacher).count_tokens(readable, cast(TextKind, kind))
 
     def _batches(self) -> list[NDArray[np.int64]]:
-        """Rows of `texts`, of one kind each."""
+        """Rows of `texts`, of one chunk and kind each, as a run would have them."""
         batches, start = list[NDArray[np.int64]](), 0
-        for _, rows in self._by_kind():
+        for _, rows in _parts(self.texts):
             lengths = self.lengths[start : start + len(rows)]
             batches += [start + batch for batch in token_batches(lengths, self.teacher.batch_tokens)]
             start += len(rows)
@@ -102,12 +98,18 @@ class Reader:
     def _seconds(self, batches: Sequence[NDArray[np.int64]]) -> float:
         """The teacher puts the texts of whole batches into the same batches again."""
         texts, started = self.texts[np.concatenate(batches)], time.monotonic()
-        for (kind,), rows in texts.group_by("kind", maintain_order=True):
+        for kind, rows in _parts(texts):
             if kind == "pair":
                 self.teacher.score(rows["query"].to_list(), rows["text"].to_list())
             else:
                 cast(BiEncoderTeacher, self.teacher).embed(rows["text"].to_list(), cast(TextKind, kind))
         return max(time.monotonic() - started, 1e-6)
+
+
+def _parts(texts: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
+    """What the teacher is given at once, with its kind: the texts of one kind of a chunk."""
+    for (_, kind), rows in texts.group_by("chunk", "kind", maintain_order=True):
+        yield str(kind), rows
 
 
 def spaced(total: int, wanted: int, offset: float) -> list[int]:
