@@ -95,12 +95,13 @@ class Price(NamedTuple):
         rows.append(["unique pairs", "", f"{self.pairs:,}", "counted"])
         if self.sampled:
             known, tokens, cut = self.sampled.number, self.sampled.tokens, self.sampled.cut
-            how = f"of {known:,} sampled {self.unit}" if known < self.read else "counted"
-            error = f" +- {tokens.standard_error / tokens.value:.1%}" if known < self.read else ""
+            is_sample = known < self.read
+            how = f"+- {tokens.standard_error / tokens.value:.2%}, from {known:,} {self.unit}"
+            share = f"{cut.value:.2%} of them" + (f" +- {cut.standard_error:.2%}" if is_sample else "")
             rows += [
-                [f"{self.unit} that the teacher reads", "", f"{self.read:,}", ""],
-                ["tokens", "", f"{self.read * tokens.value:,.0f}", how + error],
-                [f"cut at {self.config.max_tokens} tokens", "", f"{self.read * cut.value:,.0f}", f"{cut.value:.2%}"],
+                [f"{self.unit} that the teacher reads", "", f"{self.read:,}", "counted"],
+                ["tokens", "", f"{self.read * tokens.value:,.0f}", how if is_sample else "counted"],
+                [f"cut at {self.config.max_tokens} tokens", "", f"{self.read * cut.value:,.0f}", share],
             ]
         lines = aligned_table(["what", "done", "left", "how known"], rows).split("\n")
         return [line.rstrip() for line in [*lines, *self._forecast_lines(price_per_hour)]]
