@@ -44,11 +44,8 @@ class Reader:
 
     def __init__(self, stream: TeacherStream, threads: int | None) -> None:
         self.teacher, self.stream = stream.load_teacher(threads), stream
+        self.teacher.check_model()  # the first text that a model reads takes longest
         self.texts, self.lengths = pl.DataFrame(), np.zeros(0, dtype=np.int64)
-
-    def ready(self) -> None:
-        """Loaded, and warm: the first text that a model reads takes longest."""
-        self.teacher.check_model()
 
     def count(self, chunks: Sequence[QueryRange]) -> pl.DataFrame:
         """One row: `stage.sample.sums` of the tokens read and the texts cut, of these chunks or MOST_READ."""

@@ -12,8 +12,6 @@ CHUNK_S = 0.05
 """A chunk's way through Ray."""
 ROW_S = 3e-5
 """An actor's own work on a row, beside the teacher's: joins, and scores from vectors."""
-PASS_S = 2.0
-"""Ray Data begins and ends one pass over the chunks."""
 END_S = 2.0
 """The last commits, and Ray's end."""
 
@@ -35,7 +33,8 @@ class Speed(NamedTuple):
 
     begin_s: float  # from the command's start until Ray is there and the plan made
     plan_s: float  # of this the plan, which a run makes again after each pass
-    actors_s: float = 0.0  # until the teacher is loaded and warm
+    pass_s: float = 0.0  # Ray Data's actors begin and end one pass over the chunks
+    load_s: float = 0.0  # the teacher on an actor, until it is warm
     tokens: float = 0.0  # a second, of one actor among the others
     slowest: float = 0.0
     fastest: float = 0.0
@@ -70,8 +69,9 @@ def forecast(
     seconds, per_read = speed.begin_s + END_S, tokens_per_read / speed.tokens if speed.tokens else 0.0
     for work in works:
         if work.rows:
-            seconds += PASS_S + speed.actors_s + speed.plan_s + makespan(work.seconds(per_read), actors)
+            seconds += speed.pass_s + speed.load_s * any(work.read) + speed.plan_s
+            seconds += makespan(work.seconds(per_read), actors)
     if checked_rows and sum(works[-1].rows):
         read = checked_rows * sum(works[-1].read) / sum(works[-1].rows)
-        seconds += PASS_S + speed.actors_s + read * per_read
+        seconds += speed.pass_s + speed.load_s + read * per_read
     return Forecast(actors, seconds)

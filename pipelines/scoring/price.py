@@ -23,7 +23,7 @@ from pipelines.stage.progress import duration, tell
 from pipelines.stage.render import aligned_table
 from pipelines.stage.sample import Ratio, ratio
 from pipelines.storage import QueryRange
-from pipelines.streaming.pipeline import num_actors
+from pipelines.streaming.pipeline import empty_pass, num_actors
 from pipelines.streaming.rehearsal import Cast, rehearsal
 from pipelines.streaming.stream import Plan
 
@@ -148,6 +148,9 @@ def price(plans: dict[str, Plan], speed: Speed, checked_rows: int) -> Price:
     chunks = tuple(passes[0].chunks(actors))
     counts = counted(0, chunks)
     read, sampled = int(counts["read"].sum()), None
+    started = time.monotonic()
+    empty_pass(plans["rows"].stream)
+    speed = speed._replace(pass_s=time.monotonic() - started)
     if read:
         sampled, speed = calibrate(stream, chunks, counts, speed)
     asked = speed, sampled.tokens.value if sampled else 0.0, checked_rows
@@ -167,17 +170,14 @@ def calibrate(
     """Count a sample's tokens and time the teacher on it, on all the actors that a run would have."""
     samples = _samples(chunks, counts, num_actors(stream.config))
     tell(f"score: timing {stream.maker} on a sample; nothing is written (dry run)")
-    started = time.monotonic()
-    with rehearsal(stream.config, partial(_reader, stream), "ready") as cast:
-        actors_s = time.monotonic() - started
+    with rehearsal(stream.config, partial(_reader, stream)) as cast:
         sampled, paces = _asked(cast, samples, int(counts["read"].sum()))
-    found = Speed(
-        speed.begin_s,
-        speed.plan_s,
-        actors_s,
-        sum(pace.tokens for pace in paces) / len(paces),
-        min(pace.slowest for pace in paces),
-        max(pace.fastest for pace in paces),
+        load_s = cast.seconds
+    found = speed._replace(
+        load_s=load_s,
+        tokens=sum(pace.tokens for pace in paces) / len(paces),
+        slowest=min(pace.slowest for pace in paces),
+        fastest=max(pace.fastest for pace in paces),
     )
     tell(f"score: an actor reads {found.tokens:,.0f} tokens/s ({found.slowest:,.0f} to {found.fastest:,.0f})")
     return sampled, found

@@ -93,15 +93,26 @@ def write_chunk(row: Row, stream: Stream) -> Row:
 
 def stream_chunks(plan: Plan) -> Iterator[Chunk]:
     """Send what is left through the operators; yields each chunk that has rows, in a file of no version yet."""
+    chunks = _stream(plan.stream, plan.chunks(num_actors(plan.stream.config)))
+    return (chunk for chunk in chunks if chunk.file.num_rows)
+
+
+def empty_pass(stream: Stream) -> None:
+    """What a run does around its chunks: one without rows goes to each actor. Writes nothing."""
+    for _ in _stream(stream, [QueryRange("g", "g")] * num_actors(stream.config)):
+        pass
+
+
+def _stream(stream: Stream, id_ranges: list[QueryRange]) -> Iterator[Chunk]:
+    """The ranges through the operators, with the file that each became."""
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
-    size = num_actors(plan.stream.config)
-    rows = [Chunk(id_range).row() for id_range in plan.chunks(size)]
-    few = max(1, size // 2)  # each costs a process, and reading is quick beside the actors' work
-    io: dict[str, Any] = {"fn_kwargs": {"stream": plan.stream}, "num_cpus": IO_CPUS, "concurrency": few}
+    rows = [Chunk(id_range).row() for id_range in id_ranges]
+    few = max(1, num_actors(stream.config) // 2)  # each costs a process; reading is quick beside the actors' work
+    io: dict[str, Any] = {"fn_kwargs": {"stream": stream}, "num_cpus": IO_CPUS, "concurrency": few}
     read = ray.data.from_items(rows, override_num_blocks=len(rows)).map(read_chunk, **io)  # type: ignore[arg-type]
-    written = _worked_on(read, plan.stream, len(rows)).map(write_chunk, **io)  # type: ignore[arg-type]
-    return (chunk for row in written.iter_rows() if (chunk := Chunk.of(row)).file.num_rows)
+    written = _worked_on(read, stream, len(rows)).map(write_chunk, **io)  # type: ignore[arg-type]
+    return map(Chunk.of, written.iter_rows())
 
 
 def work_once(stream: Stream, *frames: pl.DataFrame) -> pl.DataFrame:

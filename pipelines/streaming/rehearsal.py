@@ -20,25 +20,33 @@ LATE_S = 60.0
 
 
 class Rehearsed:
-    """What was made on an actor; a UserError comes back as its text, as ChunkActor's does."""
+    """What is made on an actor. A UserError comes back as its text, as from ChunkActor."""
 
     def __init__(self, make: Callable[[int | None], Any], threads: int | None) -> None:
-        self.make, self.threads, self.made = make, threads, None
+        self._make, self._threads, self.made = make, threads, None
+
+    def make(self) -> tuple[float, str]:
+        """The seconds that it took."""
+        started = time.monotonic()
+        try:
+            self.made = self._make(self._threads)
+        except UserError as error:
+            return 0.0, str(error)
+        return time.monotonic() - started, ""
 
     def call(self, method: str, *given: Any) -> tuple[Any, str]:
+        """A method of it."""
         try:
-            if self.made is None:
-                self.made = self.make(self.threads)
             return getattr(self.made, method)(*given), ""
         except UserError as error:
             return None, str(error)
 
 
 class Cast:
-    """The actors that came."""
+    """The actors that came, and how long they took to make what they are asked by."""
 
-    def __init__(self, actors: list[Any]) -> None:
-        self._actors = actors
+    def __init__(self, actors: list[Any], seconds: float) -> None:
+        self._actors, self.seconds = actors, seconds
 
     def __len__(self) -> int:
         return len(self._actors)
@@ -46,16 +54,20 @@ class Cast:
     def ask(self, method: str, given: Sequence[tuple[Any, ...]]) -> list[Any]:
         """What each actor's method returns, all at once; the i-th is given the i-th, as far as there are any."""
         asked = zip(self._actors, given, strict=False)
-        answers = ray.get([actor.call.remote(method, *arguments) for actor, arguments in asked])
-        for _, refused in answers:
-            if refused:
-                raise UserError(refused)
-        return [answer for answer, _ in answers]
+        return _answers([actor.call.remote(method, *arguments) for actor, arguments in asked])
+
+
+def _answers(asked: Sequence[Any]) -> list[Any]:
+    answers = ray.get(list(asked))
+    for _, refused in answers:
+        if refused:
+            raise UserError(refused)
+    return [answer for answer, _ in answers]
 
 
 @contextmanager
-def rehearsal(config: StreamConfig, make: Callable[[int | None], Any], ready: str) -> Iterator[Cast]:
-    """The cast, with Ray connected. On each actor `make` is called with its threads; it is ready when `ready` returns.
+def rehearsal(config: StreamConfig, make: Callable[[int | None], Any]) -> Iterator[Cast]:
+    """The cast, with Ray connected; on each actor `make` was called with the actor's threads.
 
     Raises:
         UserError: one could not be made.
@@ -64,15 +76,13 @@ def rehearsal(config: StreamConfig, make: Callable[[int | None], Any], ready: st
     remote: Any = ray.remote(**claim(config))(Rehearsed)
     actors: list[Any] = [remote.remote(make, threads(config)) for _ in range(wanted)]
     try:
-        waiting = {actor.call.remote(ready): actor for actor in actors}
+        making = {actor.make.remote(): actor for actor in actors}
         began = time.monotonic()
-        ray.wait(list(waiting))
-        came, late = ray.wait(list(waiting), num_returns=wanted, timeout=time.monotonic() - began + LATE_S)
+        ray.wait(list(making))
+        came, late = ray.wait(list(making), num_returns=wanted, timeout=time.monotonic() - began + LATE_S)
         if late:
             tell(f"{len(came)} of {wanted} actors came: others work on this cluster, too")
-        cast = Cast([waiting[one] for one in came])
-        cast.ask(ready, [()] * len(cast))
-        yield cast
+        yield Cast([making[one] for one in came], max(_answers(came)))
     finally:
         for actor in actors:
             ray.kill(actor)

@@ -33,7 +33,6 @@ def plan(request, tmp_path) -> Plan:
 
 def test_a_chunk_is_counted_whole_and_timed_in_its_own_batches(plan):
     reader, chunks = Reader(plan.stream, None), plan.chunks(1)
-    reader.ready()
 
     counted = reader.count(chunks).row(0, named=True)
 

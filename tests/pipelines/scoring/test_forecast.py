@@ -2,9 +2,9 @@
 
 import pytest
 
-from pipelines.scoring.forecast import CHUNK_S, END_S, PASS_S, ROW_S, Forecast, Speed, Work, forecast, makespan
+from pipelines.scoring.forecast import CHUNK_S, END_S, ROW_S, Forecast, Speed, Work, forecast, makespan
 
-SPEED = Speed(begin_s=10.0, plan_s=1.0, actors_s=5.0, tokens=1_000.0)
+SPEED = Speed(begin_s=10.0, plan_s=1.0, pass_s=2.0, load_s=5.0, tokens=1_000.0)
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_a_run_begins_reads_each_chunk_and_ends():
 
     reading = (150 + 50) * 20 / 1_000
     assert found.actors == 1
-    assert found.seconds == pytest.approx(10 + PASS_S + 5 + 1 + 2 * CHUNK_S + 200 * ROW_S + reading + END_S)
+    assert found.seconds == pytest.approx(10 + 2 + 5 + 1 + 2 * CHUNK_S + 200 * ROW_S + reading + END_S)
 
 
 def test_more_actors_take_less_time_and_never_less_money():
@@ -36,7 +36,7 @@ def test_more_actors_take_less_time_and_never_less_money():
 
     two, four, eight = (forecast([work], actors, SPEED, 100.0) for actors in (2, 4, 8))
 
-    began = 10 + PASS_S + 5 + 1 + END_S
+    began = 10 + 2 + 5 + 1 + END_S
     assert [one.seconds - began for one in (four, eight)] == pytest.approx(
         [(two.seconds - began) / 2, (two.seconds - began) / 4]
     )
@@ -56,9 +56,9 @@ def test_a_pass_with_nothing_left_costs_nothing():
 
 
 def test_where_all_scores_come_from_vectors_no_teacher_is_waited_for():
-    found = forecast([Work([1_000], [0])], 2, Speed(begin_s=10.0, plan_s=1.0), 0.0)
+    found = forecast([Work([1_000], [0])], 2, SPEED, 0.0)
 
-    assert found.seconds == pytest.approx(10 + PASS_S + 1 + CHUNK_S + 1_000 * ROW_S + END_S)
+    assert found.seconds == pytest.approx(10 + 2 + 1 + CHUNK_S + 1_000 * ROW_S + END_S)
 
 
 def test_a_new_engine_scores_some_rows_before():
@@ -66,4 +66,4 @@ def test_a_new_engine_scores_some_rows_before():
 
     more = forecast([work], 2, SPEED, 20.0, checked_rows=1_000).seconds - forecast([work], 2, SPEED, 20.0).seconds
 
-    assert more == pytest.approx(PASS_S + 5 + 1_500 * 20 / 1_000)
+    assert more == pytest.approx(2 + 5 + 1_500 * 20 / 1_000)
