@@ -31,7 +31,7 @@ def main(
     scored, teacher = scores_to_read(tables, from_, teacher, recipe)
     curated = curate.run(scored, recipe.curate, teacher=teacher, partial=partial, dry_run=dry_run)
     if curated.version is None:
-        print_curation(curated.counts, by, as_json)
+        print_curation(curated.counts, by, as_json, whole=curated.whole)
     else:
-        print_curation(curated.counts, by, file=sys.stderr)
+        print_curation(curated.counts, by, file=sys.stderr, whole=curated.whole)
         print_versions([curated.version], as_json)

@@ -44,7 +44,7 @@ def main(
 
 def _said(commit: "Commit") -> str:
     """The commit on one line."""
-    from pipelines.storage.commits import IntakeResult, ScoringResult
+    from pipelines.storage.commits import CurationResult, IntakeResult, ScoringResult
 
     if not commit.is_ours:
         return f"not written by this system: {commit.operation or 'an unknown operation'}"
@@ -52,10 +52,12 @@ def _said(commit: "Commit") -> str:
     read = intake.ingested_files if intake else scoring.texts if scoring else ()
     inputs = ", ".join(one.version for one in commit.inputs)
     files = ", ".join(file.path for file in read)
+    curation = commit.reports(CurationResult)
     sources = commit.code.commit[:12] or commit.code.sources_digest or "?"
     parts = [
         commit.stage,
         f"from {inputs or files}" if inputs or files else "",
+        f"partial: {curation.part}" if curation and curation.part else "",
         f"config {commit.config_fingerprint}",
         f"code {sources}{' (dirty)' if commit.code.is_dirty else ''}",
         f"ray job {commit.ray_job}" if commit.ray_job else "",

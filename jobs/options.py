@@ -163,24 +163,40 @@ def print_frame(frame: "pl.DataFrame", as_json: bool = False, file: TextIO | Non
 
 
 def print_curation(
-    counts: "pl.DataFrame", by: str | None = None, as_json: bool = False, file: TextIO | None = None
+    counts: "pl.DataFrame",
+    by: str | None = None,
+    as_json: bool = False,
+    file: TextIO | None = None,
+    whole: "pl.DataFrame | None" = None,
 ) -> None:
     """What a curation did: a line a source, worst first, or one a reason; as JSON always the counts by reason.
 
     On a terminal the lines fit, with bars where there is room, and are WORST_SOURCES unless `by` is given.
+
+    Args:
+        whole: of a curation of a part, what all triplets would come to: instead of the line a source, in JSON beside.
     """
     from pipelines.curation.outcomes import by_source
-    from pipelines.stage.render import BAR, curation_lines
+    from pipelines.stage.render import BAR, curation_lines, whole_lines
 
+    stream = file or sys.stdout
+    if as_json and whole is not None:
+        both = f'{{"counts": {counts.write_json()}, "whole": {whole.write_json()}}}'
+        return print(_for(stream, both), file=stream)
     if as_json or by == "reason":
         return print_frame(counts, as_json, file)
-    stream, sources = file or sys.stdout, by_source(counts)
-    width = width_of(stream)
-    shown = sources if by or width is None else sources.head(WORST_SOURCES)
-    for line in curation_lines(shown, width, with_bars=can_print(stream, BAR)):
+    sources, width = by_source(counts), width_of(stream)
+    if whole is not None:
+        reasons = dict(sources.select("source", "main_reason").iter_rows())
+        lines = whole_lines(whole, reasons, width)
+        shown = lines if by or width is None else lines[: 1 + WORST_SOURCES]
+        more = [f"and {len(lines) - len(shown):,} more sources; --by source tells of all"]
+        return print(*shown, *(more if len(shown) < len(lines) else []), sep="\n", file=stream)
+    worst = sources if by or width is None else sources.head(WORST_SOURCES)
+    for line in curation_lines(worst, width, with_bars=can_print(stream, BAR)):
         print(line, file=stream)
-    if left := len(sources) - len(shown):
-        least = shown["kept"][-1] / shown["rows"][-1]
+    if left := len(sources) - len(worst):
+        least = worst["kept"][-1] / worst["rows"][-1]
         print(f"and {left:,} more sources with at least {least:.1%} kept; --by source counts all", file=stream)
 
 

@@ -138,7 +138,7 @@ def run_all(triplets: "TableVersion", name: str, recipe: "Recipe", beir: list[st
     print_versions(scored)
     teacher = scored[0].commit.reports(ScoringResult)
     assert teacher is not None, "score returns what a scoring committed"
-    curated, counts = curate.run(scored[0], recipe.curate, teacher=teacher.teacher)
+    curated, counts, _ = curate.run(scored[0], recipe.curate, teacher=teacher.teacher)
     print_curation(counts, file=sys.stderr)
     assert curated is not None, "only a dry run has no version"
     print_versions([curated])

@@ -3,13 +3,24 @@
 Goes on where it stopped; several may run at once.
 """
 
+import json
+import math
+import time
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from jobs.options import JsonOption, StageOptions, parse_columns, plain_number, print_versions
 from pipelines.stage.errors import UserError
+
+if TYPE_CHECKING:
+    from pipelines.scoring.price import Price
+
+PriceOption = Annotated[
+    float | None,
+    Parameter("--price-per-hour", converter=plain_number, help="with --dry-run: what an hour of one actor costs"),
+]
 
 
 @Parameter(name="*")
@@ -53,7 +64,8 @@ def main(
     share: Annotated[
         float, Parameter("--share", converter=plain_number, help="part of the queries to score, e.g. 0.01")
     ] = 1.0,
-    dry_run: Annotated[bool, Parameter("--dry-run", help="say what would be scored, and stop")] = False,
+    dry_run: Annotated[bool, Parameter("--dry-run", help="say what it would do, and how long it would take")] = False,
+    price_per_hour: PriceOption = None,
     vectors: Annotated[bool, Parameter("--vectors", help="also store a bi-encoder's vector of each text")] = False,
     varied: Annotated[
         bool, Parameter("--varied", help="with --vectors: of varied copies of the passages in training alone")
@@ -62,6 +74,8 @@ def main(
     stage: StageOptions = StageOptions(),
     as_json: JsonOption = False,
 ) -> None:
+    began = time.monotonic()
+
     from jobs.cluster import check, connect
     from jobs.versions import version_to_read
     from pipelines import score
@@ -69,8 +83,9 @@ def main(
     column = plain.column(vectors=vectors, from_=from_, share=share)
     if varied and (not vectors or plain.texts or share != 1.0):
         raise UserError("--varied goes with --vectors, and with neither --texts nor --share")
+    _check_price(price_per_hour, asked=dry_run and not plain.texts and not varied)
     recipe, tables = stage.load(writes=not dry_run)
-    if not dry_run:
+    if not (dry_run and (plain.texts or varied)):  # that only counts
         check(**recipe.score.claims())
     if plain.texts:
         read = score.TextFiles(plain.texts, column, plain.kind or "passage", plain.quoting)
@@ -78,7 +93,23 @@ def main(
     elif varied:
         curated = version_to_read(tables, "curated_triplets", from_)
         versions = score.run_varied(curated, recipe.score, connect=connect, dry_run=dry_run)
+    elif dry_run:
+        triplets = version_to_read(tables, "triplets", from_)
+        price = score.ask_price(triplets, recipe.score, share=share, vectors=vectors, connect=connect, began=began)
+        return _print_price(price, price_per_hour, as_json)
     else:
         triplets = version_to_read(tables, "triplets", from_)
-        versions = score.run(triplets, recipe.score, share=share, vectors=vectors, dry_run=dry_run, connect=connect)
+        versions = score.run(triplets, recipe.score, share=share, vectors=vectors, connect=connect)
     print_versions(versions, as_json)
+
+
+def _print_price(price: "Price", price_per_hour: float | None, as_json: bool) -> None:
+    told = [json.dumps(price.told(price_per_hour))] if as_json else price.lines(price_per_hour)
+    print(*told, sep="\n")
+
+
+def _check_price(price_per_hour: float | None, *, asked: bool) -> None:
+    if price_per_hour is not None and not asked:
+        raise UserError("--price-per-hour goes with --dry-run of triplets, which says how many hours it takes")
+    if price_per_hour is not None and not 0 <= price_per_hour < math.inf:
+        raise UserError(f"--price-per-hour is {price_per_hour}, expected the price of one actor's hour: 0 or more")

@@ -25,12 +25,40 @@ def version_to_read(tables: "Tables", name: str, given: str | None) -> "TableVer
     Raises:
         UserError: the given one cannot be used, or there is none.
     """
-    from pipelines.storage.commits import CurationResult, IntakeResult
+    from pipelines.curation.outcomes import part_of
+    from pipelines.storage.commits import IntakeResult
 
     if given is not None:
-        return _given(tables, name, given)
-    kind = CurationResult if name == "curated_triplets" else IntakeResult
-    return _newest(tables, name, "newest", lambda one: one.commit.reports(kind) is not None)
+        version = _given(tables, name, given)
+        if part := part_of(version):
+            tell(f"{version} is partial: made of {part}")
+        return version
+    if name == "curated_triplets":
+        return _newest_whole_curation(tables)
+    return _newest(tables, name, "newest", lambda one: one.commit.reports(IntakeResult) is not None)
+
+
+def _newest_whole_curation(tables: "Tables") -> "TableVersion":
+    """The newest that was curated with all triplets scored: what is made of a part has to be asked for."""
+    from pipelines.storage.commits import CurationResult
+
+    name = "curated_triplets"
+    newest = tables.latest(name)
+    parts = {str(one): made.part for one, made in newest.results(CurationResult) if made.part} if newest else {}
+
+    def is_right(version: "TableVersion") -> bool:
+        return version.commit.reports(CurationResult) is not None and str(version) not in parts
+
+    if newest and parts and not any(is_right(one) for one in newest.history()):
+        version, part = next(iter(parts.items()))
+        raise UserError(
+            f"{version} is partial, made of {part}; to take it all the same: --from {version}; else `python -m jobs "
+            "score` without --share, and curate again"
+        )
+    whole = _newest(tables, name, "newest", is_right)
+    if newer := [f"{one} ({part})" for one, part in parts.items() if tables.parse(one).version > whole.version]:
+        tell(f"passing over what was made of a part of the triplets: {', '.join(newer)}; to take it: --from")
+    return whole
 
 
 def scores_to_read(

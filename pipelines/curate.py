@@ -19,6 +19,7 @@ from pipelines.curation import outcomes
 from pipelines.curation.evaluation_texts import EvaluationTexts
 from pipelines.curation.rules import BiEncoderThresholds, Correction, CrossEncoderThresholds, Thresholds, decide
 from pipelines.curation.scored_rows import ScoredRows
+from pipelines.curation.whole import Whole
 from pipelines.stage.config import Config
 from pipelines.stage.errors import UserError
 from pipelines.stage.progress import tell
@@ -84,6 +85,7 @@ class Curation(NamedTuple):
 class Curated(NamedTuple):
     version: TableVersion | None  # curated_triplets; None after a dry run
     counts: pl.DataFrame  # source, outcome (kept, corrected, dropped), reason, rows
+    whole: pl.DataFrame | None = None  # where a part is scored: what all would come to, `Whole.estimates`
 
 
 def curate_triplets(
@@ -136,11 +138,14 @@ def run(
     """
     scored.tables.check_writable("curated_triplets", "dropped_triplets")
     source = ScoredRows.find(scored, teacher)
-    source.check_complete(partial=partial)
+    is_whole = source.check_complete(partial=partial)
     texts = EvaluationTexts.read(config.evaluation_sets)
-    curations = _curations(source, config, texts)
+    curations, whole = _curations(source, config, texts), None if is_whole else Whole(source)
+    if whole:
+        curations = _told_to(whole, curations)
     if dry_run:
-        return Curated(None, _checked((outcomes.count(*one) for one in curations), config, refuse=False))
+        counts = _checked((outcomes.count(*one) for one in curations), config, refuse=False)
+        return Curated(None, counts, _estimates(whole, config))
     lineage = Lineage("curate", [scored, source.triplets], config)
     made_with = _made_with(source, texts)
     curation_id = _curation_id(source, config, texts)
@@ -151,11 +156,13 @@ def run(
         made_by = {"curation": pl.lit(curation_id), "scored_version": pl.lit(str(scored))}
         counts = _checked(_write(curations, made_by, curated, dropped), config, refuse=True)
         outcome_counts = tuple(OutcomeCount(**row) for row in counts.to_dicts())
-        curated.result = dropped.result = CurationResult(**made_with, curation=curation_id, counts=outcome_counts)
+        num_triplets = source.triplets.num_rows()
+        told = {**made_with, "curation": curation_id, "triplets": num_triplets}
+        curated.result = dropped.result = CurationResult(**told, counts=outcome_counts)
     newest = scored.tables.latest("dropped_triplets")
     if newest != dropped.version:
         tell(f"{newest} is another curation's, made at the same time: {dropped.version} explains {curated.version}")
-    return Curated(curated.version, counts)
+    return Curated(curated.version, counts, _estimates(whole, config))
 
 
 def find(scored: TableVersion, config: CurateConfig, *, teacher: str | None = None) -> TableVersion | None:
@@ -171,6 +178,22 @@ def find(scored: TableVersion, config: CurateConfig, *, teacher: str | None = No
         return made is not None and made.curation == curation_id
 
     return scored.tables.newest("curated_triplets", is_its)
+
+
+def _told_to(whole: Whole, curations: Iterable[Curation]) -> Iterator[Curation]:
+    for curation in curations:
+        whole.add(*curation)
+        yield curation
+
+
+def _estimates(whole: Whole | None, config: CurateConfig) -> pl.DataFrame | None:
+    estimates = whole.estimates() if whole else None
+    if estimates is not None and config.dev_share + config.test_share:
+        tell(
+            "of the rows of dev and test queries all triplets would lose more: a positive that training queries have, "
+            "too (positive_in_training), is only found where both are scored"
+        )
+    return estimates
 
 
 def _made_with(source: ScoredRows, texts: EvaluationTexts) -> dict[str, Any]:

@@ -11,6 +11,7 @@ leaves no trace in any version. The last commit holds no rows: it says which (te
 
 import json
 import shlex
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,8 +24,10 @@ from pipelines.intake.find_files import find_files
 from pipelines.intake.layouts import RowChecks
 from pipelines.intake.plain_texts import read_texts
 from pipelines.scoring.config import ScoreConfig
-from pipelines.scoring.pairs import NO_PAIRS, pairs_of
+from pipelines.scoring.engine_check import check_engine, scored_elsewhere
+from pipelines.scoring.forecast import Speed
 from pipelines.scoring.precision import settled
+from pipelines.scoring.price import Price, nothing_left, price
 from pipelines.scoring.streams import PairStream, PlainTextStream, TextStream, staged
 from pipelines.scoring.variation import copies_of
 from pipelines.stage.disk import check_room
@@ -33,10 +36,9 @@ from pipelines.stage.progress import tell
 from pipelines.storage import Tables, TableVersion, VersionMoved, commit
 from pipelines.storage.commits import Completion, IngestedFile, ScoringResult
 from pipelines.streaming.commits import drain
-from pipelines.streaming.pipeline import work_once
 from pipelines.streaming.stream import Plan
 from pipelines.teachers.config import name_teacher
-from schemas import ScoredTriplets, Triplets
+from schemas import ScoredTriplets
 
 if TYPE_CHECKING:
     from pipelines.teachers.bi_encoder import TextKind
@@ -49,7 +51,6 @@ def run(
     connect: Callable[[], None],
     share: float = 1.0,
     vectors: bool = False,
-    dry_run: bool = False,
 ) -> list[TableVersion]:
     """Score what is missing and commit the completion.
 
@@ -59,17 +60,44 @@ def run(
         share: part of the queries, chosen by id: 0.01 is part of 0.05.
         vectors: also store a bi-encoder's vector of each text; pairs are then scored from these.
     Returns:
-        The scored_triplets version that says so, and the newest teacher_vectors if asked for; none for a dry run.
+        The scored_triplets version that says so, and the newest teacher_vectors if asked for.
     Raises:
         UserError: the teacher cannot be loaded, or this engine's scores differ from the existing ones.
     """
-    scoring, encoding = validate(triplets, config, share, vectors, None if dry_run else connect)
+    scoring, encoding = validate(triplets, config, share, vectors, connect)
     pairs, texts = plan(scoring, encoding)
-    if dry_run:
-        to_encode = f" and {texts.num_left:,} texts to encode" if texts else ""
-        tell(f"{pairs.num_left:,} rows to score{to_encode}; nothing was done (dry run)")
-        return []
     return execute(scoring, pairs, texts, connect)
+
+
+def ask_price(
+    triplets: TableVersion,
+    config: ScoreConfig,
+    *,
+    connect: Callable[[], None],
+    began: float,
+    share: float = 1.0,
+    vectors: bool = False,
+) -> Price:
+    """What `run` would do and how long it would take, by the real teacher on the cluster; nothing is written.
+
+    Args:
+        began: when the command did, as time.monotonic tells: a run takes as long to begin.
+    Raises:
+        UserError: as `run`, or a share that has no rows.
+    """
+    scoring, encoding = validate(triplets, config, share, vectors, connect)
+    started = time.monotonic()
+    pairs, texts = plan(scoring, encoding)
+    plan_s = time.monotonic() - started
+    plans = {"texts": texts, "rows": pairs} if texts else {"rows": pairs}
+    if not pairs.num_total:
+        raise UserError(f"a share of {share} of {triplets} has no rows; nothing to score")
+    if not any(one.num_left for one in plans.values()):
+        tell("nothing is left: a run only commits that it is complete, if no commit says so yet")
+        return nothing_left(plans)
+    connect()
+    existing, _ = scored_elsewhere(scoring) if pairs.num_left else (pl.DataFrame(), None)
+    return price(plans, Speed(time.monotonic() - began, plan_s), len(existing))
 
 
 class TextFiles(NamedTuple):
@@ -159,7 +187,7 @@ def _encode_plain(
 
 
 def validate(
-    triplets: TableVersion, config: ScoreConfig, share: float, vectors: bool, connect: Callable[[], None] | None
+    triplets: TableVersion, config: ScoreConfig, share: float, vectors: bool, connect: Callable[[], None]
 ) -> tuple[PairStream, TextStream | None]:
     """What is asked for, as streams by a teacher that is there."""
     if not 0 < share <= 1:
@@ -213,34 +241,6 @@ def _num_bytes(scoring: PairStream, pairs: Plan, texts: Plan | None) -> float:
 
 def _vector_width(config: ScoreConfig) -> int:
     return vector_width(find(config.teacher, config.teacher_revision)) or 0
-
-
-def check_engine(scoring: PairStream) -> None:
-    """On an engine that has not scored for this teacher yet, score some existing rows again and compare.
-
-    Raises:
-        UserError: a score differs by more than the tolerance.
-    """
-    config, teacher, scored = scoring.config, scoring.maker, scoring.newest()
-    if scored is None or not config.engine_check_pairs:
-        return
-    engines = [result.engine for _, result in scored.results(ScoringResult) if result.teacher == teacher]
-    this = scoring.engine()
-    if not engines or this in engines:
-        return
-    of_teacher = (pl.col("teacher") == teacher) & pl.col("scoring_error").is_null()
-    existing = scored.scan().filter(of_teacher).head(config.engine_check_pairs).collect()
-    again = work_once(scoring, existing.select(Triplets.polars_schema().keys()), NO_PAIRS)
-    pairs = pairs_of(existing).join(pairs_of(again), on=["query_id", "passage_id"], suffix="_again")
-    difference = pairs.select((pl.col("score") - pl.col("score_again")).abs().max()).item()
-    before, now = (json.dumps(one.model_dump()) for one in (engines[0], this))
-    if difference is None or not difference <= config.engine_tolerance:
-        raise UserError(
-            f"{teacher} on this engine gives scores up to {difference} away from those in {scored}, the tolerance "
-            f"is {config.engine_tolerance} (then {before}, now {now}); score on the old engine, "
-            f"allow it with --set score.engine_tolerance=..., or score into another root"
-        )
-    tell(f"new engine: {len(pairs):,} pairs scored again, largest difference {difference:.2g}: goes on")
 
 
 def complete(scoring: PairStream, num_rows: int, connect: Callable[[], None]) -> TableVersion:

@@ -27,6 +27,12 @@ def curation_of(curated: TableVersion) -> CurationResult:
     return result
 
 
+def part_of(curated: TableVersion) -> str | None:
+    """`28 of 2,800 triplets` where a curation was of a part of them; None where all were scored, or nobody knows."""
+    result = curated.origin().commit.reports(CurationResult)
+    return result.part if result else None
+
+
 def dropped_by(curated: TableVersion) -> TableVersion | None:
     """The dropped_triplets of the same curation, told by its id; None where they are gone, or no curation made it."""
     made_by = curated.origin().commit.reports(CurationResult)

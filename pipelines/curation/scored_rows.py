@@ -12,7 +12,7 @@ from pipelines.stage.errors import UserError
 from pipelines.stage.progress import tell
 from pipelines.storage import QueryRange, TableVersion
 from pipelines.storage.commits import Completion, Input, ScoringResult
-from pipelines.texts.splits import split_of
+from pipelines.texts.splits import in_share, split_of
 
 
 class HeldOut(NamedTuple):
@@ -76,8 +76,8 @@ class ScoredRows(NamedTuple):
             f"score --from {newest} (with the --recipe that scored the others)"
         )
 
-    def check_complete(self, *, partial: bool) -> None:
-        """Refuse scores of a part of the triplets unless `partial`; say what else the scores do not cover."""
+    def check_complete(self, *, partial: bool) -> bool:
+        """Whether all triplets are scored; refuses less unless `partial` or a share is complete. Says what is not."""
         if self.share is None or (self.share < 1 and self._num_rows() > self.share_rows):  # beyond it, on the way
             missing = self.triplets.num_rows() - self._num_rows()
             unscored = f"{missing:,} of {self.triplets.num_rows():,} rows of {self.triplets}"
@@ -90,6 +90,21 @@ class ScoredRows(NamedTuple):
             tell(f"{self.scored}: {unscored} are not scored by {self.teacher}: curating the others")
         elif self.share < 1:
             tell(f"{self.scored}: curating the {self.share:.4g} of the queries of {self.triplets} that were scored")
+        self._tell_newer()
+        return self._num_rows() == self.triplets.num_rows()
+
+    def drawn(self) -> pl.Expr | None:
+        """Which scored rows are those of a random part of the version's queries, whose ids are random.
+
+        None where nothing tells: rows of an older version were scored, too.
+        """
+        results = self.scored.results(ScoringResult)
+        of_teacher = [version.commit.inputs for version, result in results if result.teacher == self.teacher]
+        if {one.version for inputs in of_teacher for one in inputs[:1]} == {str(self.triplets)}:
+            return pl.lit(True)
+        return in_share(self.share) if self.share is not None and self.share < 1 else None
+
+    def _tell_newer(self) -> None:
         newest = self.triplets.tables.newest("triplets")
         newer = newest.num_rows() - self.triplets.num_rows() if newest else 0
         if newer > 0:

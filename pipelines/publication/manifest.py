@@ -13,6 +13,7 @@ from typing import Any
 import polars as pl
 
 from pipelines.checkpoints.run_folder import refuse_if_lost, trained_from
+from pipelines.curation.outcomes import part_of
 from pipelines.inspection.queries import curation_counts
 from pipelines.stage.errors import UserError
 from pipelines.stage.progress import tell
@@ -44,6 +45,7 @@ def manifest_of(tables: Tables, model: Row, run: Row | None) -> Row:
         "versions": versions,
         "stages": stages_in(run),
         "curation": curation_counts(curated[0]).to_dicts(),
+        "partial": {str(one): part for one in curated if (part := part_of(one))},
         "splits": _splits(curated[0]),
         "other_curations": {
             str(other): {"curation": curation_counts(other).to_dicts(), "splits": _splits(other)}

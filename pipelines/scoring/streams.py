@@ -25,6 +25,7 @@ from pipelines.streaming.pipeline import device
 from pipelines.streaming.stream import Stream
 from pipelines.teachers.config import load_teacher
 from pipelines.texts.ids import text_id
+from pipelines.texts.splits import in_share
 from schemas import ScoredTriplets, TeacherVectors
 
 if TYPE_CHECKING:
@@ -78,9 +79,8 @@ class TripletStream(TeacherStream):
     share: float
 
     def triplets(self) -> pl.LazyFrame:
-        """Those of the share's queries, chosen by their id: the same ones every time, and 1 % is part of 5 %."""
-        position = pl.col("query_id").str.slice(3, 8).str.to_integer(base=16) / 16**8
-        return self.source.scan().filter(position < self.share if self.share < 1 else pl.lit(True))
+        """Those of the share's queries."""
+        return self.source.scan().filter(in_share(self.share))
 
 
 class PairStream(TripletStream):
@@ -101,12 +101,15 @@ class PairStream(TripletStream):
         """The pairs whose score is known: the teacher scored them in the same range, or encoded both texts."""
         known = [NO_PAIRS]
         if newest is not None:
-            of_teacher = (pl.col("teacher") == pl.lit(self.maker)) & pl.col("scoring_error").is_null()
-            known.append(pairs_of(newest.scan().filter(id_range.contains("query_id") & of_teacher).collect()))
+            known.append(pairs_of(newest.scan().filter(id_range.contains("query_id") & self.is_good()).collect()))
         vectors = self.source.tables.newest("teacher_vectors")
         if vectors is not None:
             known.append(cosines(pairs_to_score(rows), vectors.scan().filter(pl.col("teacher") == pl.lit(self.maker))))
         return (each_once(known),)
+
+    def is_good(self) -> pl.Expr:
+        """Of a row of scored_triplets: whether it has this teacher's scores."""
+        return (pl.col("teacher") == pl.lit(self.maker)) & pl.col("scoring_error").is_null()
 
     def actor(self, threads: int | None) -> Callable[..., pl.DataFrame]:
         return partial(score_triplets, name=self.maker, load=cache(partial(self.load_teacher, threads)))

@@ -89,10 +89,11 @@ class Progress:
         if self.done <= first_done or now <= first_at:
             return ""
         to_go = (self.total - self.done) * (now - first_at) / (self.done - first_done)
-        return f", {self._rated / (now - first_at):,.0f} {self._rated_in}/s, {_duration(to_go)} to go"
+        return f", {self._rated / (now - first_at):,.0f} {self._rated_in}/s, {duration(to_go)} to go"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """`3:20 min`, `1:05 h`."""
     minutes, left = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d} h" if hours else f"{minutes}:{left:02d} min"

@@ -1,7 +1,7 @@
 """Tables as text: a frame as `query` prints it, aligned columns of ready text, Markdown with every cell escaped."""
 
 import html
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -52,6 +52,31 @@ def curation_lines(sources: pl.DataFrame, width: int | None, *, with_bars: bool)
     if width and with_bars and max(map(cell_len, wide)) <= width:
         return wide
     return [cut(line, width) if width else line for line in aligned_table(header, rows).split("\n")]
+
+
+def whole_lines(whole: pl.DataFrame, reasons: Mapping[str, str | None], width: int | None) -> list[str]:
+    """A line for each source of `curation/whole.py`, worst first: shares of all its triplets, with 95 % intervals.
+
+    Args:
+        reasons: by source, why most of its rows were changed.
+    """
+    outcomes = ["kept", "corrected", "dropped"]
+    rows = [
+        [
+            cut(_on_one_line(row["source"]), 40),
+            f"{row['rows']:,} of {row['triplets']:,}",
+            f"{row['queries']:,}",
+            *(_share(row[of], row[f"{of}_low"], row[f"{of}_high"]) for of in outcomes),
+            reasons.get(row["source"]) or "",
+        ]
+        for row in whole.sort("kept", pl.lit(-1) * pl.col("rows"), "source", nulls_last=True).to_dicts()
+    ]
+    header = ["source", "rows scored", "queries", *(f"{of} [95 %]" for of in outcomes), "mostly"]
+    return [cut(line, width) if width else line for line in aligned_table(header, rows).split("\n")]
+
+
+def _share(value: float | None, low: float, high: float) -> str:
+    return "not known" if value is None else f"{value:.1%} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def _bar(*counts: int) -> str:

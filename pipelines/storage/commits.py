@@ -119,6 +119,13 @@ class CurationResult(Record):
     teacher_kind: str = ""
     evaluation_sets: tuple[str, ...] = ()
     counts: tuple[OutcomeCount, ...] = ()
+    triplets: int = 0  # rows of the triplets version; 0 is not known
+
+    @property
+    def part(self) -> str | None:
+        """`28 of 2,800 triplets` where not all were scored; None where they were."""
+        num_rows = sum(one.rows for one in self.counts)
+        return f"{num_rows:,} of {self.triplets:,} triplets" if num_rows < self.triplets else None
 
 
 class TrainingResult(Record):

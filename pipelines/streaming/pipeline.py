@@ -94,15 +94,26 @@ def write_chunk(row: Row, stream: Stream) -> Row:
 
 def stream_chunks(plan: Plan) -> Iterator[Chunk]:
     """Send what is left through the operators; yields each chunk that has rows, in a file of no version yet."""
+    chunks = _stream(plan.stream, plan.chunks(num_actors(plan.stream.config)))
+    return (chunk for chunk in chunks if chunk.file.num_rows)
+
+
+def empty_pass(stream: Stream) -> None:
+    """What a run does around its chunks: one without rows goes to each actor. Writes nothing."""
+    for _ in _stream(stream, [QueryRange("g", "g")] * num_actors(stream.config)):
+        pass
+
+
+def _stream(stream: Stream, id_ranges: list[QueryRange]) -> Iterator[Chunk]:
+    """The ranges through the operators, with the file that each became."""
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
-    size = num_actors(plan.stream.config)
-    rows = [Chunk(id_range).row() for id_range in plan.chunks(size)]
-    few = max(1, size // 2)  # each costs a process, and reading is quick beside the actors' work
-    io: dict[str, Any] = {"fn_kwargs": {"stream": plan.stream}, "num_cpus": IO_CPUS, "concurrency": few}
+    rows = [Chunk(id_range).row() for id_range in id_ranges]
+    few = max(1, num_actors(stream.config) // 2)  # each costs a process; reading is quick beside the actors' work
+    io: dict[str, Any] = {"fn_kwargs": {"stream": stream}, "num_cpus": IO_CPUS, "concurrency": few}
     read = ray.data.from_items(rows, override_num_blocks=len(rows)).map(read_chunk, **io)  # type: ignore[arg-type]
-    written = _worked_on(read, plan.stream, len(rows)).map(write_chunk, **io)  # type: ignore[arg-type]
-    return (chunk for row in written.iter_rows() if (chunk := Chunk.of(row)).file.num_rows)
+    written = _worked_on(read, stream, len(rows)).map(write_chunk, **io)  # type: ignore[arg-type]
+    return map(Chunk.of, written.iter_rows())
 
 
 def work_once(stream: Stream, *frames: pl.DataFrame) -> pl.DataFrame:
@@ -116,15 +127,25 @@ def _worked_on(chunks: ray.data.Dataset, stream: Stream, num_chunks: int) -> ray
 
     In a fixed-size pool a dead actor would keep its slot (Ray issue 62746), so the pool may shrink to one.
     """
-    config, on_gpu = stream.config, has_gpu(stream.config)
+    claimed = claim(stream.config)
+    size = min(num_actors(stream.config), num_chunks)
+    pool = ray.data.ActorPoolStrategy(min_size=1, max_size=size, initial_size=size, max_tasks_in_flight_per_actor=2)
+    given = (stream, threads(stream.config))
+    return chunks.map(ChunkActor, compute=pool, fn_constructor_args=given, **claimed)  # type: ignore[arg-type]
+
+
+def claim(config: StreamConfig) -> dict[str, Any]:
+    """What Ray is asked for, for one actor. Raises UserError where this machine can never have it."""
+    on_gpu = has_gpu(config)
     kind, needed = ("GPU", config.num_gpus) if on_gpu else ("CPU", config.num_cpus)
     told, field = f"an actor needs {needed:g} {kind}s", f"score.num_{kind.lower()}s"
     check_there_is(kind, needed, _resources().get(kind, 0), told, field)
-    size = min(num_actors(config), num_chunks)
-    pool = ray.data.ActorPoolStrategy(min_size=1, max_size=size, initial_size=size, max_tasks_in_flight_per_actor=2)
-    claim: dict[str, Any] = {"num_gpus": config.num_gpus} if on_gpu else {"num_cpus": config.num_cpus - IO_CPUS}
-    given = (stream, None if on_gpu else config.num_cpus)
-    return chunks.map(ChunkActor, compute=pool, fn_constructor_args=given, **claim)  # type: ignore[arg-type]
+    return {"num_gpus": config.num_gpus} if on_gpu else {"num_cpus": config.num_cpus - IO_CPUS}
+
+
+def threads(config: StreamConfig) -> int | None:
+    """That an actor computes with; None on a GPU."""
+    return None if has_gpu(config) else config.num_cpus
 
 
 def has_gpu(config: StreamConfig) -> bool:

@@ -86,24 +86,23 @@ class BiEncoderTeacher(Teacher):
         unique = {text: row for row, text in enumerate(dict.fromkeys(texts))}
         unreadable = [encoding_error(text) for text in unique]
         readable = ["" if why else text for text, why in zip(unique, unreadable, strict=True)]
-        num_tokens = self._num_tokens(readable, kind)
-        own_limit = getattr(self.model[0], f"{_task(kind)}_length", None)  # a model's own, of queries or of documents
-        limit = min(self.config.max_tokens, own_limit or self.config.max_tokens)
-        batches = token_batches(np.minimum(num_tokens, limit), self.batch_tokens)
+        num_tokens, tokens_cut = self.count_tokens(readable, kind)
+        batches = token_batches(num_tokens, self.batch_tokens)
         check = check_model or self.check_model
         outcome = compute_rows(batches, len(unique), self.dimension, partial(self._vectors, readable, kind), check)
         error = [why or failure for why, failure in zip(unreadable, outcome.error, strict=True)]
         outcome.values[[why is not None for why in error]] = np.nan
         rows = np.array([unique[text] for text in texts], dtype=np.int64)
-        tokens_cut = np.maximum(num_tokens - limit, 0).astype(np.int32)
         return outcome.values[rows], tokens_cut[rows], [error[row] for row in rows]
 
-    def _num_tokens(self, texts: list[str], kind: TextKind) -> Integers:
+    def count_tokens(self, texts: list[str], kind: TextKind) -> tuple[Integers, Integers]:
+        """Of each text, which is readable, the tokens that `embed` reads, and those that it cuts."""
         prompt = getattr(self.prompts, kind)
-        if not texts:
-            return np.zeros(0, dtype=np.int32)
-        encoded = self.model.tokenizer([prompt + text for text in texts], verbose=False)
-        return np.array([len(ids) for ids in encoded["input_ids"]], dtype=np.int32)
+        own_limit = getattr(self.model[0], f"{_task(kind)}_length", None)  # a model's own, of queries or of documents
+        limit = min(self.config.max_tokens, own_limit or self.config.max_tokens)
+        encoded = self.model.tokenizer([prompt + text for text in texts], verbose=False)["input_ids"] if texts else []
+        num_tokens = np.array([len(ids) for ids in encoded], dtype=np.int32)
+        return np.minimum(num_tokens, limit), np.maximum(num_tokens - limit, 0)
 
     @torch.inference_mode()
     def _vectors(self, texts: list[str], kind: TextKind, rows: Rows) -> Floats:

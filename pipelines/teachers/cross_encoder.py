@@ -51,6 +51,20 @@ class CrossEncoderTeacher(Teacher):
         return self.model
 
     def score_pairs(self, queries: list[str], passages: list[str], check_model: Callable[[], None]) -> Scores:
+        columns, tokens_cut, unreadable = self._read(queries, passages)
+        batches = token_batches([len(ids) for ids in columns["input_ids"]], self.batch_tokens)
+        outcome = compute_rows(batches, len(queries), 1, lambda rows: self._logits(columns, rows), check_model)
+        error = [why or failure for why, failure in zip(unreadable, outcome.error, strict=True)]
+        score = np.where([why is not None for why in error], np.float32(np.nan), outcome.values[:, 0])
+        return Scores(score, torch.from_numpy(score).sigmoid().numpy(), tokens_cut, error)
+
+    def count_tokens(self, queries: list[str], passages: list[str]) -> tuple[Integers, Integers]:
+        """Of each pair the tokens that `score` reads, and those that it cuts."""
+        columns, tokens_cut, _ = self._read(queries, passages)
+        return np.array([len(ids) for ids in columns["input_ids"]], dtype=np.int32), tokens_cut
+
+    def _read(self, queries: list[str], passages: list[str]) -> tuple[Columns, Integers, list[str | None]]:
+        """`_tokenize` with the prompts, and why a pair cannot be read at all: it is empty then."""
         unreadable = [
             encoding_error(query) or encoding_error(passage) for query, passage in zip(queries, passages, strict=True)
         ]
@@ -58,11 +72,7 @@ class CrossEncoderTeacher(Teacher):
             ["" if why else self.prompts.query + query for query, why in zip(queries, unreadable, strict=True)],
             ["" if why else self.prompts.passage + passage for passage, why in zip(passages, unreadable, strict=True)],
         )
-        batches = token_batches([len(ids) for ids in columns["input_ids"]], self.batch_tokens)
-        outcome = compute_rows(batches, len(queries), 1, lambda rows: self._logits(columns, rows), check_model)
-        error = [why or failure for why, failure in zip(unreadable, outcome.error, strict=True)]
-        score = np.where([why is not None for why in error], np.float32(np.nan), outcome.values[:, 0])
-        return Scores(score, torch.from_numpy(score).sigmoid().numpy(), tokens_cut, error)
+        return columns, tokens_cut, unreadable
 
     def num_tokens(self, queries: list[str], passages: list[str]) -> Integers:
         """What it reads of each pair, special tokens included; without prompts."""

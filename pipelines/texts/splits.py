@@ -32,3 +32,9 @@ def split_of(query: pl.Expr, dev_share: float, test_share: float) -> pl.Expr:
         return queries.replace_strict(distinct, pl.Series(names, dtype=pl.String), return_dtype=pl.String)
 
     return query.map_batches(splits, return_dtype=pl.String, is_elementwise=True)
+
+
+def in_share(share: float) -> pl.Expr:
+    """Whether a row's query is in a share of all, by its id: the same ones each time, and 1 % is part of 5 %."""
+    position = pl.col("query_id").str.slice(3, 8).str.to_integer(base=16) / 16**8
+    return position < share if share < 1 else pl.lit(True)

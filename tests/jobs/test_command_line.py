@@ -437,15 +437,28 @@ def test_a_request_that_the_tables_cannot_answer_is_refused(run, refuse, tmp_pat
     assert re.search(message, refuse(*arguments))
 
 
-def test_from_takes_all_that_a_command_printed(run, tmp_path, teacher):
+@pytest.mark.usefixtures("ray_cluster")
+def test_from_takes_all_that_a_command_printed_and_a_dry_run_prints_a_price(run, tmp_path, teacher):
     ingested(run, tmp_path)
     printed = "ingested_files@0\ntriplets@0"
+    settings = [f"--set=score.teacher={teacher}", "--set=score.max_tokens=64", "--price-per-hour", "2.5"]
 
-    code, _, err = run(
-        "score", "--from", printed, "--dry-run", f"--set=score.teacher={teacher}", "--set=score.max_tokens=64"
-    )
+    code, out, err = run("score", "--from", printed, "--dry-run", *settings)
 
-    assert (code, "rows to score; nothing was done" in err) == (0, True)
+    assert (code, "nothing is written (dry run)" in err) == (0, True)
+    header, *lines = [line.split() for line in out.splitlines()]
+    assert header == ["what", "done", "left", "how", "known"]
+    assert ["actors", "time", "actor", "hours", "cost"] in lines
+    told = json.loads(run("score", "--dry-run", "--json", *settings)[1])
+    assert [one["actors"] for one in told["forecasts"]] == [2, 4, 8]
+    assert Tables.at(str(tmp_path / "tables")).latest("scored_triplets") is None
+
+
+@pytest.mark.parametrize("given", [["--price-per-hour", "1"], ["--dry-run", "--price-per-hour", "-1"]])
+def test_a_price_that_says_nothing_is_refused(run, refuse, tmp_path, given):
+    ingested(run, tmp_path)
+
+    assert "--price-per-hour" in refuse("score", *given)
 
 
 def test_a_damaged_log_is_told(run, refuse, tmp_path):
@@ -528,6 +541,29 @@ def test_curate_prints_a_line_a_source_and_the_reasons_when_asked(run, tmp_path)
     assert as_json[0] == {"source": "fine", "outcome": "kept", "reason": "", "rows": 4}
     assert [row["rows"] for row in as_json] == [4, 3, 1]
     assert "  rotten  4     0.0%" in run("curate", "--set", "curate.test_share=0")[2]
+
+
+def test_a_partial_curation_prints_what_all_triplets_would_come_to_and_is_taken_only_by_name(run, refuse, tmp_path):
+    tables = Tables.at(str(tmp_path / "tables"))
+    rows = scored_rows([(f"fine {n}", f"p{n}", 3.0, f"n{n}", -6.0) for n in range(40)], source="fine")
+    scored = write_scored(write_triplets(tables, rows), rows.head(10), is_complete=False)
+    partial = ["curate", "--from", scored, "--partial", "--set", "curate.test_share=0"]
+
+    assert "30 of 40 rows of triplets@0 are not scored" in refuse("curate", "--from", scored)
+    code, out, _ = run(*partial, "--dry-run")
+    header, line = out.splitlines()
+    assert (code, header.split()[:4]) == (0, ["source", "rows", "scored", "queries"])
+    assert re.match(r" +fine +10 of 40 +10 +100\.0% \[7\d\.\d, 100\.0\] +0\.0% \[0\.0, 2\d\.\d\]", line)
+    told = json.loads(run(*partial, "--dry-run", "--json")[1])
+    assert told["counts"] == [{"source": "fine", "outcome": "kept", "reason": "", "rows": 10}]
+    assert (told["whole"][0]["dropped"], told["whole"][0]["triplets"]) == (0.0, 40)
+
+    assert run(*partial)[1] == "curated_triplets@0\n"
+    assert "partial: 10 of 40 triplets" in run("history", "curated_triplets@0")[1]
+    assert re.search(
+        r"curated_triplets@0 is partial, made of 10 of 40 triplets; .* --from curated_triplets@0",
+        refuse("distill", "--name", "small"),
+    )
 
 
 def test_of_many_sources_a_terminal_shows_the_worst_and_says_how_to_see_all(terminal, monkeypatch):

@@ -12,10 +12,12 @@ from pipelines.curate import CurateConfig
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables
 from pipelines.texts.ids import text_id
+from pipelines.texts.splits import in_share
 from tests.rows import split_of_text
 from tests.scored_versions import JUDGE, write_scored, write_triplets
 from tests.scored_versions import scored_rows as rows_of
 
+NO_SPLITS = CurateConfig(test_share=0, dev_share=0, max_drop_share=1)
 HALF = CurateConfig(test_share=0.5, dev_share=0.0, max_drop_share=1.0)
 
 
@@ -34,6 +36,12 @@ def made_up(num_queries: int = 60, source: str = "docs"):
         rows += [(query, positive, 5.0, f"easy {number}", -5.0), (query, f"wrong {number}", -4.0, positive, 5.0)]
         rows += [(query, positive, 5.0, f"hard {number}", 4.8)]
     return rows_of(rows, source=source)
+
+
+def scored_rows_of_bad_source(num_queries: int) -> pl.DataFrame:
+    """Of each query one row; those of even numbers are to be dropped."""
+    rows = [(f"rotten {n}?", f"p{n}", -5.0 if n % 2 else 5.0, f"n{n}", -5.0) for n in range(num_queries)]
+    return rows_of(rows, source="rotten")
 
 
 def write(tables: Tables, rows: pl.DataFrame):
@@ -215,6 +223,49 @@ class TestWhichScores:
 
         assert done.counts.rows() == [("docs", "kept", "", 1)]
         assert "1 of 2 rows of triplets@0 are not scored" in capsys.readouterr().err
+
+    def test_a_partial_curation_says_so_in_its_commit_and_what_all_triplets_would_come_to(self, tables):
+        rows = pl.concat([made_up(60, "docs"), scored_rows_of_bad_source(60)])
+        part = rows.filter(in_share(0.5))
+        scored = write_scored(write_triplets(tables, rows), part, is_complete=False)
+
+        done = curate.run(scored, NO_SPLITS, partial=True)
+
+        assert done.version.commit.result.part == f"{len(part)} of 240 triplets"
+        all_scored = write_scored(tables.parse("triplets@0"), rows.filter(~in_share(0.5)))
+        expected = curate.run(all_scored, NO_SPLITS).counts
+        whole = {row["source"]: row for row in done.whole.to_dicts()}
+        for source, num_queries in (("docs", 60), ("rotten", 60)):
+            row, found = whole[source], expected.filter(pl.col("source") == source)
+            assert row["queries"] == part.filter(pl.col("source") == source)["query_id"].n_unique() < num_queries
+            assert row["triplets"] == found["rows"].sum()
+            for outcome in ("kept", "corrected", "dropped"):
+                share = found.filter(pl.col("outcome") == outcome)["rows"].sum() / row["triplets"]
+                assert row[f"{outcome}_low"] <= share <= row[f"{outcome}_high"]
+                assert row[f"{outcome}_low"] <= row[outcome] <= row[f"{outcome}_high"]
+        assert 0.05 < whole["rotten"]["dropped_high"] - whole["rotten"]["dropped_low"] < 0.5
+        assert tables.latest("curated_triplets").commit.result.part is None
+        assert curate.run(scored, NO_SPLITS, partial=True, dry_run=True).whole.equals(done.whole)
+
+    def test_a_share_beside_rows_of_an_older_version_is_the_random_part(self, tables, capsys):
+        rows = made_up(40)
+        write(tables, rows)
+        newer = made_up(40, "wiki")
+        grown = write_triplets(tables, newer)
+        drawn = pl.concat([rows, newer]).filter(in_share(0.3))
+        scored = write_scored(grown, newer.filter(in_share(0.3)), share=0.3)
+
+        whole = curate.run(scored, NO_SPLITS, partial=True, dry_run=True).whole
+
+        assert whole["rows"].sum() == len(drawn)
+        assert whole["triplets"].to_list() == [120, 120]
+        unfinished = write_scored(write_triplets(tables, made_up(9, "more")), made_up(1, "more"), is_complete=False)
+        assert curate.run(unfinished, NO_SPLITS, partial=True, dry_run=True).whole["rows"].sum() == len(drawn)
+        alone = Tables.at(f"{tables.uri}_alone")
+        write_scored(write_triplets(alone, made_up(3)), made_up(1), is_complete=False)
+        unfinished = write_scored(write_triplets(alone, newer), newer.head(3), is_complete=False)
+        assert curate.run(unfinished, NO_SPLITS, partial=True, dry_run=True).whole is None
+        assert "no random part" in capsys.readouterr().err
 
     def test_of_several_complete_teachers_one_must_be_given(self, tables):
         rows = [("q", "a", 5.0, "b", -5.0)]

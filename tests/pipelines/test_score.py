@@ -5,17 +5,21 @@ import json
 import os
 import random
 import signal
+import statistics
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from transformers import AutoTokenizer
 
 from pipelines import score
 from pipelines.intake.layouts import RowChecks
+from pipelines.scoring import price as price_module
 from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.variation import copies_of
 from pipelines.stage.config import Config
@@ -104,7 +108,6 @@ def test_a_grown_table_is_scored_once_and_completed_once(ray_cluster, tmp_path, 
     assert score.run(triplets, config, connect=unexpected) == [scored], "nothing to do, nothing written, no cluster"
 
     grown = append_triplets(tables, 40, 8)
-    assert score.run(grown, config, dry_run=True, connect=unexpected) == []
     (scored_again,) = score.run(grown, config, connect=connected)
     assert_each_once(grown, scored_again, config)
     rows_written = [version.commit.result.rows for version in scored_again.history()]
@@ -121,20 +124,14 @@ def test_a_share_is_part_of_a_larger_share(ray_cluster, tmp_path, config):
     assert 5 <= len(queries) <= 31
     assert small.commit.result.complete.share == 0.3
     assert_each_once(triplets, whole, config)
+    by_runs = [version.commit.result.rows for version in whole.history()]
+    assert sum(by_runs) == 120, "the whole run went on from the share"
 
 
-def test_a_bi_encoder_gives_cosines_and_each_text_its_vector_once(ray_cluster, tmp_path, capsys):
+def test_a_bi_encoder_gives_cosines_and_each_text_its_vector_once(ray_cluster, tmp_path):
     triplets = append_triplets(Tables.at(str(tmp_path / "tables")), 0, 40)
     folder = tiny_bi_encoder(tmp_path / "encoder")
     config = ScoreConfig(precision="float32", teacher=folder, teacher_kind="bi_encoder", max_tokens=64, chunk_rows=30)
-
-    assert score.run(triplets, config, vectors=True, dry_run=True, connect=unexpected) == []
-    num_texts = len(
-        pl.concat(
-            triplets.scan().select(f"{side}_id").collect().to_series() for side in ("query", "positive", "negative")
-        ).unique()
-    )
-    assert f"80 rows to score and {num_texts} texts to encode; nothing was done" in capsys.readouterr().err
 
     scored, vectors = score.run(triplets, config, vectors=True, connect=connected)
 
@@ -193,6 +190,124 @@ def test_a_text_that_cannot_be_encoded_has_no_vector_and_stops_nothing(ray_clust
     assert errors["red sea"] is None
     assert errors["blue sky"].startswith("positive: ")
     assert vectors.num_rows() == 5  # of the six texts
+
+
+def price_of(triplets: TableVersion, config: ScoreConfig, connect=connected, **asked):
+    return score.ask_price(triplets, config, connect=connect, began=time.monotonic(), **asked)
+
+
+def pairs_in(triplets: TableVersion) -> dict[tuple[str, str], tuple[str, str]]:
+    """Ids and texts of its different pairs."""
+    rows = triplets.scan().collect().to_dicts()
+    return {
+        (row["query_id"], row[f"{side}_id"]): (row["query"], row[side])
+        for row in rows
+        for side in ("positive", "negative")
+    }
+
+
+def tokens_of(folder: str, texts: list[tuple[str, ...]], max_tokens: int) -> tuple[int, int]:
+    """How many tokens of the texts a model reads, and how many texts it cuts, by its tokenizer alone."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    lengths = [len(tokenizer(*one)["input_ids"]) for one in texts]
+    return sum(min(length, max_tokens) for length in lengths), sum(length > max_tokens for length in lengths)
+
+
+def test_a_dry_run_counts_what_the_run_then_does_and_writes_nothing(ray_cluster, tmp_path, config):
+    tables = Tables.at(str(tmp_path))
+    rows = [(n, n + 1 + 7 * k) for n in range(40) for k in range(2)]
+    passages = {n: text(f"p{n}", 3 + n % 7) for n in range(60)}
+    triplets = write_triplets(
+        tables, [{"query": text(f"q{n}", 4), "positive": passages[n], "negative": passages[other]} for n, other in rows]
+    )
+    short = config.model_copy(update={"max_tokens": 12})
+    score.run(triplets, short, share=0.3, connect=connected)
+    scored = tables.latest("scored_triplets")
+    done = pairs_in(scored)
+    left = [texts for pair, texts in pairs_in(triplets).items() if pair not in done]
+
+    price = price_of(triplets, short)
+
+    tokens, cut = tokens_of(config.teacher, left, 12)
+    told = price.told(2.0)
+    assert (told["rows_done"], told["rows_left"]) == (scored.num_rows(), 80 - scored.num_rows())
+    assert (told["pairs_left"], told["read"], told["tokens"], told["cut"]) == (len(left), len(left), tokens, cut)
+    assert (told["sampled"], told["tokens_error"], told["cut_error"]) == (len(left), 0, 0)
+    assert 0 < cut < len(left)
+    assert [one["actors"] for one in told["forecasts"]] == [2, 4, 8]
+    assert all(one["cost"] == 2.0 * one["actors"] * one["seconds"] / 3600 > 0 for one in told["forecasts"])
+    assert told["tokens_per_second"] > 0
+    assert tables.latest("scored_triplets") == scored
+    assert tables.names() == ["triplets", "scored_triplets"]
+    score.run(triplets, short, connect=connected)
+    everything = price_of(triplets, short, unexpected)
+    assert (everything.pairs, everything.read, everything.forecasts) == (0, 0, [])
+    assert everything.told(2.0)["rows_done"] == 80
+    assert [line.split() for line in everything.lines(2.0)[1:]] == [
+        ["rows", "80", "0", "counted"],
+        ["unique", "pairs", "0", "counted"],
+    ]
+
+
+def test_a_dry_run_for_vectors_counts_texts_each_once(ray_cluster, tmp_path, monkeypatch):
+    triplets = append_triplets(Tables.at(str(tmp_path / "tables")), 0, 40)
+    folder = tiny_bi_encoder(tmp_path / "encoder")
+    config = ScoreConfig(precision="float32", teacher=folder, teacher_kind="bi_encoder", max_tokens=64, chunk_rows=30)
+    rows = triplets.scan().collect().to_dicts()
+    queries = {row["query"] for row in rows}
+    passages = {row[side] for row in rows for side in ("positive", "negative")}
+
+    told = price_of(triplets, config, vectors=True).told(None)
+
+    tokens, _ = tokens_of(folder, [(text,) for text in (*queries, *passages)], 64)
+    assert (told["texts_left"], told["rows_left"]) == (len(queries) + len(passages), 80)
+    assert (told["reads"], told["read"], told["tokens"]) == ("texts", len(queries) + len(passages), tokens)
+    assert (told["pairs_left"], told["cut"]) == (len(pairs_in(triplets)), 0)
+    assert {one["cost"] for one in told["forecasts"]} == {None}
+    monkeypatch.setattr(price_module, "SAMPLE", 10)
+    sampled = price_of(triplets, config, vectors=True).told(None)
+    assert 0 < sampled["sampled"] < sampled["read"] == told["read"]
+    assert abs(sampled["tokens"] - tokens) < 4 * sampled["tokens_error"]
+
+
+def test_a_share_without_rows_is_refused_by_a_dry_run_too(tmp_path, config):
+    triplets = append_triplets(Tables.at(str(tmp_path)), 0, 2)
+
+    with pytest.raises(UserError, match=r"a share of 1e-09 of triplets@0 has no rows; nothing to score"):
+        price_of(triplets, config, unexpected, share=1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_five_dry_runs_foretell_the_runs_that_follow(tmp_path):
+    """Prints the ratios; only tokens are asserted, since a clock on a shared machine proves nothing."""
+    folder = ROOT.parent / "shared/models/judge-minilm"
+    pairs = ROOT.parent / "shared/data/train_pairs.parquet"
+    if not folder.exists() or not pairs.exists():
+        pytest.skip(f"needs {folder} and {pairs}")
+    texts = pl.read_parquet(pairs).filter(pl.col("query").str.len_bytes() > 0).sample(2_000, seed=0).to_dicts()
+    rows = [
+        {"query": row["query"], "positive": row["positive"], "negative": texts[(n + 37 * k) % len(texts)]["positive"]}
+        for n, row in enumerate(texts[:400])
+        for k in range(1, 5)
+    ]
+    ratios = []
+    for number in range(5):
+        tables = Tables.at(str(tmp_path / f"tables_{number}"))
+        triplets = write_triplets(tables, rows)
+        command = [sys.executable, "-m", "jobs", "score", "--tables", tables.uri, f"--set=score.teacher={folder}"]
+        environment, began = os.environ | {"PYTHONPATH": str(ROOT)}, time.monotonic()
+        run = partial(subprocess.run, cwd=ROOT, env=environment, capture_output=True, check=True)
+        dry = run([*command, "--dry-run", "--json"])
+        told, asked_s, began = json.loads(dry.stdout), time.monotonic() - began, time.monotonic()
+        run(command)
+        seconds = time.monotonic() - began
+        tokens, _ = tokens_of(str(folder), list(pairs_in(triplets).values()), told["max_tokens"])
+        ratios.append((told["tokens"] / tokens, told["forecasts"][0]["seconds"] / seconds))
+        print(f"dry run {asked_s:.0f} s, run {seconds:.0f} s; foretold / found: tokens, seconds: {ratios[-1]}")
+    tokens, seconds = (statistics.median(column) for column in zip(*ratios, strict=True))
+    print(f"median of five: tokens {tokens:.4f}, seconds {seconds:.3f}")
+    assert 0.99 <= tokens <= 1.01
 
 
 def score_command(tables: Tables, teacher: str) -> list[str]:
