@@ -180,7 +180,7 @@ def _of_ceiling(
     teacher: CrossEncoderTeacher, queries: list[str], passages: list[str], seconds: float, ours: Callable[[], Any]
 ) -> Row:
     """What the model had to compute a second, beside products of its own shapes, and on a GPU of large ones."""
-    lengths = teacher.num_tokens(queries, passages)
+    lengths, _ = teacher.count_tokens(queries, passages)
     reached = scoring_flops(teacher.model, lengths) / seconds
     own = own_product_flops(teacher.model, teacher.batch_tokens)
     row: Row = {

@@ -16,7 +16,6 @@ import polars as pl
 import pyarrow as pa
 from deltalake.exceptions import CommitFailedError
 from obstore.exceptions import AlreadyExistsError
-from obstore.store import LocalStore, S3Store
 from pyarrow import fs
 
 from pipelines.stage.errors import describe
@@ -55,7 +54,7 @@ def _pyarrow(at: Tables) -> None:
 
 
 def _obstore(at: Tables) -> None:
-    store = LocalStore(at.uri, mkdir=True) if at.is_local else S3Store.from_url(at.url())
+    store = at.store()
     obstore.put(store, "obstore", CONTENT, mode="create")
     _expect(bytes(obstore.get(store, "obstore").bytes()) == CONTENT, "what was read is not what was written")
     try:

@@ -52,7 +52,7 @@ def commit_group(stream: Stream, chunks: list[Chunk]) -> int:
     tables = stream.source.tables
     while True:
         base = stream.newest()
-        overtaken = [chunk for chunk in chunks if base is not None and _is_overtaken(stream, chunk, base)]
+        overtaken = _overtaken(stream, chunks, base) if base else []
         fresh = [chunk for chunk in chunks if chunk not in overtaken]
         if fresh:
             counts = pl.DataFrame([chunk.counts for chunk in fresh]).sum().row(0, named=True)
@@ -65,16 +65,24 @@ def commit_group(stream: Stream, chunks: list[Chunk]) -> int:
         return sum(chunk.file.num_rows for chunk in fresh)
 
 
-def _is_overtaken(stream: Stream, chunk: Chunk, newest: TableVersion) -> bool:
-    """Whether rows by the same maker in the chunk's range were added after the version the chunk was read against.
+def _overtaken(stream: Stream, chunks: list[Chunk], newest: TableVersion) -> list[Chunk]:
+    """Those in whose range rows by the same maker were added after the version they were read against.
 
     A compaction since then adds files, and no rows.
     """
-    return newest != chunk.base and any(
-        _may_hold(file, stream.maker_column, stream.maker, stream.maker)
-        and _may_hold(file, stream.id_column, *chunk.id_range)
-        for file in newest.added_after(chunk.base)
-    )
+    added = {
+        base: [
+            file
+            for file in newest.added_after(base)
+            if _may_hold(file, stream.maker_column, stream.maker, stream.maker)
+        ]
+        for base in {chunk.base for chunk in chunks} - {newest}
+    }
+    return [
+        chunk
+        for chunk in chunks
+        if any(_may_hold(file, stream.id_column, *chunk.id_range) for file in added.get(chunk.base, ()))
+    ]
 
 
 def _may_hold(file: dict[str, Any], column: str, lower: str, upper: str) -> bool:

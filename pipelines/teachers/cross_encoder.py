@@ -74,11 +74,6 @@ class CrossEncoderTeacher(Teacher):
         )
         return columns, tokens_cut, unreadable
 
-    def num_tokens(self, queries: list[str], passages: list[str]) -> Integers:
-        """What it reads of each pair, special tokens included; without prompts."""
-        columns, _ = self._tokenize(queries, passages)
-        return np.array([len(ids) for ids in columns["input_ids"]], dtype=np.int32)
-
     def _tokenize(self, queries: list[str], passages: list[str]) -> tuple[Columns, Integers]:
         """Each pair's tokens within max_tokens, and how many were cut. Only pairs that are too long are read twice."""
         max_tokens, tokens_cut = self.config.max_tokens, np.zeros(len(queries), dtype=np.int32)

@@ -9,17 +9,13 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import (
-    BertForSequenceClassification,
-    PreTrainedModel,
-    RobertaForSequenceClassification,
-    XLMRobertaForSequenceClassification,
-)
+from transformers import BertForSequenceClassification, PreTrainedModel
 
 from pipelines.unpadded.attention import attend
+from pipelines.unpadded.classifier import ROBERTAS
 from pipelines.unpadded.layout import Layout
 
-CLASSES = (BertForSequenceClassification, RobertaForSequenceClassification, XLMRobertaForSequenceClassification)
+CLASSES = (BertForSequenceClassification, *ROBERTAS)
 
 
 def read_first_token_only(model: PreTrainedModel) -> None:

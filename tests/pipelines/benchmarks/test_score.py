@@ -56,7 +56,7 @@ def test_what_a_model_computes_is_what_torch_counts(shape, tmp_path):
     folder = random_cross_encoder((family, sizes | TINY), made_up_pairs(100), tmp_path / "model")
     teacher = CrossEncoderTeacher(folder, TeacherConfig(teacher=str(folder), max_tokens=16), "cpu")
     queries, passages = ["w1 w2 w3"] * 4, ["w4 w5 w6 w7"] * 4
-    lengths = teacher.num_tokens(queries, passages)
+    lengths, _ = teacher.count_tokens(queries, passages)
 
     with FlopCounterMode(display=False) as counter:
         teacher.score(queries, passages)
