@@ -1,9 +1,13 @@
-"""A cluster as `ray start --head` makes it, beside whatever else runs on this machine, and gone afterwards."""
+"""What tests of commands share: a command in this process, and a cluster as `ray start --head` makes it.
+
+The cluster stands beside whatever else runs on this machine, and is gone afterwards.
+"""
 
 import os
 import random
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -19,6 +23,7 @@ from typing import NamedTuple
 import psutil
 import pytest
 
+from jobs.__main__ import main
 from tests.clusters import TOKEN
 
 LOG = "ray_start.log"
@@ -125,3 +130,20 @@ def end(head: subprocess.Popen[bytes], folder: Path) -> None:
 
 def is_of(process: psutil.Process, folder: Path) -> bool:
     return any(str(folder) in word for word in process.info["cmdline"] or ())
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    """Run a command in this process; gives its exit code, stdout and stderr. Tables lie under tmp_path/tables."""
+    monkeypatch.setenv("TABLES", str(tmp_path / "tables"))
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(*arguments):
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        monkeypatch.setattr(sys, "argv", ["jobs", *map(str, arguments)])
+        code = main()
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        return code, *capsys.readouterr()
+
+    return call

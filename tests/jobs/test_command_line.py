@@ -17,7 +17,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from jobs.__main__ import COMMANDS, app, main
+from jobs.__main__ import COMMANDS, app
 from jobs.cluster import ResultsAlone
 from jobs.options import RootOptions, StageOptions, print_curation
 from jobs.usage import completed
@@ -30,23 +30,6 @@ from tests.tiny import tiny_cross_encoder
 
 ROOT = Path(__file__).parents[2]
 GOOD = {"query": "what is a cat", "positive": "a small animal", "negative": "a big city"}
-
-
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    """Run a command in this process; gives its exit code, stdout and stderr. Tables lie under tmp_path/tables."""
-    monkeypatch.setenv("TABLES", str(tmp_path / "tables"))
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def call(*arguments):
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        monkeypatch.setattr(sys, "argv", ["jobs", *map(str, arguments)])
-        code = main()
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        return code, *capsys.readouterr()
-
-    return call
 
 
 @pytest.fixture
@@ -435,23 +418,6 @@ def test_a_request_that_the_tables_cannot_answer_is_refused(run, refuse, tmp_pat
     ingested(run, tmp_path)
 
     assert re.search(message, refuse(*arguments))
-
-
-@pytest.mark.usefixtures("ray_cluster")
-def test_from_takes_all_that_a_command_printed_and_a_dry_run_prints_a_price(run, tmp_path, teacher):
-    ingested(run, tmp_path)
-    printed = "ingested_files@0\ntriplets@0"
-    settings = [f"--set=score.teacher={teacher}", "--set=score.max_tokens=64", "--price-per-hour", "2.5"]
-
-    code, out, err = run("score", "--from", printed, "--dry-run", *settings)
-
-    assert (code, "nothing is written (dry run)" in err) == (0, True)
-    header, *lines = [line.split() for line in out.splitlines()]
-    assert header == ["what", "done", "left", "how", "known"]
-    assert ["actors", "time", "actor", "hours", "cost"] in lines
-    told = json.loads(run("score", "--dry-run", "--json", *settings)[1])
-    assert [one["actors"] for one in told["forecasts"]] == [2, 4, 8]
-    assert Tables.at(str(tmp_path / "tables")).latest("scored_triplets") is None
 
 
 @pytest.mark.parametrize("given", [["--price-per-hour", "1"], ["--dry-run", "--price-per-hour", "-1"]])
