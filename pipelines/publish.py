@@ -15,8 +15,9 @@ import polars as pl
 from pyarrow import fs
 from sentence_transformers import SentenceTransformer
 
+from pipelines.checkpoints.models import all_models, row_of_weights, rows_of_model
 from pipelines.checkpoints.name import weights_sha256
-from pipelines.checkpoints.run_folder import MODEL, RUN, RunFolder, row_of_weights, rows_of_model
+from pipelines.checkpoints.run_folder import MODEL, RUN, RunFolder
 from pipelines.publication.manifest import FORMAT, manifest_of
 from pipelines.publication.model_card import model_card
 from pipelines.stage.disk import check_writable
@@ -80,10 +81,10 @@ def _build(tables: Tables, rows: pl.DataFrame, folder: Path) -> Path:
 
 def _evaluations(tables: Tables, model_id: str) -> pl.DataFrame:
     """The model's evaluations and, on the same data sets, those of all that is no other trained model."""
-    evaluations, models = tables.latest("evaluations"), tables.latest("models")
-    if evaluations is None or models is None:
+    evaluations = tables.latest("evaluations")
+    if evaluations is None:
         return pl.DataFrame(schema=Evaluations.polars_schema())
-    others = models.scan().filter(pl.col("model_id") != model_id).select("model_id").collect()["model_id"]
+    others = all_models(tables).filter(pl.col("model_id") != model_id)["model_id"]
     of_others = pl.concat([others, "untrained:" + others])
     rows = evaluations.scan().filter(~pl.col("model_id").is_in(of_others.implode()))
     own_sets = rows.filter(pl.col("model_id") == model_id).select("data_set").unique()

@@ -1,4 +1,4 @@
-"""models/NAME under the tables' root: who is training it, what it is a model of, the files that come out, its rows.
+"""models/NAME under the tables' root: who is training it, what it is a model of, the files that come out.
 
     models/NAME/  lock.json  identity.json  ray/ (while it trains)  tensorboard/  model/  metrics.jsonl
                   objective.safetensors (where the objective trained something)  run.json (last: it is whole)
@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import obstore
-import polars as pl
 import psutil
 from filelock import FileLock, Timeout
 from obstore.exceptions import AlreadyExistsError, PreconditionError
@@ -30,9 +29,7 @@ from pipelines.checkpoints import files
 from pipelines.stage.errors import UserError
 from pipelines.stage.progress import tell
 from pipelines.storage import Tables, TableVersion
-from pipelines.storage.commits import TrainingResult
 from pipelines.storage.fingerprint import fingerprint_of
-from schemas import Models
 
 if TYPE_CHECKING:
     from obstore import PutMode, UpdateVersion
@@ -212,59 +209,6 @@ class RunFolder:
 def token_caches_of(curated: TableVersion) -> str:
     """How the names begin of all token caches made of a table's versions, in the temporary folder of each node."""
     return f"distill_{fingerprint_of(curated.identity()['table_id'])}_"
-
-
-def rows_of_model(tables: Tables, model: str) -> pl.DataFrame:
-    """The rows of a model by its NAME or NAME@12hex, at least one. Raises UserError with the names there are."""
-    models = tables.latest("models")
-    known = models.scan().collect() if models else pl.DataFrame(schema=Models.polars_schema())
-    rows = known.filter((pl.col("name") == model) | (pl.col("model_id") == model))
-    if rows.is_empty():
-        names = ", ".join(known["name"].unique().sort()) or "none"
-        raise UserError(
-            f"there is no model {model!r} under {tables.uri}; found: {names}; `python -m jobs distill` makes one"
-        )
-    return rows
-
-
-def row_of_weights(rows: pl.DataFrame, weights_sha256: str) -> dict[str, Any]:
-    """The newest of a model's rows that describes exactly these weights. Raises UserError when none does."""
-    described = rows.filter(pl.col("weights_sha256") == weights_sha256).to_dicts()
-    if not described:
-        raise UserError(
-            f"the weights that lie under {rows['name'][0]} have sha256 {weights_sha256[:12]}..., which is not what the "
-            f"models table has: they were trained over or changed. Train it again, or name another model"
-        )
-    return described[-1]
-
-
-def trained_from(tables: Tables, row: dict[str, Any]) -> list[TableVersion]:
-    """The versions that a row of the models table was trained on: of curated_triplets and, if any, teacher_vectors.
-
-    The row's own curated version comes first, then those of other training stages, which its recipe names.
-
-    Raises:
-        UserError: a table was made anew since.
-    """
-    stages = json.loads(row["recipe"]).get("stages", ())
-    numbers = [stage["curated_version"] for stage in stages if "curated_version" in stage]
-    named = [row["curated_version"], *(f"curated_triplets@{number}" for number in numbers), row["vectors_version"]]
-    named = [name for name in dict.fromkeys(named) if name]
-    models = tables.latest("models")
-    for version, result in models.results(TrainingResult) if models else ():
-        if result.model == row["model_id"] and version.commit.inputs:
-            return [tables.recorded(one) for one in version.commit.inputs if one.version in named]
-    return [tables.parse(name) for name in named]
-
-
-def refuse_if_lost(model: str, version: TableVersion, consequence: str) -> None:
-    """Raise UserError where the rows that a model was trained on cannot be read any more."""
-    if version.unusable:
-        raise UserError(
-            f"{model} was trained on {version}, which {version.unusable}: {consequence}. Bring "
-            f"{version.tables.path(version.name)} back from a copy, or train on what can be read: python -m jobs "
-            "distill --name ANOTHER"
-        )
 
 
 def _process_start(pid: int) -> str | None:

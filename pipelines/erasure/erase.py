@@ -20,7 +20,8 @@ import polars as pl
 from filelock import FileLock, Timeout
 from pyarrow import fs
 
-from pipelines.checkpoints.run_folder import IDENTITY, RUN, token_caches_of, trained_from
+from pipelines.checkpoints.models import all_models, trained_from
+from pipelines.checkpoints.run_folder import IDENTITY, RUN, token_caches_of
 from pipelines.inspection.pins import begun_on, run_folders
 from pipelines.scoring.variation import copies_of
 from pipelines.stage.config import Config
@@ -214,8 +215,8 @@ def _forget_copies(tables: Tables, texts: Sequence[str]) -> None:
 
 def _models(tables: Tables, count: Callable[[TableVersion], int]) -> pl.DataFrame:
     """Each model, and each version that it was trained on and that loses rows."""
-    models, found = tables.latest("models"), list[tuple[str, str, int]]()
-    for row in models.scan().collect().to_dicts() if models else []:
+    found = list[tuple[str, str, int]]()
+    for row in all_models(tables).to_dicts():
         try:
             counts = [(str(version), count(version)) for version in trained_from(tables, row)]
         except UserError as error:

@@ -12,8 +12,9 @@ from typing import Any, Literal, NamedTuple
 from sentence_transformers import SentenceTransformer
 
 from pipelines.checkpoints.find import find
+from pipelines.checkpoints.models import row_of_weights, rows_of_model, trained_from
 from pipelines.checkpoints.name import weights_sha256
-from pipelines.checkpoints.run_folder import MODEL, row_of_weights, rows_of_model, trained_from
+from pipelines.checkpoints.run_folder import MODEL
 from pipelines.curation.held_out import EvaluationSet, input_of
 from pipelines.curation.outcomes import curation_of
 from pipelines.evaluation.rankings import (

@@ -9,7 +9,7 @@ import polars as pl
 from pipelines.curation.outcomes import dropped_by, dropped_outcome, kept_outcome
 from pipelines.stage.errors import UserError
 from pipelines.storage import QueryRange, TableVersion
-from pipelines.storage.tables import bucket_ranges, count_buckets
+from pipelines.storage.ranges import bucket_ranges, count_buckets
 
 ROWS_PER_RANGE = 1_000_000
 ABSENT = "absent"

@@ -6,6 +6,7 @@ Figures of the data set are reports: who looks for the best of several models ta
 
 import polars as pl
 
+from pipelines.checkpoints.models import all_models
 from pipelines.stage.errors import UserError, first_of
 from pipelines.stage.render import aligned_table
 from pipelines.stage.terminal import cut
@@ -35,10 +36,9 @@ def leaderboard(tables: Tables, on: str | None = None) -> pl.DataFrame:
     Raises:
         UserError: there is no model, or nothing was evaluated on that data set.
     """
-    models, evaluations = tables.latest("models"), tables.latest("evaluations")
-    if models is None:
+    known, evaluations = all_models(tables), tables.latest("evaluations")
+    if known.is_empty():
         raise UserError(f"there is no model under {tables.uri}; run `python -m jobs distill` first")
-    known = models.scan().collect()
     means = _means(evaluations)
     data_set = _data_set(means.filter(pl.col("model_id").is_in(known["model_id"].implode())), on)
     of_set = means.filter(pl.col("data_set") == pl.lit(data_set, pl.String))

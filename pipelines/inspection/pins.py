@@ -13,7 +13,8 @@ from typing import Any
 
 from pyarrow import fs
 
-from pipelines.checkpoints.run_folder import IDENTITY, RUN, RunFolder, trained_from
+from pipelines.checkpoints.models import all_models, trained_from
+from pipelines.checkpoints.run_folder import IDENTITY, RUN, RunFolder
 from pipelines.curation.outcomes import dropped_by
 from pipelines.stage.errors import UserError
 from pipelines.stage.progress import tell
@@ -33,8 +34,7 @@ def _named(tables: Tables) -> Iterator[tuple[str, list[TableVersion]]]:
     yield "newest", _newest(tables)
     for tag in all_tags(tables):
         yield f"tag {tag.name}", list(_recorded(tables, f"tag {tag.name}", [tag.version]))
-    models = tables.latest("models")
-    rows = models.scan().collect().to_dicts() if models else []
+    rows = all_models(tables).to_dicts()
     for row in rows:
         name = f"model {row['model_id']}"
         try:

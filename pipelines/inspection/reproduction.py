@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from pyarrow import fs
 
-from pipelines.checkpoints.run_folder import RUN, RunFolder, refuse_if_lost
+from pipelines.checkpoints.models import refuse_if_lost
+from pipelines.checkpoints.run_folder import RUN, RunFolder
 from pipelines.stage.errors import UserError
 from pipelines.stage.paths import path_of
 from pipelines.stage.progress import tell

@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from pipelines.checkpoints.run_folder import refuse_if_lost, trained_from
+from pipelines.checkpoints.models import refuse_if_lost, trained_from
 from pipelines.curation.outcomes import part_of
 from pipelines.inspection.queries import curation_counts
 from pipelines.stage.errors import UserError

@@ -16,7 +16,7 @@ import polars as pl
 
 from pipelines.stage.errors import UserError
 from pipelines.storage import TableVersion
-from pipelines.storage.tables import bucket_ranges, count_buckets
+from pipelines.storage.ranges import bucket_ranges, count_buckets
 
 PIECES = 1 / 3
 """Of the copies, so many are a piece of their text, as short as a query."""

@@ -1,7 +1,9 @@
 """Versioned tables: the only package that knows Delta and where tables lie."""
 
 from pipelines.storage.lineage import Lineage
-from pipelines.storage.tables import Invocation, QueryRange, Tables, TableVersion
+from pipelines.storage.ranges import QueryRange
+from pipelines.storage.tables import Invocation, Tables
+from pipelines.storage.versions import TableVersion
 from pipelines.storage.writing import DataFile, VersionMoved, commit, delete_rows, new_version, replace_rows, write_file
 
 __all__ = [

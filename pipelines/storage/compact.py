@@ -22,7 +22,9 @@ from pipelines.stage.config import Config
 from pipelines.stage.errors import UserError
 from pipelines.storage.exchange import exchange
 from pipelines.storage.lineage import Lineage
-from pipelines.storage.tables import Tables, TableVersion, bucket_ranges, count_buckets
+from pipelines.storage.ranges import bucket_ranges, count_buckets
+from pipelines.storage.tables import Tables
+from pipelines.storage.versions import TableVersion
 from pipelines.storage.writing import DataFile, VersionMoved, file_statistics, remove_files
 from schemas import TABLES
 

@@ -12,7 +12,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError
 
 from pipelines.storage.commits import Commit
-from pipelines.storage.tables import TableVersion
+from pipelines.storage.versions import TableVersion
 from pipelines.storage.writing import DataFile, VersionMoved
 
 

@@ -17,7 +17,8 @@ from pydantic import BaseModel
 
 from pipelines.storage.commits import NO_RESULT, Code, Commit, Engine, Record
 from pipelines.storage.fingerprint import fingerprint
-from pipelines.storage.tables import Invocation, TableVersion
+from pipelines.storage.tables import Invocation
+from pipelines.storage.versions import TableVersion
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LIBRARIES = ("ray", "torch", "transformers", "sentence-transformers", "polars", "pyarrow", "deltalake", "pandera")

@@ -23,7 +23,7 @@ REPLACED = {"curated_triplets", "dropped_triplets", "evaluations"}
 OUTSIDE = re.compile(r"/|\w+:")
 
 if TYPE_CHECKING:
-    from pipelines.storage.tables import TableVersion
+    from pipelines.storage.versions import TableVersion
 
 WRITABLE = {"appendOnly", "invariants", "checkConstraints", "changeDataFeed", "generatedColumns", "timestampNtz"}
 WRITABLE |= {"deletionVectors"}

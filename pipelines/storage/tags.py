@@ -20,7 +20,8 @@ from pipelines.storage.commits import Input, Record
 from schemas import TABLES
 
 if TYPE_CHECKING:
-    from pipelines.storage.tables import Tables, TableVersion
+    from pipelines.storage.tables import Tables
+    from pipelines.storage.versions import TableVersion
 
 FOLDER, NAME = "tags", re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 

@@ -22,7 +22,8 @@ from pyarrow import fs
 from pipelines.stage.errors import UserError
 from pipelines.stage.progress import tell
 from pipelines.storage.readability import LOG_ENTRY
-from pipelines.storage.tables import Tables, TableVersion
+from pipelines.storage.tables import Tables
+from pipelines.storage.versions import TableVersion
 
 LEFT_BEHIND = "_texts_"
 """How the name of plain texts begins that a killed scoring left under the root (pipelines/scoring/streams.py)."""

@@ -28,7 +28,8 @@ from pyarrow import fs
 from pipelines.stage.errors import UserError
 from pipelines.storage.commits import ColumnsAdded, Commit, Record
 from pipelines.storage.lineage import Lineage
-from pipelines.storage.tables import Tables, TableVersion
+from pipelines.storage.tables import Tables
+from pipelines.storage.versions import TableVersion
 from schemas import Table
 
 Mode = Literal["append", "overwrite"]

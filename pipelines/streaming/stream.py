@@ -13,7 +13,7 @@ import polars as pl
 
 from pipelines.storage import QueryRange, Tables, TableVersion
 from pipelines.storage.commits import Commit
-from pipelines.storage.tables import bucket_ranges, count_buckets
+from pipelines.storage.ranges import bucket_ranges, count_buckets
 from pipelines.streaming.config import StreamConfig
 from schemas import Table
 

@@ -13,7 +13,7 @@ import polars as pl
 from pipelines.curation.evaluation_texts import EvaluationTexts
 from pipelines.stage.errors import UserError
 from pipelines.storage import TableVersion
-from pipelines.storage.tables import bucket_ranges, count_buckets
+from pipelines.storage.ranges import bucket_ranges, count_buckets
 from pipelines.students.config import DistillConfig
 from pipelines.students.data.rows import IN_TRAINING, training_rows
 from pipelines.students.data.teacher_vectors import (

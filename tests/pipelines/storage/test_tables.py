@@ -9,7 +9,7 @@ import pytest
 
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables
-from pipelines.storage.tables import bucket_ranges
+from pipelines.storage.ranges import bucket_ranges
 
 
 def test_an_old_version_keeps_its_rows(append, tables):
