@@ -55,7 +55,9 @@ class RootOptions:
                 f"tables root {self.tables} is relative: in a Ray job that is a folder which Ray removes; expected "
                 "s3://bucket/prefix, or the absolute path of a folder that all nodes see"
             )
-        return Tables.at(self.tables, invocation or Invocation())
+        tables = Tables.at(self.tables, invocation or Invocation())
+        tables.check_answers()
+        return tables
 
 
 @Parameter(name="*")

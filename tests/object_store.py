@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import NamedTuple
 
 
 def _free_port() -> int:
@@ -52,15 +53,32 @@ def _wait(server: subprocess.Popen[bytes]) -> None:
             time.sleep(0.1)
 
 
+class Request(NamedTuple):
+    """What a client asks; the headers may be changed."""
+
+    method: str
+    path: str
+    headers: Message
+
+
 class Proxy(ThreadingHTTPServer):
     """Stands before the server, and does to its answers what `fault` says."""
 
     daemon_threads = True
 
-    def __init__(self, fault: Callable[[str, Message], int | None]) -> None:
-        """fault: gets a request's method and headers, which it may change; gives a status to answer with, or None."""
+    def __init__(
+        self,
+        fault: Callable[[Request], int | None] = lambda request: None,
+        loses: Callable[[Request], bool] = lambda request: False,
+    ) -> None:
+        """What goes wrong.
+
+        Args:
+            fault: the status that a request is answered with instead of being done, or None.
+            loses: whether a request is done and then answered with 500 all the same.
+        """
         super().__init__(("127.0.0.1", 0), _Forward)
-        self.fault = fault
+        self.fault, self.loses = fault, loses
 
     @property
     def url(self) -> str:
@@ -84,11 +102,14 @@ class _Forward(BaseHTTPRequestHandler):
 
     def _forward(self) -> None:
         body = self._body()
-        if status := self.server.fault(self.command, self.headers):
+        request = Request(self.command, self.path, self.headers)
+        if status := self.server.fault(request):
             return self._answer(status, [], b"")
         there = http.client.HTTPConnection("127.0.0.1", PORT, timeout=60)
         there.request(self.command, self.path, body, dict(self.headers))
         answer = there.getresponse()
+        if self.server.loses(request):
+            return self._answer(500, [], b"")
         self._answer(answer.status, answer.getheaders(), answer.read())
 
     def _body(self) -> bytes:

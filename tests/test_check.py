@@ -51,8 +51,8 @@ def test_where_all_is_well_it_says_so_and_leaves_nothing(place, check, tmp_path,
 def test_a_store_that_overwrites_in_silence_is_found(check, bucket, monkeypatch):
     """One without conditional writes: of two drivers that commit at once both would believe they had."""
 
-    def without_conditions(method, headers):
-        del headers["If-None-Match"]
+    def without_conditions(request):
+        del request.headers["If-None-Match"]
         return None
 
     with object_store.Proxy(without_conditions).serving() as proxy:
@@ -66,8 +66,8 @@ def test_a_store_that_overwrites_in_silence_is_found(check, bucket, monkeypatch)
 
 
 def test_keys_that_may_only_read_are_told(check, bucket, monkeypatch):
-    def read_only(method, headers):
-        return 403 if method in ("PUT", "POST", "DELETE") else None
+    def read_only(request):
+        return 403 if request.method in ("PUT", "POST", "DELETE") else None
 
     with object_store.Proxy(read_only).serving() as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import polars as pl
@@ -23,6 +24,7 @@ from tests.test_flow import settings_for, write_corpus
 from tests.tiny import tiny_bi_encoder
 
 ROOT = Path(__file__).parents[1]
+OUTAGE_S = 6.0  # longer than any library waits by itself
 SECRET = object_store.SETTINGS["AWS_SECRET_ACCESS_KEY"].encode()
 
 
@@ -55,7 +57,7 @@ def test_a_model_is_trained_evaluated_and_published_on_s3(flow, bucket, tmp_path
     assert set(evaluation.summary["system"]) == {"student", "untrained", "teacher", "bm25"}
     vectors = SentenceTransformer(str(find(folder)), device="cpu").encode(["red river fish"])
     assert vectors.shape == (1, 32)
-    assert pl.scan_delta(tables.url("models"), storage_options=tables.storage_options).collect().height == 1
+    assert pl.scan_delta(tables.url("models"), storage_options=tables.polars_options).collect().height == 1
 
 
 def test_it_is_made_again_byte_for_byte(flow, capsys, monkeypatch, tmp_path):
@@ -78,41 +80,62 @@ def test_no_secret_is_written(flow):
     assert not [file.path for file in files if SECRET in s3.open_input_stream(file.path).read()]
 
 
-def test_three_drivers_at_once_score_each_row_once(ray_cluster, bucket, teacher, corpus):
+class Failing:
+    """A store that answers nothing for a while once rows are written, and every second commit with an error."""
+
+    def __init__(self) -> None:
+        self.ends: float | None = None
+        self.refused, self.lost, self.commits = 0, 0, set[str]()
+
+    def fault(self, request: object_store.Request) -> int | None:
+        if self.ends is None and (request.method, "/scored_triplets/" in request.path) == ("PUT", True):
+            self.ends = time.monotonic() + OUTAGE_S
+        if self.ends is None or time.monotonic() >= self.ends:
+            return None
+        self.refused += 1
+        return 503
+
+    def loses(self, request: object_store.Request) -> bool:
+        if request.method != "PUT" or "/_delta_log/" not in request.path or request.path in self.commits:
+            return False
+        self.commits.add(request.path)
+        is_lost = len(self.commits) % 2 == 1
+        self.lost += is_lost
+        return is_lost
+
+
+def test_three_drivers_at_once_score_each_row_once_through_a_store_that_fails(ray_cluster, bucket, teacher, corpus):
     """Processes with chunks of three sizes and a commit after each chunk; Ray's cluster is the tests' own."""
     tables = Tables.at(f"{bucket}/rivals")
     triplets = ingest.run(tables, [corpus], load_recipe("modernbert_small_v2", []).ingest, columns={}, source="toy")
     settings = ["score.max_actors=1", "score.commit_every_s=0", *settings_for(teacher)]
     named = [word for setting in settings for word in ("--set", setting)]
-    job = {"runtime_env": {"env_vars": {"PYTHONPATH": str(ROOT), **object_store.SETTINGS}}}
-    environment = os.environ | {
-        "RAY_ADDRESS": ray.get_runtime_context().gcs_address,
-        "RAY_JOB_CONFIG_JSON_ENV_VAR": json.dumps(job),  # as in a Ray job, whose sources are on the cluster
-    }
-    drivers = [
-        subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "jobs",
-                "score",
-                "--tables",
-                tables.uri,
-                "--set",
-                f"score.chunk_rows={rows}",
-                *named,
-            ],
-            cwd=ROOT,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rows in (7, 10, 16)
-    ]
-    told = [driver.communicate(timeout=240) for driver in drivers]
+    failing = Failing()
+    with object_store.Proxy(failing.fault, failing.loses).serving() as proxy:
+        drivers = [
+            _driver(proxy.url, ["--tables", tables.uri, "--set", f"score.chunk_rows={rows}", *named])
+            for rows in (7, 10, 16)
+        ]
+        told = [driver.communicate(timeout=240) for driver in drivers]
 
     assert [driver.returncode for driver in drivers] == [0, 0, 0], told
     scored = tables.newest("scored_triplets").scan().collect()
     assert scored["triplet_id"].n_unique() == len(scored) == triplets.scan().collect().height
     assert scored["scoring_error"].null_count() == len(scored)
+    assert failing.refused
+    assert failing.lost
+
+
+def _driver(endpoint: str, words: list[str]) -> subprocess.Popen[str]:
+    """`score` in a process of its own, its tasks on the tests' cluster, with an object store at this address."""
+    settings = object_store.SETTINGS | {"AWS_ENDPOINT_URL": endpoint}
+    job = {"runtime_env": {"env_vars": {"PYTHONPATH": str(ROOT), **settings}}}
+    environment = {
+        **os.environ,
+        **settings,
+        "RAY_ADDRESS": ray.get_runtime_context().gcs_address,
+        "RAY_JOB_CONFIG_JSON_ENV_VAR": json.dumps(job),  # as in a Ray job, whose sources are on the cluster
+    }
+    command = [sys.executable, "-m", "jobs", "score", *words]
+    piped = subprocess.PIPE
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=piped, stderr=piped, text=True)

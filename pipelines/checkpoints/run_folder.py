@@ -12,6 +12,7 @@ import re
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -50,6 +51,7 @@ Json = dict[str, Any]
 class Holder(BaseModel):
     """Who holds a lock; what another program wrote there is nobody known."""
 
+    id: str = ""  # of this one claim
     pid: PositiveInt | None = None
     host: str = "an unknown host"
     started: str | None = None
@@ -110,7 +112,8 @@ class RunFolder:
     @contextmanager
     def _held(self) -> Iterator[None]:
         """The lock that other hosts see."""
-        holder = Holder(pid=os.getpid(), host=socket.gethostname(), started=_process_start(os.getpid()))
+        pid = os.getpid()
+        holder = Holder(id=uuid.uuid4().hex, pid=pid, host=socket.gethostname(), started=_process_start(pid))
         self._take(holder)
         stop = threading.Event()
         renewing = threading.Thread(target=self._renew, args=(holder, stop), daemon=True)
@@ -172,6 +175,8 @@ class RunFolder:
                 obstore.put(store, LOCK, holder.model_dump_json().encode(), mode=mode)
                 return
             except (AlreadyExistsError, PreconditionError):
+                if _holds(store, holder):  # it did so, and failed to say it
+                    return
                 found = self._dead_lock(store)
                 # this very lock, as S3 knows it; on a local disk FileLock keeps rivals out
                 mode = "create" if found is None else "overwrite" if is_local else found
@@ -209,6 +214,13 @@ class RunFolder:
 def token_caches_of(curated: TableVersion) -> str:
     """How the names begin of all token caches made of a table's versions, in the temporary folder of each node."""
     return f"distill_{fingerprint_of(curated.identity()['table_id'])}_"
+
+
+def _holds(store: LocalStore | S3Store, holder: Holder) -> bool:
+    try:
+        return obstore.get(store, LOCK).bytes().to_bytes() == holder.model_dump_json().encode()
+    except FileNotFoundError:
+        return False
 
 
 def _process_start(pid: int) -> str | None:

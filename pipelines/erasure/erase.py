@@ -206,9 +206,7 @@ def _forget_copies(tables: Tables, texts: Sequence[str]) -> None:
     filesystem, root = tables.filesystem()
     for info in filesystem.get_file_info(fs.FileSelector(root)):
         if info.base_name.startswith(LEFT_BEHIND):
-            rows = pl.scan_parquet(
-                tables.path(info.base_name), glob=False, storage_options=tables.storage_options or None
-            )
+            rows = pl.scan_parquet(tables.path(info.base_name), glob=False, storage_options=tables.polars_options)
             if rows.filter(pl.col("text_id").is_in(texts)).select(pl.len()).collect().item():
                 filesystem.delete_file(info.path)
 

@@ -157,7 +157,7 @@ class StagedTexts:
 
     def scan(self) -> pl.LazyFrame:
         """text_id, kind, text; a text as often as the files have it."""
-        uri, options = self.tables.path(self.name), self.tables.storage_options or None
+        uri, options = self.tables.path(self.name), self.tables.polars_options
         return pl.scan_parquet(uri, glob=False, storage_options=options)
 
 

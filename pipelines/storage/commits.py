@@ -176,6 +176,7 @@ Result = TypeVar("Result", bound=Record)
 class Commit(Record):
     """One commit's record."""
 
+    id: str = ""  # of this one attempt: who was answered with an error sees whether it stands
     stage: str = ""  # "": not written by this system
     operation: str = ""  # Delta's own name for it, from the log
     changes_data: bool = False  # whether another program's commit says that the files it adds or removes change rows

@@ -82,7 +82,7 @@ def count_rows(tables: Tables, name: str, gone: Gone) -> int:
 def _holding(tables: Tables, name: str, gone: Gone, replaced: Replaced) -> Iterator[str]:
     """The files under a table, of whatever version or none, that hold such rows; what a crash left half is deleted."""
     for path in sorted(data_files(tables, name).keys() - replaced.keys()):
-        rows = pl.scan_parquet(tables.path(name, path), glob=False, storage_options=tables.storage_options or None)
+        rows = pl.scan_parquet(tables.path(name, path), glob=False, storage_options=tables.polars_options)
         try:
             if rows.filter(gone.rows).select(pl.len()).collect().item():
                 yield path

@@ -13,7 +13,7 @@ from obstore.exceptions import AlreadyExistsError
 
 from pipelines.storage.commits import Commit
 from pipelines.storage.versions import TableVersion
-from pipelines.storage.writing import DataFile, VersionMoved
+from pipelines.storage.writing import DataFile, VersionMoved, standing
 
 
 def exchange(
@@ -47,5 +47,7 @@ def exchange(
     try:
         obstore.put(log, entry, "".join(f"{line}\n" for line in lines).encode(), mode="create")
     except AlreadyExistsError as error:
+        if stands := standing(newest, record):
+            return stands
         raise VersionMoved(f"{newest} is not the newest version any more") from error
     return TableVersion(newest.tables, newest.name, newest.version + 1)

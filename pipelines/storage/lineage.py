@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -37,6 +38,7 @@ class Lineage:
     def commit(self, invocation: Invocation, result: Record | None = None) -> Commit:
         """The record; `result` is what came out, where that is known only at the end."""
         return Commit(
+            id=uuid.uuid4().hex,
             stage=self.stage,
             inputs=tuple(version.identity() for version in self.inputs),
             config=self.config.model_dump(mode="json"),

@@ -9,6 +9,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import deltalake
 import obstore
@@ -19,6 +20,7 @@ from obstore.exceptions import AlreadyExistsError
 from pyarrow import fs
 
 from pipelines.stage.errors import describe
+from pipelines.storage.outages import HASTE_S
 from pipelines.storage.tables import Tables
 
 CONTENT = b"check"
@@ -27,7 +29,8 @@ RIVALS = 8
 
 def probe(tables: Tables) -> Iterator[tuple[str, str | None]]:
     """What was tried, and why it failed; None where it did not. What is written is removed, as far as it can be."""
-    at = Tables.at(tables.path(f"_check_{uuid.uuid4().hex[:12]}"))
+    root = Tables.at(tables.path(f"_check_{uuid.uuid4().hex[:12]}"))
+    at = replace(root, outage_s=HASTE_S)
     for told, run in PROBES.items():
         try:
             run(at)
@@ -86,7 +89,7 @@ def _deltalake(at: Tables) -> None:
 
 
 def _polars(at: Tables) -> None:
-    found = pl.scan_delta(at.url("delta"), storage_options=at.storage_options).collect().height
+    found = pl.scan_delta(at.url("delta"), storage_options=at.polars_options).collect().height
     _expect(found == 2, f"found {found} rows, expected 2")
 
 

@@ -8,20 +8,23 @@ The same code serves both kinds of root; credentials come from the environment.
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
+import obstore
 import polars as pl
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
+from obstore.exceptions import BaseError
 from obstore.store import LocalStore, S3Store
 from pyarrow import fs
 
 from pipelines.stage.errors import UserError
 from pipelines.stage.paths import folder_of
 from pipelines.stage.progress import tell
+from pipelines.storage import outages
 from pipelines.storage.commits import Input
 from pipelines.storage.readability import first_line, why_damaged, why_foreign, why_unwritable
 from pipelines.storage.tags import find_tag
@@ -71,6 +74,7 @@ class Tables:
 
     uri: str
     invocation: Invocation = field(default=NO_COMMAND, compare=False)
+    outage_s: float = field(default=outages.OUTAGE_S, compare=False)  # that an object store is waited for
 
     @classmethod
     def at(cls, root: str, invocation: Invocation = NO_COMMAND) -> "Tables":
@@ -106,8 +110,13 @@ class Tables:
 
     @property
     def storage_options(self) -> dict[str, str]:
-        """What delta-rs and polars need to reach the root; never written anywhere."""
-        return {} if self.is_local else {key: value for key, value in os.environ.items() if key.startswith("AWS_")}
+        """What delta-rs needs to reach the root; never written anywhere."""
+        return {} if self.is_local else _credentials() | outages.delta_retries(self.outage_s)
+
+    @property
+    def polars_options(self) -> dict[str, Any] | None:
+        """The same for polars."""
+        return None if self.is_local else {**_credentials(), **outages.polars_retries(self.outage_s)}
 
     def filesystem(self) -> tuple[fs.FileSystem, str]:
         """The root's pyarrow filesystem and its path there."""
@@ -119,12 +128,24 @@ class Tables:
             endpoint_override=host or None,
             scheme=scheme or "https",
             region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"),
+            retry_strategy=outages.arrow_retries(self.outage_s),
         )
         return s3, self.uri.removeprefix("s3://")
 
     def store(self, *parts: str) -> LocalStore | S3Store:
         """A folder under the root as obstore sees it, which puts a file there whole, or only where there is none."""
-        return LocalStore(self.path(*parts), mkdir=True) if self.is_local else S3Store.from_url(self.url(*parts))
+        if self.is_local:
+            return LocalStore(self.path(*parts), mkdir=True)
+        return S3Store.from_url(self.url(*parts), retry_config=outages.obstore_retries(self.outage_s))
+
+    def check_answers(self) -> None:
+        """Ask once, with little patience: a wrong address is told at once. Raises OSError."""
+        if self.is_local:
+            return
+        try:
+            next(iter(obstore.list(replace(self, outage_s=outages.HASTE_S).store(), chunk_size=1)), None)
+        except BaseError as error:
+            raise OSError(f"{self.uri} does not answer: {first_line(error)}") from error
 
     def delta(self, name: str, version: int | None = None) -> DeltaTable:
         """The Delta table itself, for pipelines/storage only."""
@@ -238,3 +259,8 @@ def _refuse_what_is_not_held(path: str, not_held: re.Pattern[str]) -> None:
             f"{path!r} can be no root: {match[0]!r} in it means something else to the Delta library; expected a path "
             "without \\, control characters and % before two hex digits, on S3 also without //, . and .. as a segment"
         )
+
+
+def _credentials() -> dict[str, str]:
+    """What of the environment says how an object store is reached."""
+    return {key: value for key, value in os.environ.items() if key.startswith("AWS_")}

@@ -65,7 +65,7 @@ class TableVersion:
 
     def open(self) -> pl.LazyFrame:
         """What lies there as this version, lazily and unchecked, for pipelines/storage only."""
-        options = self.tables.storage_options or None
+        options = self.tables.polars_options
         rows = pl.scan_delta(self._opened, storage_options=options)
         if not self._replaced or not any(steps_from(file["path"], self._replaced) for file in self.logged_files()):
             return rows
@@ -73,7 +73,7 @@ class TableVersion:
 
     def scan_files(self, paths: Sequence[str]) -> pl.LazyFrame:
         """The rows of some of this version's files, with its columns, for pipelines/storage only."""
-        options = self.tables.storage_options or None
+        options = self.tables.polars_options
         schema = pl.scan_delta(self._opened, storage_options=options).collect_schema()
         if not paths:
             return pl.LazyFrame(schema=schema)

@@ -124,9 +124,25 @@ def commit(
         base = handle.version()
         handle.create_write_transaction([*added], mode, schema, commit_properties=_properties(record))
     except CommitFailedError as error:
+        if stands := standing(expected, record):
+            return stands
         _check_moved(expected, error)
         raise VersionMoved(f"{expected} is not the newest version any more") from error
     return TableVersion(tables, expected.name, base + 1)
+
+
+def standing(before: TableVersion, record: Commit) -> TableVersion | None:
+    """The version after `before` that a commit with this record made, though it seemed to fail; None when it did.
+
+    An object store may put a log entry there and fail to say so: asked again, it answers that there is one already.
+    """
+    newest = before.tables.latest(before.name)
+    for version in newest.history() if newest else ():
+        if version.version <= before.version:
+            break
+        if (version.commit.id, version.commit.stage) == (record.id, record.stage):
+            return version
+    return None
 
 
 def _check_moved(expected: TableVersion, error: CommitFailedError) -> None:
@@ -177,6 +193,8 @@ def _create(tables: Tables, table: type[Table], added: list[AddAction], record: 
             commit_properties=_properties(record),
         )
     except DeltaError as error:
+        if stands := standing(TableVersion(tables, name, -1), record):
+            return stands
         if tables.latest(name) is not None:
             raise VersionMoved(f"{name} was created meanwhile") from error
         raise
@@ -287,7 +305,10 @@ def _replace(
         except VersionMoved:
             continue
         except CommitFailedError as error:  # when another commit is faster
-            _check_moved(TableVersion(tables, name, handle.version()), error)
+            before = TableVersion(tables, name, handle.version())
+            if stands := standing(before, record):
+                return stands
+            _check_moved(before, error)
 
 
 def _equal_to(keys: pl.DataFrame) -> str:
