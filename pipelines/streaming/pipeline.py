@@ -7,8 +7,9 @@ one row of Ray's: a row cannot be split over blocks, and an empty chunk still ar
 """
 
 import logging
+import os
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache, partial
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ from pipelines.storage import DataFile, QueryRange, TableVersion, write_file
 from pipelines.storage.lineage import engine
 from pipelines.streaming.config import StreamConfig
 from pipelines.streaming.stream import Plan, Stream
+from pipelines.streaming.watch import watched
 
 Row = dict[str, Any]
 NO_FILE = DataFile("", 0, 0, "")
@@ -67,17 +69,34 @@ class ChunkActor:
     saying why, and the driver raises.
     """
 
-    def __init__(self, stream: Stream, threads: int | None) -> None:
-        self.actor = cache(partial(stream.actor, threads))
+    def __init__(self, stream: Stream, threads: int | None, watch: Any) -> None:
+        self._actor, self._watch = cache(partial(stream.actor, threads)), watch
+        address: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+        self._where = f"process {os.getpid()} on {address}"
 
     def __call__(self, row: Row) -> Row:
         chunk = Chunk.of(row)
         if not len(chunk.frames[0]):
             return row
-        try:
-            return chunk._replace(frames=(self.actor()(*chunk.frames),)).row()
-        except UserError as error:
-            return {"chunk": b"", "refused": str(error)}
+        has_made = self._actor.cache_info().currsize > 0
+        if why := ray.get(self._watch.began.remote(chunk.id_range, self._where, has_made)):
+            return {"chunk": b"", "refused": why}
+        row = work(chunk, partial(self._made, chunk.id_range))
+        self._watch.ended.remote(chunk.id_range)
+        return row
+
+    def _made(self, id_range: QueryRange) -> Callable[..., pl.DataFrame]:
+        actor: Callable[..., pl.DataFrame] = self._actor()
+        self._watch.made.remote(id_range)
+        return actor
+
+
+def work(chunk: Chunk, make: Callable[[], Callable[..., pl.DataFrame]]) -> Row:
+    """The chunk with what an actor, once made, makes of its frames; or why it refuses."""
+    try:
+        return chunk._replace(frames=(make()(*chunk.frames),)).row()
+    except UserError as error:
+        return {"chunk": b"", "refused": str(error)}
 
 
 def write_chunk(row: Row, stream: Stream) -> Row:
@@ -112,17 +131,19 @@ def _stream(stream: Stream, id_ranges: list[QueryRange]) -> Iterator[Chunk]:
     few = max(1, num_actors(stream.config) // 2)  # each costs a process; reading is quick beside the actors' work
     io: dict[str, Any] = {"fn_kwargs": {"stream": stream}, "num_cpus": IO_CPUS, "concurrency": few}
     read = ray.data.from_items(rows, override_num_blocks=len(rows)).map(read_chunk, **io)  # type: ignore[arg-type]
-    written = _worked_on(read, stream, len(rows)).map(write_chunk, **io)  # type: ignore[arg-type]
-    return map(Chunk.of, written.iter_rows())
+    with watched() as watch:
+        written = _worked_on(read, stream, len(rows), watch).map(write_chunk, **io)  # type: ignore[arg-type]
+        yield from map(Chunk.of, written.iter_rows())
 
 
 def work_once(stream: Stream, *frames: pl.DataFrame) -> pl.DataFrame:
     """What an actor of this cluster makes of a chunk that holds these frames; nothing is written."""
     given = Chunk(QueryRange("", ""), frames=frames).row()
-    return Chunk.of(_worked_on(ray.data.from_items([given]), stream, 1).take_all()[0]).frames[0]
+    with watched() as watch:
+        return Chunk.of(_worked_on(ray.data.from_items([given]), stream, 1, watch).take_all()[0]).frames[0]
 
 
-def _worked_on(chunks: ray.data.Dataset, stream: Stream, num_chunks: int) -> ray.data.Dataset:
+def _worked_on(chunks: ray.data.Dataset, stream: Stream, num_chunks: int, watch: Any) -> ray.data.Dataset:
     """The chunks through a pool of actors: as many as there is room and work for, none of them missed when it dies.
 
     In a fixed-size pool a dead actor would keep its slot (Ray issue 62746), so the pool may shrink to one.
@@ -130,7 +151,7 @@ def _worked_on(chunks: ray.data.Dataset, stream: Stream, num_chunks: int) -> ray
     claimed = claim(stream.config)
     size = min(num_actors(stream.config), num_chunks)
     pool = ray.data.ActorPoolStrategy(min_size=1, max_size=size, initial_size=size, max_tasks_in_flight_per_actor=2)
-    given = (stream, threads(stream.config))
+    given = (stream, threads(stream.config), watch)
     return chunks.map(ChunkActor, compute=pool, fn_constructor_args=given, **claimed)  # type: ignore[arg-type]
 
 

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import random
-import signal
 import statistics
 import subprocess
 import sys
@@ -313,27 +312,6 @@ def test_five_dry_runs_foretell_the_runs_that_follow(tmp_path):
 def score_command(tables: Tables, teacher: str) -> list[str]:
     settings = (f"teacher={teacher}", "chunk_rows=60", "commit_every_s=0.1", "max_tokens=64")
     return [sys.executable, "-m", "jobs", "score", "--tables", tables.uri, *(f"--set=score.{one}" for one in settings)]
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_five_kills_and_new_rows_lose_nothing_and_score_nothing_twice(tmp_path, teacher):
-    tables = Tables.at(str(tmp_path / "tables"))
-    triplets = append_triplets(tables, 0, 400, negatives=3)
-    assert triplets.num_rows() == 1200
-    command, environment = score_command(tables, teacher), os.environ | {"PYTHONPATH": str(ROOT)}
-    chance = random.Random(os.urandom(8))
-    for _ in range(5):
-        driver = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-        )
-        time.sleep(chance.uniform(3, 20))
-        driver.send_signal(signal.SIGKILL)
-        driver.wait()
-    grown = append_triplets(tables, 400, 40, negatives=3)
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
-
-    assert_each_once(grown, tables.parse(done.stdout.strip()), TeacherConfig(teacher=teacher, max_tokens=64))
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """A chunk with a teacher: failed rows are counted, another teacher is refused, each text has the vector of its kind."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import polars as pl
 from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.streams import PairStream, encode_texts
 from pipelines.storage import QueryRange, Tables
-from pipelines.streaming.pipeline import Chunk, ChunkActor, Row, read_chunk, write_chunk
+from pipelines.streaming.pipeline import Chunk, Row, read_chunk, work, write_chunk
 from pipelines.teachers.config import TeacherConfig, load_teacher, name_teacher
 from pipelines.texts.ids import text_id
 from schemas import TeacherVectors
@@ -20,7 +21,8 @@ def written(tmp_path: Path, config: ScoreConfig, teacher: str) -> Row:
     rows = scored_rows([("red sea", "big fish", 0.0, "old king", 0.0), ("blue sky", "poison", 0.0, "cold ice", 0.0)])
     triplets = write_triplets(Tables.at(str(tmp_path / "tables")), rows)
     stream = PairStream(triplets, config, teacher, "again", 1.0)
-    return write_chunk(ChunkActor(stream, 1)(read_chunk(Chunk(QueryRange("000", "g")).row(), stream)), stream)
+    chunk = Chunk.of(read_chunk(Chunk(QueryRange("000", "g")).row(), stream))
+    return write_chunk(work(chunk, partial(stream.actor, 1)), stream)
 
 
 def test_a_row_the_teacher_cannot_score_is_written_and_counted(tmp_path):

@@ -1,8 +1,11 @@
 """Streaming without scoring: queries in capitals, each once, whoever else writes, refuses or adds rows meanwhile."""
 
+import os
+import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,7 +19,7 @@ from pipelines.storage.commits import Commit, ScoringResult
 from pipelines.storage.compact import CompactConfig, compact
 from pipelines.streaming.commits import commit_group, drain
 from pipelines.streaming.config import StreamConfig
-from pipelines.streaming.pipeline import Chunk, ChunkActor, read_chunk, stream_chunks, write_chunk
+from pipelines.streaming.pipeline import Chunk, read_chunk, stream_chunks, work, write_chunk
 from pipelines.streaming.stream import Plan, Stream
 from pipelines.texts.ids import text_id
 from schemas import ScoredTriplets
@@ -62,6 +65,23 @@ class Capitals(Stream):
         return Lineage("score", [self.source], self.config).commit(self.source.tables.invocation, result)
 
 
+@dataclass(frozen=True)
+class Dying(Capitals):
+    """Its actors are killed as they start, or at a query that begins with "kill"."""
+
+    at_start: bool = False
+
+    def actor(self, threads: int | None) -> Callable[..., pl.DataFrame]:
+        if self.at_start:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().actor(threads)
+
+    def capitals(self, rows: pl.DataFrame, lengths: pl.DataFrame) -> pl.DataFrame:
+        if rows["query"].str.starts_with("kill").any():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().capitals(rows, lengths)
+
+
 def capitals(tmp_path: Path, num_queries: int, *, chunk_rows: int = 7, more: tuple[str, ...] = ()) -> Capitals:
     """A stream over two triplets of each query."""
     queries = [*(f"question {number}" for number in range(num_queries)), *more]
@@ -93,7 +113,7 @@ ALL = QueryRange("000", "g")
 def written(stream: Stream, id_range: QueryRange = ALL) -> Chunk:
     """A range, or all rows, as one chunk, through the operators by hand."""
     row = read_chunk(Chunk(id_range).row(), stream)
-    return Chunk.of(write_chunk(ChunkActor(stream, 1)(row), stream))
+    return Chunk.of(write_chunk(work(Chunk.of(row), partial(stream.actor, 1)), stream))
 
 
 def test_a_chunk_that_another_run_has_overtaken_is_not_committed(tmp_path):
@@ -177,3 +197,18 @@ def test_a_refusal_ends_the_run_with_its_reason_and_leaves_no_file(ray_cluster, 
     assert stream.newest() is None
     assert files_under(stream) == set()
     assert capsys.readouterr().err == f"scored_triplets: 0 of 82 rows by {CAPITALS}; to go on: again\n"
+
+
+@pytest.mark.parametrize(
+    ("at_start", "told"),
+    [(True, "died 3 times before the teacher was loaded"), (False, "died 5 times over the chunk of query ids from ")],
+)
+def test_actors_that_keep_dying_end_the_run_and_are_told(ray_cluster, tmp_path, at_start, told):
+    stream = Dying(**vars(capitals(tmp_path, 12, more=("kill me",))), at_start=at_start)
+
+    with pytest.raises(UserError, match=told):
+        drain(Plan.of(stream))
+
+    newest = stream.newest()
+    committed = set() if newest is None else {file["path"] for file in newest.files()}
+    assert files_under(stream) == committed
