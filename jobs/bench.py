@@ -1,15 +1,16 @@
-"""Compare with what else there is, measured here and now: `bench score`, `distill`, `initialise`, `reduce`.
+"""Compare with what else there is, measured here and now: `bench score`, `distill`, `initialise`, `reduce`, `scale`.
 
 `score`: the teacher's pairs/s beside sentence-transformers' `CrossEncoder.predict`, without Ray and without tables.
 `distill`: the training loop beside sentence-transformers' trainer, without Ray and without tables.
 `initialise`: layer selections and a narrower student, before training and after equal steps.
 `reduce`: the recipe beside sentence-transformers' own layer reduction, in equal minutes.
+`scale`: ingest, score, curate and diff on made-up triplets, from small to large: time, the driver's memory, bytes.
 """
 
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from pipelines.benchmarks.workload import Pairs
 
 MOST_PAIRS = 20_000
-BENCHES = ("score", "distill", "initialise", "reduce")
+BENCHES = ("score", "distill", "initialise", "reduce", "scale")
+SCALE_ROWS = [1_000_000, 10_000_000]
 NEGATIVES = {"distill": [1, 4, 8], "score": [1, 8]}
 MAX_TOKENS = {"distill": 128, "score": 512}
 
@@ -57,16 +59,18 @@ class SpeedOptions:
         Parameter("--shape", help="score: of random weights, minilm, xlm-r-large or modernbert-base; repeatable"),
     ] = None
     rows: Annotated[
-        int | None, Parameter("--rows", help="score: triplets of a turn; 256 if left out, on a GPU 16,000")
+        list[int] | None,
+        Parameter("--rows", help="score: triplets of a turn, 256 if left out, on a GPU 16,000; scale: repeatable"),
     ] = None
 
     def numbers(self, bench: Literal["score", "distill"]) -> dict[str, Any]:
         """Of the two benches' plans what they share. Raises UserError for one that is not above 0."""
         max_tokens = MAX_TOKENS[bench] if self.max_tokens is None else self.max_tokens
         given = {"turns": self.turns, "threads": self.threads, "max_tokens": max_tokens}
-        check_above_zero(given | ({} if self.rows is None else {"rows": self.rows}))
-        for number in self.negatives or ():
-            check_above_zero({"negatives": number})
+        check_above_zero(given)
+        for option, numbers in {"negatives": self.negatives, "rows": self.rows}.items():
+            for number in numbers or ():
+                check_above_zero({option: number})
         precisions, negatives = self.precisions or ["float32", "bf16"], self.negatives or NEGATIVES[bench]
         return given | {"precisions": precisions, "negatives": negatives}
 
@@ -109,7 +113,7 @@ class SelectionOptions:
 
 
 def main(
-    bench: Annotated[str, Parameter(help="score, distill (speed), initialise (selections) or reduce (quality)")],
+    bench: Annotated[str, Parameter(help="score, distill (speed), initialise, reduce (quality) or scale")],
     /,
     *,
     speed: SpeedOptions = SpeedOptions(),
@@ -124,6 +128,8 @@ def main(
         rows = distill(speed, step, stage)
     elif bench == "reduce":
         rows = reduce(selection, stage)
+    elif bench == "scale":
+        rows = scale(speed.rows or SCALE_ROWS, stage.set_ or ())
     elif bench == "initialise":
         return initialise(selection, stage, 100 if step.steps is None else step.steps, as_json)
     else:
@@ -141,7 +147,10 @@ def score(speed: SpeedOptions, root: RootOptions) -> Iterator[dict[str, Any]]:
     shapes = speed.shapes or default_shapes()
     if unknown := sorted(set(shapes) - set(SHAPES)):
         raise UserError(f"--shape is {', '.join(unknown)}, expected {', '.join(SHAPES)}")
-    plan = Plan(shapes=shapes, rows=speed.rows or default_rows(), **given)
+    rows = speed.rows or [default_rows()]
+    if len(rows) > 1:
+        raise UserError(f"--rows is given {len(rows)} times, expected once")
+    plan = Plan(shapes=shapes, rows=rows[0], **given)
     return compare(_pairs(speed.pairs, root), speed.folder(), plan)
 
 
@@ -153,6 +162,14 @@ def distill(speed: SpeedOptions, step: StepOptions, root: RootOptions) -> Iterat
 
     plan = Plan(with_memory=not step.without_memory, **given)
     return compare(_pairs(speed.pairs, root), speed.folder(), plan)
+
+
+def scale(rows: list[int], settings: Sequence[str]) -> Iterator[dict[str, Any]]:
+    for number in rows:
+        check_above_zero({"rows": number})
+    from pipelines.benchmarks.scale import Plan, grow
+
+    return grow(Plan(rows, settings=settings))
 
 
 def check_above_zero(given: dict[str, int]) -> None:
