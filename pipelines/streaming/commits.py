@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from pipelines.stage.finishing import finishing
 from pipelines.stage.progress import Progress, tell
 from pipelines.storage import TableVersion, VersionMoved, commit
 from pipelines.storage.writing import remove_files
@@ -33,14 +34,15 @@ def _pass(left: Plan) -> None:
     waiting: list[Chunk] = []
     committed_at = time.monotonic()
     try:
-        for chunk in stream_chunks(left):
-            waiting.append(chunk)
-            if time.monotonic() - committed_at >= stream.config.commit_every_s:
-                group, waiting = waiting, []  # an interrupted commit may stand: its files must, too
-                progress.advance(commit_group(stream, group))
-                committed_at = time.monotonic()
-        group, waiting = waiting, []
-        progress.advance(commit_group(stream, group))
+        with finishing() as asked:
+            for chunk in stream_chunks(left, asked):
+                waiting.append(chunk)
+                if time.monotonic() - committed_at >= stream.config.commit_every_s:
+                    group, waiting = waiting, []  # an interrupted commit may stand: its files must, too
+                    progress.advance(commit_group(stream, group))
+                    committed_at = time.monotonic()
+            group, waiting = waiting, []
+            progress.advance(commit_group(stream, group))
     except BaseException:
         remove_files(stream.source.tables, stream.table, [chunk.file for chunk in waiting])
         tell(f"{progress.told()} by {stream.maker}; to go on: {stream.command}")

@@ -9,6 +9,7 @@ one row of Ray's: a row cannot be split over blocks, and an empty chunk still ar
 import logging
 import os
 import pickle
+import threading
 from collections.abc import Callable, Iterator
 from functools import cache, partial
 from typing import Any, NamedTuple
@@ -24,10 +25,11 @@ from pipelines.storage import DataFile, QueryRange, TableVersion, write_file
 from pipelines.storage.lineage import engine
 from pipelines.streaming.config import StreamConfig
 from pipelines.streaming.stream import Plan, Stream
-from pipelines.streaming.watch import watched
+from pipelines.streaming.watch import CLOSED, watched
 
 Row = dict[str, Any]
 NO_FILE = DataFile("", 0, 0, "")
+NO_ROWS = pl.DataFrame()
 
 IO_CPUS = 0.05
 """What a read or write task claims of a CPU, so that nearly all of them are left to the actors."""
@@ -53,9 +55,15 @@ class Chunk(NamedTuple):
         return {"chunk": pickle.dumps(tuple(self)), "refused": ""}
 
 
-def read_chunk(row: Row, stream: Stream) -> Row:
-    """What is left of the chunk against the newest version, which goes along: the commit looks at what came after."""
-    chunk, newest = Chunk.of(row), stream.newest()
+def read_chunk(row: Row, stream: Stream, watch: Any = None) -> Row:
+    """What is left of the chunk against the newest version, which goes along: the commit looks at what came after.
+
+    Nothing, where the watch is closed.
+    """
+    chunk = Chunk.of(row)
+    if watch is not None and ray.get(watch.is_closed.remote()):
+        return chunk._replace(frames=(NO_ROWS,)).row()
+    newest = stream.newest()
     order = dict.fromkeys([stream.id_column, *stream.key])
     rows = stream.left(chunk.id_range, newest).collect(engine="streaming").sort(list(order))
     beside = stream.beside(rows, chunk.id_range, newest) if len(rows) else ()
@@ -79,7 +87,10 @@ class ChunkActor:
         if not len(chunk.frames[0]):
             return row
         has_made = self._actor.cache_info().currsize > 0
-        if why := ray.get(self._watch.began.remote(chunk.id_range, self._where, has_made)):
+        why = ray.get(self._watch.began.remote(chunk.id_range, self._where, has_made))
+        if why == CLOSED:
+            return chunk._replace(frames=(NO_ROWS,)).row()
+        if why:
             return {"chunk": b"", "refused": why}
         row = work(chunk, partial(self._made, chunk.id_range))
         self._watch.ended.remote(chunk.id_range)
@@ -111,35 +122,41 @@ def write_chunk(row: Row, stream: Stream) -> Row:
     return chunk._replace(frames=(), file=file, counts=counts).row()
 
 
-def stream_chunks(plan: Plan) -> Iterator[Chunk]:
-    """Send what is left through the operators; yields each chunk that has rows, in a file of no version yet."""
-    chunks = _stream(plan.stream, plan.chunks(num_actors(plan.stream.config)))
+def stream_chunks(plan: Plan, asked: threading.Event) -> Iterator[Chunk]:
+    """Send what is left through the operators; yields each chunk that has rows, in a file of no version yet.
+
+    Args:
+        asked: once it is set, only chunks that were begun are finished.
+    """
+    chunks = _stream(plan.stream, plan.chunks(num_actors(plan.stream.config)), asked)
     return (chunk for chunk in chunks if chunk.file.num_rows)
 
 
 def empty_pass(stream: Stream) -> None:
     """What a run does around its chunks: one without rows goes to each actor. Writes nothing."""
-    for _ in _stream(stream, [QueryRange("g", "g")] * num_actors(stream.config)):
+    for _ in _stream(stream, [QueryRange("g", "g")] * num_actors(stream.config), threading.Event()):
         pass
 
 
-def _stream(stream: Stream, id_ranges: list[QueryRange]) -> Iterator[Chunk]:
+def _stream(stream: Stream, id_ranges: list[QueryRange], asked: threading.Event) -> Iterator[Chunk]:
     """The ranges through the operators, with the file that each became."""
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
     rows = [Chunk(id_range).row() for id_range in id_ranges]
     few = max(1, num_actors(stream.config) // 2)  # each costs a process; reading is quick beside the actors' work
-    io: dict[str, Any] = {"fn_kwargs": {"stream": stream}, "num_cpus": IO_CPUS, "concurrency": few}
-    read = ray.data.from_items(rows, override_num_blocks=len(rows)).map(read_chunk, **io)  # type: ignore[arg-type]
-    with watched() as watch:
-        written = _worked_on(read, stream, len(rows), watch).map(write_chunk, **io)  # type: ignore[arg-type]
+    io: dict[str, Any] = {"num_cpus": IO_CPUS, "concurrency": few}
+    given = ray.data.from_items(rows, override_num_blocks=len(rows))
+    with watched(asked) as watch:
+        read = given.map(read_chunk, fn_kwargs={"stream": stream, "watch": watch}, **io)  # type: ignore[arg-type]
+        made = _worked_on(read, stream, len(rows), watch)
+        written = made.map(write_chunk, fn_kwargs={"stream": stream}, **io)  # type: ignore[arg-type]
         yield from map(Chunk.of, written.iter_rows())
 
 
 def work_once(stream: Stream, *frames: pl.DataFrame) -> pl.DataFrame:
     """What an actor of this cluster makes of a chunk that holds these frames; nothing is written."""
     given = Chunk(QueryRange("", ""), frames=frames).row()
-    with watched() as watch:
+    with watched(threading.Event()) as watch:
         return Chunk.of(_worked_on(ray.data.from_items([given]), stream, 1, watch).take_all()[0]).frames[0]
 
 

@@ -1,6 +1,6 @@
 """Which actor works on which chunk: one that keeps dying ends the run, one that gets nowhere is named.
 
-    ChunkActor --began, made, ended--> Watch, an actor beside the driver <--silent-- a thread of the driver tells it
+    ChunkActor --began, made, ended--> Watch, an actor beside the driver <--silent, close-- a thread of the driver
 
 Ray starts a dead actor again and gives it the same chunk, for ever; where no actor comes, Ray Data waits in silence.
 """
@@ -28,6 +28,10 @@ SILENT_S = 600.0
 """A chunk that takes so long, and five times as long as any before it, is told; then every so often."""
 
 ASKED_EVERY_S = 20.0
+LOOKED_EVERY_S = 0.2
+
+CLOSED = "closed"
+"""In place of a reason: the run is to end, and nothing more is begun."""
 
 
 @dataclass
@@ -44,11 +48,13 @@ class Watch:
 
     def __init__(self) -> None:
         self._open: dict[QueryRange, list[Attempt]] = {}
-        self._longest_s = 0.0
+        self._longest_s, self._is_closed = 0.0, False
         self._heard = self._told = time.monotonic()
 
     def began(self, id_range: QueryRange, where: str, has_made: bool) -> str:
-        """An actor has a chunk; returns why it should not begin, "" where it should."""
+        """An actor has a chunk; returns why it should not begin, or CLOSED, "" where it should."""
+        if self._is_closed:
+            return CLOSED
         attempts = self._open.setdefault(id_range, [])
         starts = attempts[-MAX_STARTS:]
         if len(starts) == MAX_STARTS and not any(attempt.has_made for attempt in starts):
@@ -67,6 +73,13 @@ class Watch:
         """The chunk is done."""
         self._heard = time.monotonic()
         self._longest_s = max(self._longest_s, self._heard - self._open.pop(id_range)[-1].began)
+
+    def close(self) -> None:
+        """Nothing more is to be begun."""
+        self._is_closed = True
+
+    def is_closed(self) -> bool:
+        return self._is_closed
 
     def silent(self) -> list[str]:
         """A line for each chunk that takes too long, or for all where nobody has one."""
@@ -103,22 +116,33 @@ def _died(attempts: list[Attempt], when: str, smaller: str) -> str:
 
 
 @contextmanager
-def watched() -> Iterator[Any]:
-    """A Watch that chunk actors tell, with Ray connected; meanwhile what is silent is told."""
+def watched(asked: threading.Event) -> Iterator[Any]:
+    """A Watch that chunk actors tell, with Ray connected; meanwhile what is silent is told.
+
+    Args:
+        asked: once it is set, only what was begun is finished.
+    """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     remote: Any = ray.remote(num_cpus=0)(Watch)
-    watch, stop = remote.options(scheduling_strategy=here).remote(), threading.Event()
-    asking = threading.Thread(target=_ask, args=(watch, stop), daemon=True)
-    asking.start()
+    watch, ended = remote.options(scheduling_strategy=here).remote(), threading.Event()
+    looking = threading.Thread(target=_look, args=(watch, ended, asked), daemon=True)
+    looking.start()
     try:
         yield watch
     finally:
-        stop.set()
-        asking.join()
+        ended.set()
+        looking.join()
         ray.kill(watch)
 
 
-def _ask(watch: Any, stop: threading.Event) -> None:
-    while not stop.wait(ASKED_EVERY_S):
-        for line in ray.get(watch.silent.remote()):
-            tell(line)
+def _look(watch: Any, ended: threading.Event, asked: threading.Event) -> None:
+    closed, at = False, time.monotonic()
+    while not ended.wait(LOOKED_EVERY_S):
+        if asked.is_set() and not closed:
+            closed = True
+            ray.get(watch.close.remote())
+            tell("SIGTERM: what is under way is finished and committed; the next one stops at once")
+        if time.monotonic() - at >= ASKED_EVERY_S:
+            at = time.monotonic()
+            for line in ray.get(watch.silent.remote()):
+                tell(line)

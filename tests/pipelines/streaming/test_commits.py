@@ -2,6 +2,8 @@
 
 import os
 import signal
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -163,7 +165,7 @@ def compacted(tables: Tables) -> str:
 def test_what_a_rival_commits_of_a_chunk_is_left_out_and_the_rest_is_planned_again(ray_cluster, tmp_path):
     stream = capitals(tmp_path, 40)
     rival = replace(stream, config=StreamConfig(chunk_rows=30, commit_every_s=0, max_actors=1))
-    mine, rivals = list(stream_chunks(Plan.of(stream))), list(stream_chunks(Plan.of(rival)))
+    mine, rivals = (list(stream_chunks(Plan.of(one), threading.Event())) for one in (stream, rival))
     assert len(mine) > len(rivals)
 
     first = commit_group(stream, mine[:2])
@@ -212,3 +214,46 @@ def test_actors_that_keep_dying_end_the_run_and_are_told(ray_cluster, tmp_path, 
     newest = stream.newest()
     committed = set() if newest is None else {file["path"] for file in newest.files()}
     assert files_under(stream) == committed
+
+
+class Stopped(BaseException):
+    """What the program makes of a SIGTERM."""
+
+
+@dataclass(frozen=True)
+class Slow(Capitals):
+    """Each chunk takes a while."""
+
+    def capitals(self, rows: pl.DataFrame, lengths: pl.DataFrame) -> pl.DataFrame:
+        time.sleep(0.5)
+        return super().capitals(rows, lengths)
+
+
+def test_sigterm_finishes_and_commits_what_was_begun_and_begins_nothing(ray_cluster, tmp_path, monkeypatch, capsys):
+    stream = Slow(**vars(capitals(tmp_path, 100)))
+
+    def stop(number, frame):
+        raise Stopped
+
+    def terminate_soon():
+        while stream.newest() is None:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        threading.Thread(target=terminate_soon).start()
+        with pytest.raises(Stopped):
+            drain(Plan.of(stream))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+    newest = stream.newest()
+    assert newest is not None
+    assert 7 < newest.num_rows() < 100, "more than the first chunk, and by far not all"
+    assert files_under(stream) == {file["path"] for file in newest.files()}
+    told = capsys.readouterr().err
+    assert "SIGTERM: what is under way is finished and committed" in told
+    assert f"{newest.num_rows()} of 200 rows by {CAPITALS}; to go on: again" in told
+    assert drain(Plan.of(Capitals(**vars(stream)))).num_left == 0
+    assert_each_once(stream)
