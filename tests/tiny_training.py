@@ -26,6 +26,9 @@ SETTINGS = {
     "info_nce": 0.5,
 }
 
+OF_EACH_TEXT = {"info_nce": 0.0, "margin_mse": 0.0, "freeze_embeddings": True, "tokens_per_forward": 40}
+"""Changes of SETTINGS after which no term asks for another text than its own."""
+
 EVERY_TERM = {  # beside those of SETTINGS, with all that can be trained in them
     "margin_scale": "fitted",
     "info_nce_false_negative_share": 0.9,

@@ -51,6 +51,11 @@ class Objective(nn.Module):
         return torch.stack([self._weights[term] * value for term, value in values.items()]).sum(), values
 
     @property
+    def is_of_each_text(self) -> bool:
+        """Whether the gradient of a text's embedding asks for no other text of the step."""
+        return all(module.is_of_each_text for module in self.terms.values())
+
+    @property
     def is_to_start(self) -> bool:
         """Whether something is trained here that neither `start` nor `take_up` has set."""
         return bool(self._to_start)

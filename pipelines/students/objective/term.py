@@ -22,6 +22,11 @@ class Term(nn.Module):
         super().__init__()
         self.config = config
 
+    @property
+    def is_of_each_text(self) -> bool:
+        """Whether a text's gradient depends on no other text of the step, and nothing is trained here."""
+        return False
+
     def start(self, steps: Sequence[Step]) -> None:
         """Set what is trained in this term to what some steps say, before the student has learnt anything."""
 

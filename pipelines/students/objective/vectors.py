@@ -28,6 +28,10 @@ class Vectors(Term):
         self.projection = nn.Parameter(torch.eye(teacher_width, width)) if config.vectors_projection else None
         self.register_buffer("axes", torch.eye(width, teacher_width) if config.vectors_axes == "principal" else None)
 
+    @property
+    def is_of_each_text(self) -> bool:
+        return self.projection is None
+
     def start(self, steps: Sequence[Step]) -> None:
         student_TD = torch.cat([step.embeddings_TD for step in steps])
         teacher_TE = torch.cat([_teacher(step) for step in steps])

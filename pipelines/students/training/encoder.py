@@ -1,11 +1,12 @@
 """The student as one rank trains it: texts of the token cache in, embeddings out, and their gradients back.
 
 A step's texts come as sub-forwards. Their graphs are kept until the gradients are known, or made anew for the backward
-pass (`recompute_embeddings`). Ranks exchange gradients once a step, in the backward of the last sub-forward.
+pass (`recompute_embeddings`); where a text's gradient asks for no other text, each is done with before the next begins.
+Ranks exchange gradients once a step, in the backward of the sub-forward that comes last.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
@@ -101,6 +102,30 @@ class RankEncoder:
             with self._exchange_if(part == len(parts) - 1):
                 self._embed_with_graph(parts, part, step).backward(gradient)  # type: ignore[no-untyped-call]
             self._lookups.begin()
+
+    @property
+    def can_take_turns(self) -> bool:
+        """Whether `embed_in_turn` is of use: the table's gradient is made once a step, or not at all."""
+        return self._config.freeze_embeddings and not self._config.recompute_embeddings
+
+    def embed_in_turn(
+        self, parts: Sequence[Ints], step: int, gradient_of: Callable[[int, Tensor], Tensor]
+    ) -> list[Tensor]:
+        """`embed` and `backward` in the memory of one sub-forward.
+
+        From the last one to the first: so autograd adds up the gradients of several graphs, and the sums are the same
+        to the last bit.
+
+        Args:
+            gradient_of: the gradient of a sub-forward's embeddings, by its number and the embeddings.
+        """
+        embeddings = list[Tensor]()
+        for part in reversed(range(len(parts))):
+            with self._exchange_if(part == 0):
+                embedded = self._embed(self._parallel or self.module, parts[part], step, part)
+            embedded.backward(gradient_of(part, embedded.detach()))  # type: ignore[no-untyped-call]
+            embeddings.append(embedded.detach())
+        return embeddings[::-1]
 
     @torch.no_grad()
     def encode(self, cache: TokenCache) -> Tensor:

@@ -225,6 +225,8 @@ class _Trainer:
             parts: rows of `batch.texts` of each sub-forward.
         """
         texts = _texts_of(batch, parts)
+        if self.objective.is_of_each_text and self.encoder.can_take_turns:
+            return self._accumulate_in_turn(batch, texts, parts)
         embeddings = self.encoder.embed(texts, self.step)
         everything_TD = self.encoder.gathered(len(batch.texts), parts, embeddings)
         losses, gradient_TD = self._loss(batch, everything_TD.requires_grad_())  # a leaf
@@ -233,6 +235,24 @@ class _Trainer:
             for rows, embedded in zip(parts, embeddings, strict=True)
         ]
         self.encoder.backward(texts, self.step, embeddings, gradients)
+        return losses
+
+    def _accumulate_in_turn(self, batch: StepBatch, texts: list[Ints], parts: list[Ints]) -> dict[str, float]:
+        """The same, one sub-forward after the other: the others' texts, whatever they are, change no gradient."""
+
+        def gradient_of(part: int, embeddings_PD: Tensor) -> Tensor:
+            rows = torch.as_tensor(parts[part], device=self.device)
+            if not len(rows):
+                return torch.zeros_like(embeddings_PD)
+            alone_TD = embeddings_PD.new_zeros((len(batch.texts), embeddings_PD.shape[1]))
+            alone_TD[rows] = embeddings_PD
+            loss, _ = self.objective(self._step(batch, alone_TD.requires_grad_()))
+            return self._gradient(loss, alone_TD)[rows]
+
+        embeddings = self.encoder.embed_in_turn(texts, self.step, gradient_of)
+        everything_TD = self.encoder.gathered(len(batch.texts), parts, embeddings)
+        with torch.no_grad():
+            _, losses = self._values(batch, everything_TD)
         return losses
 
     def _step(self, batch: StepBatch, embeddings_TD: Tensor) -> Step:
@@ -246,14 +266,22 @@ class _Trainer:
 
     def _loss(self, batch: StepBatch, embeddings_TD: Tensor) -> tuple[dict[str, float], Tensor]:
         """Equal on every rank: the loss and its terms, and each embedding's gradient, ready for the ranks' average."""
+        loss, losses = self._values(batch, embeddings_TD)
+        return losses, self._gradient(loss, embeddings_TD)
+
+    def _gradient(self, loss: Tensor, embeddings_TD: Tensor) -> Tensor:
+        self.optimizer.backward(loss)
+        assert embeddings_TD.grad is not None
+        return embeddings_TD.grad * self.encoder.num_ranks
+
+    def _values(self, batch: StepBatch, embeddings_TD: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """The loss, and it and its terms as numbers. Raises NonFinite."""
         loss, values = self.objective(self._step(batch, embeddings_TD))
         terms = {term: value.item() for term, value in values.items()}
         if not math.isfinite(loss.item()):
             told = f"the loss of step {self.step} is {loss.item()} (terms: {terms})"
             raise in_step(told, batch, self.cache, embeddings_TD)
-        self.optimizer.backward(loss)
-        assert embeddings_TD.grad is not None
-        return {"loss": loss.item(), **terms}, embeddings_TD.grad * self.encoder.num_ranks
+        return loss, {"loss": loss.item(), **terms}
 
     def _weights(self) -> Weights:
         """All that is trained: what a checkpoint keeps of it, and what the best step had."""

@@ -16,11 +16,22 @@ from sentence_transformers import SentenceTransformer
 from pipelines.checkpoints.run_folder import METRICS, MODEL, OBJECTIVE
 from pipelines.students.data.plan import Schedule, learning_rate_at
 from pipelines.students.data.token_cache import TokenCache
+from pipelines.students.training.encoder import RankEncoder
 from pipelines.students.training.loop import STATE
 from pipelines.students.training.not_finite import NonFinite
 from pipelines.students.training.optimizer import Optimizer
 from pipelines.students.training_config import TrainingConfig
-from tests.tiny_training import EVERY_TERM, SETTINGS, WIDE, WIDTH, Killed, Setting, steps_saved, weights_of
+from tests.tiny_training import (
+    EVERY_TERM,
+    OF_EACH_TEXT,
+    SETTINGS,
+    WIDE,
+    WIDTH,
+    Killed,
+    Setting,
+    steps_saved,
+    weights_of,
+)
 
 STEPS = 20  # 40 queries with 3 triplets each, 12 triplets a step, 2 epochs
 
@@ -112,6 +123,45 @@ def test_frozen_token_embeddings_stay_the_source_s_while_all_else_learns(setting
         for (name, trained), before in zip(student.named_parameters(), setting.student().parameters(), strict=True)
     }
     assert [name.split(".")[-2] for name in same if same[name]] == ["word_embeddings"]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_sub_forwards_in_turn_give_the_bytes_of_all_at_once(setting, tmp_path, monkeypatch, precision):
+    """A text's distance to its teacher's vector asks for no other text: one graph at a time, the same sums."""
+    changes = {**OF_EACH_TEXT, "precision": precision}
+    _, in_turn, lines = setting.train(tmp_path / "in_turn", **changes)
+    monkeypatch.setattr(RankEncoder, "can_take_turns", False)
+    _, at_once, expected = setting.train(tmp_path / "at_once", **changes)
+
+    assert torch.equal(weights_of(in_turn), weights_of(at_once))
+    assert [line["loss"] for line in lines] == [line["loss"] for line in expected]
+    assert [line["grad_norm"] for line in lines] == [line["grad_norm"] for line in expected]
+
+
+class Kept:
+    """A tensor, as long as autograd keeps it for the backward pass; `most` is of all of them at once, in bytes."""
+
+    held = most = 0
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.tensor = tensor
+        Kept.held += tensor.nbytes
+        Kept.most = max(Kept.most, Kept.held)
+
+    def __del__(self) -> None:
+        Kept.held -= self.tensor.nbytes
+
+
+def test_sub_forwards_in_turn_keep_one_graph(setting, tmp_path, monkeypatch):
+    most = []
+    for can_take_turns in (True, False):
+        monkeypatch.setattr(RankEncoder, "can_take_turns", can_take_turns)
+        Kept.held = Kept.most = 0
+        with torch.autograd.graph.saved_tensors_hooks(Kept, lambda kept: kept.tensor):
+            setting.train(tmp_path / str(can_take_turns), **OF_EACH_TEXT, max_steps=2)
+        most.append(Kept.most)
+
+    assert most[1] > 2 * most[0] > 0
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

@@ -12,7 +12,8 @@ import torch.multiprocessing as mp
 from safetensors.torch import load_file
 
 from pipelines.checkpoints.run_folder import OBJECTIVE
-from tests.tiny_training import EVERY_TERM, SETTINGS, Killed, Setting, weights_of
+from pipelines.students.training.encoder import RankEncoder
+from tests.tiny_training import EVERY_TERM, OF_EACH_TEXT, SETTINGS, Killed, Setting, weights_of
 
 DEV = {"dev_every_steps": 3, "early_stop_after": 2, "learning_rate": 3e-1}  # no stop before step 9
 RANKS = 3  # from three on, the order of DDP's buckets shows in the last bits
@@ -34,8 +35,12 @@ def run_rank(rank: int, setting: Setting, folder: Path) -> None:
     values = [one["dev_ndcg_at_10"] for one in told if "dev_ndcg_at_10" in one]
     dev = {"steps": chosen.steps, "values": values, "chosen": chosen.dev, "again": again.dev}
     torch.save(dev, folder / f"dev_{rank}.pt")
+    _, in_turn, _ = setting.train(folder / f"in_turn_{rank}", **OF_EACH_TEXT)
+    RankEncoder.can_take_turns = False  # type: ignore[method-assign,assignment]  # in this process alone
+    _, at_once, _ = setting.train(folder / f"at_once_{rank}", **OF_EACH_TEXT)
     if rank == 0:
         students = {"exact": exact, "recomputed": recomputed, "undisturbed": undisturbed, "resumed": resumed}
+        students |= {"in_turn": in_turn, "at_once": at_once}
         weights = {name: weights_of(student) for name, student in students.items()}
         torch.save({"weights": weights, "losses": [line["loss"] for line in lines]}, folder / "result.pt")
     dist.destroy_process_group()
@@ -90,6 +95,10 @@ def test_ranks_choose_the_same_step_and_stop_together_also_after_a_kill(several)
 
 def test_ranks_killed_at_a_checkpoint_go_on_to_identical_weights(several):
     assert torch.equal(several["weights"]["resumed"], several["weights"]["undisturbed"])
+
+
+def test_ranks_that_take_sub_forwards_in_turn_learn_the_bytes_of_all_at_once(several):
+    assert torch.equal(several["weights"]["in_turn"], several["weights"]["at_once"])
 
 
 def run_every_term(rank: int, wide: Setting, folder: Path) -> None:
