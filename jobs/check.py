@@ -27,7 +27,7 @@ def main(*, stage: StageOptions = StageOptions(), as_json: JsonOption = False) -
 
     from pipelines.stage.cluster import named_cluster
 
-    recipe, tables = stage.load(writes=False)
+    recipe, tables = stage.load(writes=False, answers=False)
     findings = look("here", tables.uri, recipe.score)
     findings += _cluster(tables.uri, recipe.score, is_named=bool(named_cluster()))
     print_frame(pl.DataFrame([one._asdict() for one in findings]), as_json)

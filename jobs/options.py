@@ -42,8 +42,8 @@ class RootOptions:
         str | None, Parameter("--tables", env_var="TABLES", help="root of the tables: a folder or s3://bucket/prefix")
     ] = None
 
-    def open(self, invocation: "Invocation | None" = None) -> "Tables":
-        """The root given with --tables or TABLES; its commits record the invocation."""
+    def open(self, invocation: "Invocation | None" = None, *, answers: bool = True) -> "Tables":
+        """The root given with --tables or TABLES; its commits record the invocation. It answers, unless none must."""
         from pipelines.storage import Invocation, Tables
 
         if not self.tables:
@@ -56,8 +56,7 @@ class RootOptions:
                 "s3://bucket/prefix, or the absolute path of a folder that all nodes see"
             )
         tables = Tables.at(self.tables, invocation or Invocation())
-        tables.check_answers()
-        return tables
+        return tables.answering() if answers else tables
 
 
 @Parameter(name="*")
@@ -73,13 +72,16 @@ class StageOptions(RootOptions):
         str, Parameter("--note", allow_leading_hyphen=True, help="kept in the commit of every version this writes")
     ] = ""
 
-    def load(self, *, writes: bool = True) -> "tuple[Recipe, Tables]":
-        """The recipe with its overrides, and the root whose commits record it and the note; it can be written."""
+    def load(self, *, writes: bool = True, answers: bool = True) -> "tuple[Recipe, Tables]":
+        """The recipe with its overrides, and the root whose commits record it and the note.
+
+        It can be written, and answers, unless it need not.
+        """
         from jobs.recipe import load_recipe
         from pipelines.storage import Invocation
 
         recipe = load_recipe(self.recipe, self.set_)
-        tables = self.open(Invocation(recipe.model_dump(mode="json"), self.note))
+        tables = self.open(Invocation(recipe.model_dump(mode="json"), self.note), answers=answers)
         if writes:
             check_writable(tables.uri, "tables root")
         return recipe, tables

@@ -23,6 +23,7 @@ SECRET_NAME = re.compile(r"[A-Z0-9_]*(SECRET|TOKEN(?!IZER)|PASSWORD|CREDENTIAL|A
 PASSWORD_IN_URL = re.compile(r"://[^/@\s]*:[^/@\s]+@")
 VERSION = re.compile(r"[a-z_]+@\d+\n?")
 STOPPED = 3
+STOP_WAIT = "RAY_JOB_STOP_WAIT_TIME_S"  # for the chunks under way; Ray gives a stopped job three seconds
 INTERRUPTED = "interrupted; a job that was begun goes on, and the same command would begin another"
 PATIENCE = 120  # tries in a row, a second apart, to reach a dashboard that has answered before
 
@@ -45,6 +46,7 @@ def main(
     from ray.job_submission import JobSubmissionClient
 
     sources = code()
+    variables = {STOP_WAIT: "600"} | variables
     variables["JOBS_GIT_COMMIT"] = f"{sources.commit}{'-dirty' if sources.is_dirty else ''}"
     logging.getLogger("ray").setLevel(logging.ERROR)  # it tells every ignored file
     entrypoint = shlex.join(["python", "-m", "jobs", *command])

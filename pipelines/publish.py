@@ -32,11 +32,11 @@ MANIFEST = "manifest.json"
 
 def run(tables: Tables, model: str, to: str) -> str:
     """Publish the model named `NAME` or `NAME@12hex` to a folder or S3 URI. Returns where it lies."""
-    target = _target(to)
-    rows = rows_of_model(tables, model)
-    if target is None:
+    if to.startswith("s3://"):
+        bucket, rows = Tables.at(to).answering(), rows_of_model(tables, model)
         with tempfile.TemporaryDirectory() as building:
-            return _upload(_build(tables, rows, Path(building) / "model"), Tables.at(to))
+            return _upload(_build(tables, rows, Path(building) / "model"), bucket)
+    target, rows = _target(to), rows_of_model(tables, model)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".publishing-") as building:
         folder = _build(tables, rows, Path(building) / "model")
@@ -47,10 +47,8 @@ def run(tables: Tables, model: str, to: str) -> str:
     return str(target)
 
 
-def _target(to: str) -> Path | None:
-    """A folder that can be written and holds nothing else; None for S3, which is asked when it is written."""
-    if to.startswith("s3://"):
-        return None
+def _target(to: str) -> Path:
+    """A folder that can be written and holds nothing else."""
     if "://" in to:
         raise UserError(f"cannot publish to {to!r}: expected a folder or s3://bucket/prefix")
     target = path_of(to, "--to").resolve()  # a link leads to what is replaced

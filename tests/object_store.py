@@ -21,6 +21,9 @@ def _free_port() -> int:
 
 
 PORT = _free_port()
+OUTAGE_S = 6.0
+"""Longer than any library waits by itself for a store that answers with errors, shorter than we do."""
+
 SETTINGS = {
     "AWS_ENDPOINT_URL": f"http://127.0.0.1:{PORT}",
     "AWS_ACCESS_KEY_ID": "tests",

@@ -24,7 +24,6 @@ from tests.test_flow import settings_for, write_corpus
 from tests.tiny import tiny_bi_encoder
 
 ROOT = Path(__file__).parents[1]
-OUTAGE_S = 6.0  # longer than any library waits by itself
 SECRET = object_store.SETTINGS["AWS_SECRET_ACCESS_KEY"].encode()
 
 
@@ -89,7 +88,7 @@ class Failing:
 
     def fault(self, request: object_store.Request) -> int | None:
         if self.ends is None and (request.method, "/scored_triplets/" in request.path) == ("PUT", True):
-            self.ends = time.monotonic() + OUTAGE_S
+            self.ends = time.monotonic() + object_store.OUTAGE_S
         if self.ends is None or time.monotonic() >= self.ends:
             return None
         self.refused += 1

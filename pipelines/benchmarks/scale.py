@@ -10,7 +10,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -19,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.benchmarks.memory import peak_memory_mb
 from pipelines.benchmarks.workload import Pairs, random_cross_encoder
 from pipelines.stage.errors import UserError
 
@@ -87,29 +86,23 @@ def _figures(folder: Path, rows: int, settings: Sequence[str]) -> Iterator[dict[
 
 def run(command: list[str]) -> dict[str, Any]:
     """Seconds and peak memory (MiB) of a process. Raises UserError when it fails."""
-    began = time.monotonic()
+    began, peak = time.monotonic(), 0.0
     with tempfile.TemporaryFile("w+") as told:
         process = subprocess.Popen(
             command, cwd=REPOSITORY, env={**os.environ, "HF_HUB_OFFLINE": "1"}, stdout=told, stderr=told
         )
-        peak = [0.0]
-        watching = threading.Thread(target=_watch, args=(process.pid, peak))
-        watching.start()
-        code = process.wait()
-        watching.join()
-        if code:
+        try:
+            while process.poll() is None:
+                with suppress(OSError, KeyError):  # it has just ended
+                    peak = peak_memory_mb(process.pid)
+                time.sleep(SAMPLED_EVERY_S)
+        finally:
+            process.terminate()
+            process.wait()
+        if process.returncode:
             told.seek(0)
-            raise UserError(f"{' '.join(command[2:4])} ended with {code}: {told.read()[-2000:]}")
-    return {"seconds": round(time.monotonic() - began, 1), "peak_mb": round(peak[0])}
-
-
-def _watch(pid: int, peak: list[float]) -> None:
-    """The most physical memory that a process holds, until it ends."""
-    with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-        process = psutil.Process(pid)
-        while process.status() != psutil.STATUS_ZOMBIE:
-            peak[0] = max(peak[0], process.memory_info().rss / 2**20)
-            time.sleep(SAMPLED_EVERY_S)
+            raise UserError(f"{' '.join(command[2:4])} ended with {process.returncode}: {told.read()[-2000:]}")
+    return {"seconds": round(time.monotonic() - began, 1), "peak_mb": round(peak)}
 
 
 def write_corpus(path: Path, rows: int, seed: int = 0) -> None:

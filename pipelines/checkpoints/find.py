@@ -37,7 +37,7 @@ def find(model: str, revision: str | None = None) -> Path:
         from pipelines.storage import Tables  # the benches find their models without tables
 
         cache = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser() / "object_store"
-        return copy_once(*Tables.at(model).filesystem(), cache, model)
+        return copy_once(*Tables.at(model).answering().filesystem(), cache, model)
     if model.startswith("package:"):
         return _in_package(model.removeprefix("package:"))
     path = path_of(model, "model")

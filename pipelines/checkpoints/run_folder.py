@@ -21,16 +21,17 @@ from typing import TYPE_CHECKING, Any
 import obstore
 import psutil
 from filelock import FileLock, Timeout
-from obstore.exceptions import AlreadyExistsError, PreconditionError
+from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from obstore.store import LocalStore, S3Store
 from pyarrow import fs
 from pydantic import BaseModel, PositiveInt, ValidationError
 
 from pipelines.checkpoints import files
-from pipelines.stage.errors import UserError
+from pipelines.stage.errors import UserError, describe
 from pipelines.stage.progress import tell
 from pipelines.storage import Tables, TableVersion
 from pipelines.storage.fingerprint import fingerprint_of
+from pipelines.storage.outages import OUTAGE_S
 
 if TYPE_CHECKING:
     from obstore import PutMode, UpdateVersion
@@ -43,7 +44,7 @@ CARRIED, START = "carried", "start.json"  # of a training stage after another: s
 ENGINE = "engine.json"  # ray/engine.json: what of its config a run was free to choose, and took
 LONGEST_NAME = 200  # bytes, of the 255 that a file's name may have
 RENEW_S = 20  # a holder on another host shows that it is alive by touching its lock this often
-STALE_S = 3 * RENEW_S
+STALE_S = RENEW_S + OUTAGE_S + 20  # a sign of life may be as late as a store that is waited for
 
 Json = dict[str, Any]
 
@@ -183,7 +184,10 @@ class RunFolder:
 
     def _renew(self, holder: Holder, stop: threading.Event) -> None:
         while not stop.wait(RENEW_S):
-            self.write(LOCK, holder.model_dump())
+            try:
+                self.write(LOCK, holder.model_dump())
+            except (OSError, BaseError) as error:
+                tell(f"the lock of {self.name} could not be renewed, and is tried again: {describe(error)}")
 
     def _dead_lock(self, store: LocalStore | S3Store) -> "UpdateVersion | None":
         """The version of a lock whose holder is dead; None when it is gone. Raises UserError when the holder lives."""
@@ -205,7 +209,7 @@ class RunFolder:
     def _is_alive(self, holder: Holder) -> bool:
         if holder.host == socket.gethostname():
             return bool(holder.pid and _process_start(holder.pid) == holder.started is not None)
-        tell(f"{self.name} is locked by {holder.host}: watching {STALE_S} s for a sign of life")
+        tell(f"{self.name} is locked by {holder.host}: watching {STALE_S:.0f} s for a sign of life")
         before = self.filesystem.get_file_info(f"{self.path}/{LOCK}").mtime
         time.sleep(STALE_S)
         return bool(self.filesystem.get_file_info(f"{self.path}/{LOCK}").mtime != before)

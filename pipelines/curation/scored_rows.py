@@ -142,7 +142,7 @@ class ScoredRows(NamedTuple):
         return self.scored.scan().filter(pl.col("teacher") == pl.lit(self.teacher))
 
     def _num_rows(self) -> int:
-        """Scored rows of the triplets version, counted range by range: ten million ids at once are a gigabyte."""
+        """Scored rows of the triplets version, counted range by range, so that few ids are held at once."""
         return sum(map(self._num_rows_in, self.scored.query_ranges(IDS_AT_ONCE)))
 
     def _num_rows_in(self, query_range: QueryRange) -> int:

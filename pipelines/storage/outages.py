@@ -1,11 +1,11 @@
 """An object store that answers with errors is waited for: what each library that reaches it is told.
 
 Left to themselves they give up after one to five seconds of errors (each request answered with 503: tried). All of
-them wait longer from one attempt to the next, five seconds at most.
+them wait longer from one attempt to the next: five seconds at most, pyarrow twenty.
 """
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pyarrow import fs
 
@@ -34,9 +34,23 @@ def polars_retries(outage_s: float) -> dict[str, int]:
     return {"max_retries": ATTEMPTS, "retry_timeout_ms": int(outage_s * 1000), "retry_max_backoff_ms": longest_ms}
 
 
-def arrow_retries(outage_s: float) -> fs.S3RetryStrategy:
-    """For pyarrow, which counts attempts: the wait after attempt n is up to 2^n s, of those after the fourth 20 s."""
-    return fs.AwsStandardS3RetryStrategy(max_attempts=max(3, round(4 + outage_s / 10)))
+class ArrowS3(fs.S3FileSystem):  # type: ignore[misc]  # pyarrow has no types for it
+    """pyarrow's, which waits so long. It counts attempts: the wait after attempt n is up to 2^n s, 20 s at most.
+
+    pyarrow forgets its retries when it is sent to another process; this one does not. Keys come from the environment.
+    """
+
+    def __init__(self, outage_s: float, **given: Any) -> None:
+        attempts = max(3, round(4 + outage_s / 10))
+        super().__init__(**given, retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=attempts))
+        self._made_of = (outage_s, given)
+
+    def __reduce__(self) -> Any:
+        return _arrow_s3, self._made_of
+
+
+def _arrow_s3(outage_s: float, given: dict[str, Any]) -> ArrowS3:
+    return ArrowS3(outage_s, **given)
 
 
 def obstore_retries(outage_s: float) -> "RetryConfig":

@@ -111,6 +111,6 @@ def _listing(version: "TableVersion") -> dict[str, int]:
     return {info.path.removeprefix(f"{folder}/"): info.size for info in found if info.is_file}
 
 
-def first_line(error: Exception) -> str:
-    """What delta-rs or obstore says, without its backtrace."""
+def first_line(error: DeltaError) -> str:
+    """What delta-rs says, without its backtrace."""
     return str(error).splitlines()[0][:160]

@@ -7,9 +7,11 @@ The same code serves both kinds of root; credentials come from the environment.
 
 import os
 import re
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
@@ -124,11 +126,11 @@ class Tables:
             return fs.LocalFileSystem(), self.uri
         endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
         scheme, _, host = endpoint.rpartition("://")
-        s3 = fs.S3FileSystem(
+        s3 = outages.ArrowS3(
+            self.outage_s,
             endpoint_override=host or None,
             scheme=scheme or "https",
             region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"),
-            retry_strategy=outages.arrow_retries(self.outage_s),
         )
         return s3, self.uri.removeprefix("s3://")
 
@@ -138,14 +140,14 @@ class Tables:
             return LocalStore(self.path(*parts), mkdir=True)
         return S3Store.from_url(self.url(*parts), retry_config=outages.obstore_retries(self.outage_s))
 
-    def check_answers(self) -> None:
-        """Ask once, with little patience: a wrong address is told at once. Raises OSError."""
+    def answering(self) -> "Tables":
+        """This root, asked once with little patience: a wrong address or key is told at once. Raises OSError."""
         if self.is_local:
-            return
-        try:
-            next(iter(obstore.list(replace(self, outage_s=outages.HASTE_S).store(), chunk_size=1)), None)
-        except BaseError as error:
-            raise OSError(f"{self.uri} does not answer: {first_line(error)}") from error
+            return self
+        store = S3Store.from_url(self.url(), retry_config=outages.obstore_retries(outages.HASTE_S))
+        if why := _why_unlisted(store):
+            raise OSError(f"{self.uri} cannot be listed: {why}; check the root and AWS_* (endpoint, region, keys)")
+        return self
 
     def delta(self, name: str, version: int | None = None) -> DeltaTable:
         """The Delta table itself, for pipelines/storage only."""
@@ -264,3 +266,21 @@ def _refuse_what_is_not_held(path: str, not_held: re.Pattern[str]) -> None:
 def _credentials() -> dict[str, str]:
     """What of the environment says how an object store is reached."""
     return {key: value for key, value in os.environ.items() if key.startswith("AWS_")}
+
+
+def _why_unlisted(store: S3Store) -> str | None:
+    """What a store says that cannot be listed; in a thread, since it may accept a question and never answer."""
+    said: SimpleQueue[str | None] = SimpleQueue()
+
+    def listed() -> None:
+        try:
+            next(iter(obstore.list(store, chunk_size=1)), None)
+            said.put(None)
+        except BaseError as error:
+            said.put(str(error).partition("\n\nDebug source")[0])
+
+    threading.Thread(target=listed, daemon=True).start()
+    try:
+        return said.get(timeout=3 * outages.HASTE_S)
+    except Empty:
+        return f"no answer in {3 * outages.HASTE_S:g} s"

@@ -36,8 +36,9 @@ def _pass(left: Plan) -> None:
     try:
         with finishing() as asked:
             for chunk in stream_chunks(left, asked):
-                waiting.append(chunk)
-                if time.monotonic() - committed_at >= stream.config.commit_every_s:
+                waiting += [chunk] if chunk else []
+                is_due = asked.is_set() or time.monotonic() - committed_at >= stream.config.commit_every_s
+                if waiting and is_due:
                     group, waiting = waiting, []  # an interrupted commit may stand: its files must, too
                     progress.advance(commit_group(stream, group))
                     committed_at = time.monotonic()

@@ -12,6 +12,7 @@ import pickle
 import threading
 from collections.abc import Callable, Iterator
 from functools import cache, partial
+from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -31,6 +32,8 @@ Row = dict[str, Any]
 NO_FILE = DataFile("", 0, 0, "")
 NO_ROWS = pl.DataFrame()
 
+LOOKED_EVERY_S = 0.2
+
 IO_CPUS = 0.05
 """What a read or write task claims of a CPU, so that nearly all of them are left to the actors."""
 
@@ -46,24 +49,27 @@ class Chunk(NamedTuple):
 
     @classmethod
     def of(cls, row: Row) -> "Chunk":
-        """Raises UserError when an actor refused its work."""
+        """Raises UserError when an actor refused its work, OSError when the watch ended the run."""
         if row["refused"]:
             raise UserError(row["refused"])
+        if row["died"]:
+            raise OSError(row["died"])
         return cls(*pickle.loads(row["chunk"]))
 
     def row(self) -> Row:
-        return {"chunk": pickle.dumps(tuple(self)), "refused": ""}
+        return {"chunk": pickle.dumps(tuple(self)), "refused": "", "died": ""}
 
 
-def read_chunk(row: Row, stream: Stream, watch: Any = None) -> Row:
-    """What is left of the chunk against the newest version, which goes along: the commit looks at what came after.
+def read_unless_closed(row: Row, stream: Stream, watch: Any) -> Row:
+    """What is left of the chunk; nothing where the run is to end."""
+    if ray.get(watch.is_closed.remote()):
+        return Chunk.of(row)._replace(frames=(NO_ROWS,)).row()
+    return read_chunk(row, stream)
 
-    Nothing, where the watch is closed.
-    """
-    chunk = Chunk.of(row)
-    if watch is not None and ray.get(watch.is_closed.remote()):
-        return chunk._replace(frames=(NO_ROWS,)).row()
-    newest = stream.newest()
+
+def read_chunk(row: Row, stream: Stream) -> Row:
+    """What is left of the chunk against the newest version, which goes along: the commit looks at what came after."""
+    chunk, newest = Chunk.of(row), stream.newest()
     order = dict.fromkeys([stream.id_column, *stream.key])
     rows = stream.left(chunk.id_range, newest).collect(engine="streaming").sort(list(order))
     beside = stream.beside(rows, chunk.id_range, newest) if len(rows) else ()
@@ -78,7 +84,7 @@ class ChunkActor:
     """
 
     def __init__(self, stream: Stream, threads: int | None, watch: Any) -> None:
-        self._actor, self._watch = cache(partial(stream.actor, threads)), watch
+        self._make, self._watch, self._is_fresh = cache(partial(stream.actor, threads)), watch, True
         address: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
         self._where = f"process {os.getpid()} on {address}"
 
@@ -86,20 +92,14 @@ class ChunkActor:
         chunk = Chunk.of(row)
         if not len(chunk.frames[0]):
             return row
-        has_made = self._actor.cache_info().currsize > 0
-        why = ray.get(self._watch.began.remote(chunk.id_range, self._where, has_made))
-        if why == CLOSED:
-            return chunk._replace(frames=(NO_ROWS,)).row()
+        why = ray.get(self._watch.began.remote(chunk.id_range, self._where, self._is_fresh))
         if why:
-            return {"chunk": b"", "refused": why}
-        row = work(chunk, partial(self._made, chunk.id_range))
-        self._watch.ended.remote(chunk.id_range)
+            left = chunk._replace(frames=(NO_ROWS,)).row()
+            return left if why == CLOSED else left | {"died": why}
+        row = work(chunk, self._make)
+        self._is_fresh = False
+        self._watch.ended.remote(chunk.id_range, self._where)
         return row
-
-    def _made(self, id_range: QueryRange) -> Callable[..., pl.DataFrame]:
-        actor: Callable[..., pl.DataFrame] = self._actor()
-        self._watch.made.remote(id_range)
-        return actor
 
 
 def work(chunk: Chunk, make: Callable[[], Callable[..., pl.DataFrame]]) -> Row:
@@ -107,12 +107,12 @@ def work(chunk: Chunk, make: Callable[[], Callable[..., pl.DataFrame]]) -> Row:
     try:
         return chunk._replace(frames=(make()(*chunk.frames),)).row()
     except UserError as error:
-        return {"chunk": b"", "refused": str(error)}
+        return chunk._replace(frames=(NO_ROWS,)).row() | {"refused": str(error)}
 
 
 def write_chunk(row: Row, stream: Stream) -> Row:
     """Validate the chunk's rows and write them as one file, not yet part of any version."""
-    if row["refused"]:
+    if row["refused"] or row["died"]:
         return row
     chunk = Chunk.of(row)
     if not len(chunk.frames[0]):
@@ -122,14 +122,16 @@ def write_chunk(row: Row, stream: Stream) -> Row:
     return chunk._replace(frames=(), file=file, counts=counts).row()
 
 
-def stream_chunks(plan: Plan, asked: threading.Event) -> Iterator[Chunk]:
+def stream_chunks(plan: Plan, asked: threading.Event) -> Iterator[Chunk | None]:
     """Send what is left through the operators; yields each chunk that has rows, in a file of no version yet.
+
+    None in between, when none has come for a moment: there may be something to commit.
 
     Args:
         asked: once it is set, only chunks that were begun are finished.
     """
     chunks = _stream(plan.stream, plan.chunks(num_actors(plan.stream.config)), asked)
-    return (chunk for chunk in chunks if chunk.file.num_rows)
+    return (chunk for chunk in chunks if chunk is None or chunk.file.num_rows)
 
 
 def empty_pass(stream: Stream) -> None:
@@ -138,7 +140,7 @@ def empty_pass(stream: Stream) -> None:
         pass
 
 
-def _stream(stream: Stream, id_ranges: list[QueryRange], asked: threading.Event) -> Iterator[Chunk]:
+def _stream(stream: Stream, id_ranges: list[QueryRange], asked: threading.Event) -> Iterator[Chunk | None]:
     """The ranges through the operators, with the file that each became."""
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
@@ -146,17 +148,64 @@ def _stream(stream: Stream, id_ranges: list[QueryRange], asked: threading.Event)
     few = max(1, num_actors(stream.config) // 2)  # each costs a process; reading is quick beside the actors' work
     io: dict[str, Any] = {"num_cpus": IO_CPUS, "concurrency": few}
     given = ray.data.from_items(rows, override_num_blocks=len(rows))
-    with watched(asked) as watch:
-        read = given.map(read_chunk, fn_kwargs={"stream": stream, "watch": watch}, **io)  # type: ignore[arg-type]
+    with watched(stream.id_column) as watch:
+        reading = {"stream": stream, "watch": watch}
+        read = given.map(read_unless_closed, fn_kwargs=reading, **io)  # type: ignore[arg-type]
         made = _worked_on(read, stream, len(rows), watch)
         written = made.map(write_chunk, fn_kwargs={"stream": stream}, **io)  # type: ignore[arg-type]
-        yield from map(Chunk.of, written.iter_rows())
+        yield from _begun_at_least(_as_they_come(written), watch, asked)
+
+
+def _begun_at_least(chunks: Iterator[Chunk | None], watch: Any, asked: threading.Event) -> Iterator[Chunk | None]:
+    """All chunks; once it is asked for, none but those that were begun by then."""
+    arrived, begun = set[QueryRange](), None
+    for chunk in chunks:
+        if chunk is not None:
+            arrived.add(chunk.id_range)
+        yield chunk
+        if asked.is_set() and begun is None:
+            begun = ray.get(watch.close.remote())
+            tell("SIGTERM: what was begun is finished and committed; the next one stops at once")
+        if begun is not None and begun <= arrived:
+            return
+
+
+def _as_they_come(written: ray.data.Dataset) -> Iterator[Chunk | None]:
+    """The chunks; None where none has come for a moment. Ray Data is waited for in a thread of its own."""
+    came: SimpleQueue[Row | BaseException | None] = SimpleQueue()
+    ended = threading.Event()
+
+    def wait() -> None:
+        try:
+            for row in written.iter_rows():
+                came.put(row)
+                if ended.is_set():
+                    return
+            came.put(None)
+        except BaseException as error:  # raised where the chunks are taken
+            came.put(error)
+
+    threading.Thread(target=wait, daemon=True).start()
+    try:
+        while True:
+            try:
+                row = came.get(timeout=LOOKED_EVERY_S)
+            except Empty:
+                yield None
+                continue
+            if row is None:
+                return
+            if isinstance(row, BaseException):
+                raise row
+            yield Chunk.of(row)
+    finally:
+        ended.set()
 
 
 def work_once(stream: Stream, *frames: pl.DataFrame) -> pl.DataFrame:
     """What an actor of this cluster makes of a chunk that holds these frames; nothing is written."""
     given = Chunk(QueryRange("", ""), frames=frames).row()
-    with watched(threading.Event()) as watch:
+    with watched(stream.id_column) as watch:
         return Chunk.of(_worked_on(ray.data.from_items([given]), stream, 1, watch).take_all()[0]).frames[0]
 
 

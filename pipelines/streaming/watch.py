@@ -1,34 +1,35 @@
 """Which actor works on which chunk: one that keeps dying ends the run, one that gets nowhere is named.
 
-    ChunkActor --began, made, ended--> Watch, an actor beside the driver <--silent, close-- a thread of the driver
+    ChunkActor --began, ended--> Watch, an actor beside the driver <--close, silent-- the driver
 
 Ray starts a dead actor again and gives it the same chunk, for ever; where no actor comes, Ray Data waits in silence.
 """
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from time import monotonic
 from typing import Any
 
 import ray
+from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipelines.stage.progress import tell
 from pipelines.storage import QueryRange
 
-MAX_STARTS = 3
-"""So often may a process die with a chunk before it has made what it works with: that is no node taken away."""
+MAX_FRESH = 3
+"""So often in a row may processes die that had done no chunk before this one: they load their teacher with it."""
 
 MAX_ATTEMPTS = 5
-"""So often may it die over the same chunk at all."""
+"""So often may any die over the same chunk: nodes are taken away, too."""
 
 SILENT_S = 600.0
 """A chunk that takes so long, and five times as long as any before it, is told; then every so often."""
 
 ASKED_EVERY_S = 20.0
-LOOKED_EVERY_S = 0.2
+ANSWERS_IN_S = 60.0  # a busy machine included
 
 CLOSED = "closed"
 """In place of a reason: the run is to end, and nothing more is begun."""
@@ -39,110 +40,109 @@ class Attempt:
     """One process with one chunk."""
 
     where: str
-    has_made: bool  # what it works with: a teacher
-    began: float = field(default_factory=time.monotonic)
+    is_fresh: bool  # it has done no chunk yet
+    began: float
 
 
 class Watch:
-    """What the actors tell. Times are seconds of this process."""
+    """What the actors tell. Times are seconds of this process; ids are those of the stream's `id_column`."""
 
-    def __init__(self) -> None:
+    def __init__(self, id_column: str) -> None:
+        self._id_column = id_column
         self._open: dict[QueryRange, list[Attempt]] = {}
+        self._begun = set[QueryRange]()
         self._longest_s, self._is_closed = 0.0, False
-        self._heard = self._told = time.monotonic()
+        self._heard = self._told = monotonic()
 
-    def began(self, id_range: QueryRange, where: str, has_made: bool) -> str:
-        """An actor has a chunk; returns why it should not begin, or CLOSED, "" where it should."""
+    def began(self, id_range: QueryRange, where: str, is_fresh: bool) -> str:
+        """An actor has a chunk; returns why the run should end, CLOSED where the chunk should be left, else ""."""
         if self._is_closed:
             return CLOSED
+        self._begun.add(id_range)
         attempts = self._open.setdefault(id_range, [])
-        starts = attempts[-MAX_STARTS:]
-        if len(starts) == MAX_STARTS and not any(attempt.has_made for attempt in starts):
-            return _died(starts, "before the teacher was loaded", "fewer actors at once (score.max_actors)")
-        if len(attempts) == MAX_ATTEMPTS:
-            return _died(attempts, f"over the chunk {_named(id_range)}", "smaller batches (score.batch_tokens)")
-        attempts.append(Attempt(where, has_made))
-        self._heard = time.monotonic()
+        last = attempts[-MAX_FRESH:]
+        if len(attempts) >= MAX_ATTEMPTS or (len(last) == MAX_FRESH and all(one.is_fresh for one in last)):
+            return self._died(id_range, attempts)
+        self._heard = monotonic()
+        attempts.append(Attempt(where, is_fresh, self._heard))
         return ""
 
-    def made(self, id_range: QueryRange) -> None:
-        """The actor with this chunk has what it works with."""
-        self._open[id_range][-1].has_made = True
+    def ended(self, id_range: QueryRange, where: str) -> None:
+        """The chunk is done by this process; what is heard of one that another has by now is late."""
+        attempts = self._open.get(id_range)
+        if attempts and attempts[-1].where == where:
+            self._heard = monotonic()
+            self._longest_s = max(self._longest_s, self._heard - attempts[-1].began)
+            del self._open[id_range]
 
-    def ended(self, id_range: QueryRange) -> None:
-        """The chunk is done."""
-        self._heard = time.monotonic()
-        self._longest_s = max(self._longest_s, self._heard - self._open.pop(id_range)[-1].began)
-
-    def close(self) -> None:
-        """Nothing more is to be begun."""
+    def close(self) -> set[QueryRange]:
+        """Nothing more is to be begun; returns the chunks that were."""
         self._is_closed = True
+        return self._begun
 
     def is_closed(self) -> bool:
         return self._is_closed
 
     def silent(self) -> list[str]:
         """A line for each chunk that takes too long, or for all where nobody has one."""
-        now, limit = time.monotonic(), max(SILENT_S, 5 * self._longest_s)
+        now, limit = monotonic(), max(SILENT_S, 5 * self._longest_s)
         if now - self._told < SILENT_S:
             return []
-        late = [(chunk, attempts[-1]) for chunk, attempts in self._open.items() if now - attempts[-1].began >= limit]
         lines = [
-            f"no progress: the chunk {_named(chunk)} is with {attempt.where} since {(now - attempt.began) / 60:.0f} min"
-            f"{'' if attempt.has_made else ', which has not loaded its teacher'}; Ray's logs there tell more, and "
-            "killing that process gives the chunk to another"
-            for chunk, attempt in late
+            f"no progress: {self._named(chunk)} was begun {(now - attempts[-1].began) / 60:.0f} min ago by "
+            f"{attempts[-1].where}; Ray's logs there tell more. If that process is alive, killing it gives the chunk "
+            "to another; if it is not, `ray status` tells whether there is room for one"
+            for chunk, attempts in self._open.items()
+            if now - attempts[-1].began >= limit
         ]
         if not self._open and now - self._heard >= limit:
             lines = [
                 f"no progress: no actor has had a chunk for {(now - self._heard) / 60:.0f} min; `ray status` tells "
-                "whether the cluster has room for one, or waits for a node"
+                "whether the cluster has room for one or waits for a node, Ray's logs what reads and writes chunks do"
             ]
         self._told = now if lines else self._told
         return lines
 
+    def _died(self, id_range: QueryRange, attempts: list[Attempt]) -> str:
+        where = ", ".join(dict.fromkeys(attempt.where for attempt in attempts))
+        return (
+            f"the process that computes died {len(attempts)} times as it loaded its teacher or over "
+            f"{self._named(id_range)} ({where}): out of memory, killed from outside, or a crash of a library; Ray's "
+            "logs there (session_latest/logs) and the system's tell which. If it is memory, take fewer actors at once "
+            "(score.max_actors) or smaller batches (score.batch_tokens)"
+        )
 
-def _named(id_range: QueryRange) -> str:
-    return f"of query ids from {id_range.lower or 'the first'} to {id_range.upper or 'the last'}"
-
-
-def _died(attempts: list[Attempt], when: str, smaller: str) -> str:
-    where = ", ".join(dict.fromkeys(attempt.where for attempt in attempts))
-    return (
-        f"the process that computes died {len(attempts)} times {when} ({where}): out of memory, killed from outside, "
-        "or a crash of a library; Ray's logs there (session_latest/logs) and the system's tell which. If it is memory, "
-        f"take {smaller}"
-    )
+    def _named(self, id_range: QueryRange) -> str:
+        return f"the chunk of {self._id_column} {id_range.lower or 'the first'} to {id_range.upper or 'the last'}"
 
 
 @contextmanager
-def watched(asked: threading.Event) -> Iterator[Any]:
+def watched(id_column: str) -> Iterator[Any]:
     """A Watch that chunk actors tell, with Ray connected; meanwhile what is silent is told.
 
-    Args:
-        asked: once it is set, only what was begun is finished.
+    It is started again if it dies, and has then forgotten what was before.
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    remote: Any = ray.remote(num_cpus=0)(Watch)
-    watch, ended = remote.options(scheduling_strategy=here).remote(), threading.Event()
-    looking = threading.Thread(target=_look, args=(watch, ended, asked), daemon=True)
-    looking.start()
+    remote: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Watch)
+    watch, ended = remote.options(scheduling_strategy=here).remote(id_column), threading.Event()
+    asking = threading.Thread(target=_ask, args=(watch, ended), daemon=True)
+    asking.start()
     try:
         yield watch
     finally:
         ended.set()
-        looking.join()
         ray.kill(watch)
 
 
-def _look(watch: Any, ended: threading.Event, asked: threading.Event) -> None:
-    closed, at = False, time.monotonic()
-    while not ended.wait(LOOKED_EVERY_S):
-        if asked.is_set() and not closed:
-            closed = True
-            ray.get(watch.close.remote())
-            tell("SIGTERM: what is under way is finished and committed; the next one stops at once")
-        if time.monotonic() - at >= ASKED_EVERY_S:
-            at = time.monotonic()
-            for line in ray.get(watch.silent.remote()):
-                tell(line)
+def _ask(watch: Any, ended: threading.Event) -> None:
+    while not ended.wait(ASKED_EVERY_S):
+        try:
+            lines = ray.get(watch.silent.remote(), timeout=ANSWERS_IN_S)
+        except GetTimeoutError:
+            continue
+        except RayError as error:
+            if not ended.is_set():
+                tell(f"chunks without progress are not told any more: {error}")
+            return
+        for line in lines:
+            tell(line)

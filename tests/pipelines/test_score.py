@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import random
 import statistics
 import subprocess
 import sys
@@ -21,38 +20,18 @@ from pipelines.intake.layouts import RowChecks
 from pipelines.scoring import price as price_module
 from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.variation import copies_of
-from pipelines.stage.config import Config
 from pipelines.stage.errors import UserError
 from pipelines.storage import Lineage, Tables, TableVersion, new_version
 from pipelines.teachers.config import TeacherConfig, load_teacher, name_teacher
 from pipelines.texts.ids import text_id
-from schemas import ScoredTriplets, Triplets
+from schemas import ScoredTriplets
 from tests.clusters import connected
 from tests.curated_versions import curated, query_in
 from tests.rows import frame_of
-from tests.tiny import WORDS, poison, tiny_bi_encoder, tiny_cross_encoder
+from tests.scorings import append_triplets, assert_each_once, expected_scores, text, write_triplets
+from tests.tiny import poison, tiny_bi_encoder, tiny_cross_encoder
 
 ROOT = Path(__file__).parents[2]
-
-
-def text(seed: str, words: int = 6) -> str:
-    return " ".join(random.Random(seed).choices(WORDS, k=words))
-
-
-def append_triplets(tables: Tables, first: int, count: int, negatives: int = 2) -> TableVersion:
-    """Queries `first` to `first + count`, each with one positive and some negatives, which queries share."""
-    rows = [
-        {"query": text(f"q{n}", 4), "positive": text(f"p{n}"), "negative": text(f"p{n + 1 + 7 * k}")}
-        for n in range(first, first + count)
-        for k in range(negatives)
-    ]
-    return write_triplets(tables, rows)
-
-
-def write_triplets(tables: Tables, rows: list[dict[str, str]]) -> TableVersion:
-    with new_version(tables, Triplets, Lineage("ingest", [], Config())) as writer:
-        writer.write(frame_of(Triplets, *rows).sort("query_id"))
-    return writer.version
 
 
 @pytest.fixture(scope="module")
@@ -63,27 +42,6 @@ def teacher(tmp_path_factory) -> str:
 @pytest.fixture(scope="module")
 def config(teacher) -> ScoreConfig:
     return ScoreConfig(precision="float32", teacher=teacher, max_tokens=64, chunk_rows=30, commit_every_s=0)
-
-
-def expected_scores(triplets: TableVersion, config: TeacherConfig) -> pl.DataFrame:
-    """The scores that the teacher gives to each triplet on its own, in this process."""
-    rows = triplets.scan().collect()
-    judge = load_teacher(config)
-    sides = {
-        f"{side}_score": judge.score(rows["query"].to_list(), rows[side].to_list()).score
-        for side in ("positive", "negative")
-    }
-    return rows.select("triplet_id").with_columns(**{name: pl.Series(values) for name, values in sides.items()})
-
-
-def assert_each_once(triplets: TableVersion, scored: TableVersion, config: TeacherConfig) -> None:
-    rows = scored.scan().filter(pl.col("teacher") == name_teacher(config)).collect()
-    expected = expected_scores(triplets, config)
-    assert rows["triplet_id"].sort().to_list() == expected["triplet_id"].sort().to_list()
-    compared = rows.join(expected, on="triplet_id", suffix="_expected")
-    for side in ("positive", "negative"):
-        gap = (compared[f"{side}_score"] - compared[f"{side}_score_expected"]).abs().max()
-        assert gap <= 1e-5
 
 
 def unexpected() -> None:

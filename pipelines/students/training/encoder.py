@@ -1,7 +1,8 @@
 """The student as one rank trains it: texts of the token cache in, embeddings out, and their gradients back.
 
 A step's texts come as sub-forwards. Their graphs are kept until the gradients are known, or made anew for the backward
-pass (`recompute_embeddings`); where a text's gradient asks for no other text, each is done with before the next begins.
+pass (`recompute_embeddings`). Where a text's gradient asks for no other text (`vectors` alone) and the token table is
+frozen, each is done with before the next begins (`embed_in_turn`).
 Ranks exchange gradients once a step, in the backward of the sub-forward that comes last.
 """
 

@@ -239,6 +239,7 @@ class _Trainer:
 
     def _accumulate_in_turn(self, batch: StepBatch, texts: list[Ints], parts: list[Ints]) -> dict[str, float]:
         """The same, one sub-forward after the other: the others' texts, whatever they are, change no gradient."""
+        step = self._step(batch, torch.empty(0, device=self.device))
 
         def gradient_of(part: int, embeddings_PD: Tensor) -> Tensor:
             rows = torch.as_tensor(parts[part], device=self.device)
@@ -246,7 +247,7 @@ class _Trainer:
                 return torch.zeros_like(embeddings_PD)
             alone_TD = embeddings_PD.new_zeros((len(batch.texts), embeddings_PD.shape[1]))
             alone_TD[rows] = embeddings_PD
-            loss, _ = self.objective(self._step(batch, alone_TD.requires_grad_()))
+            loss, _ = self.objective(step._replace(embeddings_TD=alone_TD.requires_grad_()))
             return self._gradient(loss, alone_TD)[rows]
 
         embeddings = self.encoder.embed_in_turn(texts, self.step, gradient_of)

@@ -1,5 +1,7 @@
 """An object store that fails for a while is waited for; what it did and failed to say is seen to be done."""
 
+import pickle
+import socket
 import time
 from dataclasses import replace
 
@@ -9,13 +11,11 @@ from pipelines.checkpoints.run_folder import LOCK, RunFolder
 from pipelines.stage.config import Config
 from pipelines.storage import Lineage, Tables, commit, new_version, replace_rows, write_file
 from pipelines.storage.compact import CompactConfig, compact
+from pipelines.storage.outages import OUTAGE_S, ArrowS3
 from pipelines.storage.tags import add_tag, find_tag
 from schemas import Evaluations, Triplets
 from tests import object_store
 from tests.rows import frame_of
-
-OUTAGE_S = 6.0
-"""Longer than any library waits by itself, shorter than we do."""
 
 ROWS = frame_of(Triplets, *({"query": f"query {number}"} for number in range(6)))
 LINEAGE = Lineage("ingest", [], Config())
@@ -39,7 +39,7 @@ def outage(bucket, monkeypatch):
         return 503
 
     def begin():
-        state["ends"] = time.monotonic() + OUTAGE_S
+        state["ends"] = time.monotonic() + object_store.OUTAGE_S
         return state
 
     with object_store.Proxy(fault).serving() as proxy:
@@ -122,3 +122,28 @@ def test_a_lock_and_a_tag_whose_answer_is_lost_are_taken(bucket, loses):
     loses.append("tags/")
     assert add_tag(version, "kept").version.version == "triplets@0"
     assert "is lost" in loses[-1]
+
+
+def test_pyarrow_waits_in_another_process_too(bucket):
+    """Ray Train is given the filesystem itself."""
+    filesystem = Tables.at(bucket).filesystem()[0]
+    again = pickle.loads(pickle.dumps(filesystem))
+    assert type(again) is ArrowS3
+    assert again == filesystem
+    assert again.__reduce__()[1][0] == OUTAGE_S
+
+
+def test_where_a_command_begins_an_address_that_is_silent_or_refuses_is_told_at_once(bucket, monkeypatch):
+    tables = Tables.at(f"{bucket}/asked")
+    assert tables.answering() is tables
+
+    with object_store.Proxy(lambda request: 403).serving() as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        with pytest.raises(OSError, match=r"s3://.*/asked cannot be listed: .*403.*; check the root and AWS_"):
+            tables.answering()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        began = time.monotonic()
+        with pytest.raises(OSError, match="cannot be listed"):
+            tables.answering()
+    assert time.monotonic() - began < 20, "30 s is what the library waits for an answer by itself"
