@@ -69,14 +69,7 @@ class Capitals(Stream):
 
 @dataclass(frozen=True)
 class Dying(Capitals):
-    """Its actors are killed as they start, or at a query that begins with "kill"."""
-
-    at_start: bool = False
-
-    def actor(self, threads: int | None) -> Callable[..., pl.DataFrame]:
-        if self.at_start:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().actor(threads)
+    """Its actors are killed at a query that begins with "kill"."""
 
     def capitals(self, rows: pl.DataFrame, lengths: pl.DataFrame) -> pl.DataFrame:
         if rows["query"].str.starts_with("kill").any():
@@ -201,16 +194,18 @@ def test_a_refusal_ends_the_run_with_its_reason_and_leaves_no_file(ray_cluster, 
     assert capsys.readouterr().err == f"scored_triplets: 0 of 82 rows by {CAPITALS}; to go on: again\n"
 
 
-@pytest.mark.parametrize("at_start", [True, False])
-def test_actors_that_keep_dying_end_the_run_and_are_told(ray_cluster, tmp_path, at_start):
-    stream = Dying(**vars(capitals(tmp_path, 12, more=("kill me",))), at_start=at_start)
+def test_actors_that_keep_dying_end_the_run_and_are_told(ray_cluster, tmp_path):
+    stream = Dying(**vars(capitals(tmp_path, 12, more=("kill me",))))
 
     with pytest.raises(OSError, match=r"died [345] times as it loaded its teacher or over the chunk of query_id "):
         drain(Plan.of(stream))
 
     newest = stream.newest()
-    committed = set() if newest is None else {file["path"] for file in newest.files()}
-    assert files_under(stream) == committed
+    if newest is not None:  # what was done before stays, each row once
+        rows = newest.scan().select("triplet_id").collect()
+        assert rows["triplet_id"].n_unique() == len(rows) < 26
+    healthy = Capitals(stream.source, stream.config, stream.maker, stream.command)
+    assert drain(Plan.of(healthy)).num_left == 0
 
 
 class Stopped(BaseException):
