@@ -67,10 +67,7 @@ class SpeedOptions:
         """Of the two benches' plans what they share. Raises UserError for one that is not above 0."""
         max_tokens = MAX_TOKENS[bench] if self.max_tokens is None else self.max_tokens
         given = {"turns": self.turns, "threads": self.threads, "max_tokens": max_tokens}
-        check_above_zero(given)
-        for option, numbers in {"negatives": self.negatives, "rows": self.rows}.items():
-            for number in numbers or ():
-                check_above_zero({option: number})
+        check_above_zero({**given, "negatives": self.negatives, "rows": self.rows})
         precisions, negatives = self.precisions or ["float32", "bf16"], self.negatives or NEGATIVES[bench]
         return given | {"precisions": precisions, "negatives": negatives}
 
@@ -165,17 +162,21 @@ def distill(speed: SpeedOptions, step: StepOptions, root: RootOptions) -> Iterat
 
 
 def scale(rows: list[int], settings: Sequence[str]) -> Iterator[dict[str, Any]]:
-    for number in rows:
-        check_above_zero({"rows": number})
+    check_above_zero({"rows": rows})
     from pipelines.benchmarks.scale import Plan, grow
 
     return grow(Plan(rows, settings=settings))
 
 
-def check_above_zero(given: dict[str, int]) -> None:
-    for option, number in given.items():
+def check_above_zero(given: dict[str, int | list[int] | None]) -> None:
+    each = [(option, number) for option, found in given.items() for number in _numbers(found)]
+    for option, number in each:
         if number < 1:
             raise UserError(f"--{option.replace('_', '-')} is {number}, expected 1 or more")
+
+
+def _numbers(given: int | list[int] | None) -> list[int]:
+    return [given] if isinstance(given, int) else given or []
 
 
 def initialise(selection: SelectionOptions, stage: StageOptions, steps: int, as_json: bool) -> None:

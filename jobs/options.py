@@ -43,7 +43,7 @@ class RootOptions:
     ] = None
 
     def open(self, invocation: "Invocation | None" = None, *, answers: bool = True) -> "Tables":
-        """The root given with --tables or TABLES; its commits record the invocation. It answers, unless none must."""
+        """The root given with --tables or TABLES; its commits record the invocation. `answers`: ask it first."""
         from pipelines.storage import Invocation, Tables
 
         if not self.tables:
@@ -75,7 +75,7 @@ class StageOptions(RootOptions):
     def load(self, *, writes: bool = True, answers: bool = True) -> "tuple[Recipe, Tables]":
         """The recipe with its overrides, and the root whose commits record it and the note.
 
-        It can be written, and answers, unless it need not.
+        `writes`: it can be written; `answers`: it is asked whether it answers. Raises UserError or OSError otherwise.
         """
         from jobs.recipe import load_recipe
         from pipelines.storage import Invocation

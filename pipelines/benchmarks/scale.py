@@ -27,7 +27,7 @@ from pipelines.stage.errors import UserError
 
 NEGATIVES = 8
 WORDS = 20_000
-QUERY_WORDS, PASSAGE_WORDS = 8, 12  # about 340 bytes a triplet
+QUERY_WORDS, PASSAGE_WORDS = 8, 12  # about 220 characters a triplet
 SHAPE = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
 ROWS_AT_ONCE = 200_000
 REPOSITORY = Path(__file__).parents[2]
@@ -36,7 +36,7 @@ SAMPLED_EVERY_S = 0.05
 
 @dataclass(frozen=True)
 class Plan:
-    """How many triplets, in turn, and under which folder they are made; it needs about 1.5 kB a triplet."""
+    """How many triplets, in turn, and under which folder they are made."""
 
     rows: Sequence[int]
     folder: Path | None = None

@@ -80,9 +80,9 @@ class ScoredRows(NamedTuple):
 
     def check_complete(self, *, partial: bool) -> bool:
         """Whether all triplets are scored; refuses less unless `partial` or a share is complete. Says what is not."""
-        if self.share is None or (self.share < 1 and self._num_rows() > self.share_rows):  # beyond it, on the way
-            missing = self.triplets.num_rows() - self._num_rows()
-            unscored = f"{missing:,} of {self.triplets.num_rows():,} rows of {self.triplets}"
+        num_scored, num_rows = self._num_rows(), self.triplets.num_rows()
+        if self.share is None or (self.share < 1 and num_scored > self.share_rows):  # beyond it, on the way
+            unscored = f"{num_rows - num_scored:,} of {num_rows:,} rows of {self.triplets}"
             if not partial:
                 raise UserError(
                     f"{self.scored}: {unscored} are not scored by {self.teacher}; to complete it: "
@@ -93,7 +93,7 @@ class ScoredRows(NamedTuple):
         elif self.share < 1:
             tell(f"{self.scored}: curating the {self.share:.4g} of the queries of {self.triplets} that were scored")
         self._tell_newer()
-        return self._num_rows() == self.triplets.num_rows()
+        return num_scored == num_rows
 
     def drawn(self) -> pl.Expr | None:
         """Which scored rows are those of a random part of the version's queries, whose ids are random.

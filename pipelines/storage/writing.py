@@ -124,9 +124,8 @@ def commit(
         base = handle.version()
         handle.create_write_transaction([*added], mode, schema, commit_properties=_properties(record))
     except CommitFailedError as error:
-        if stands := standing(expected, record):
+        if stands := _stands_or_moved(expected, record, error):
             return stands
-        _check_moved(expected, error)
         raise VersionMoved(f"{expected} is not the newest version any more") from error
     return TableVersion(tables, expected.name, base + 1)
 
@@ -145,14 +144,21 @@ def standing(before: TableVersion, record: Commit) -> TableVersion | None:
     return None
 
 
-def _check_moved(expected: TableVersion, error: CommitFailedError) -> None:
-    """Raise UserError when a commit failed for another reason than another's commit: trying again would not help."""
+def _stands_or_moved(expected: TableVersion, record: Commit, error: CommitFailedError) -> TableVersion | None:
+    """The version that a failed commit made after all; None when another's commit was faster.
+
+    Raises:
+        UserError: it failed for another reason: trying again would not help.
+    """
+    if stands := standing(expected, record):
+        return stands
     if expected.tables.latest(expected.name) == expected:
         why = str(error).splitlines()[0]
         raise UserError(
             f"nothing can be added to {expected} ({why}): another program changed the table's properties or protocol; "
             f"take that back at {expected.tables.path(expected.name)}, or use another root"
         ) from error
+    return None
 
 
 def _properties(record: Commit) -> CommitProperties:
@@ -305,10 +311,8 @@ def _replace(
         except VersionMoved:
             continue
         except CommitFailedError as error:  # when another commit is faster
-            before = TableVersion(tables, name, handle.version())
-            if stands := standing(before, record):
+            if stands := _stands_or_moved(TableVersion(tables, name, handle.version()), record, error):
                 return stands
-            _check_moved(before, error)
 
 
 def _equal_to(keys: pl.DataFrame) -> str:

@@ -91,7 +91,8 @@ class RankEncoder:
         if self._config.recompute_embeddings:
             with torch.no_grad():
                 return [self._embed(self.module, texts, step, part) for part, texts in enumerate(parts)]
-        return [self._embed_with_graph(parts, part, step) for part in range(len(parts))]
+        last = len(parts) - 1
+        return [self._embed_with_graph(texts, step, part, is_last=part == last) for part, texts in enumerate(parts)]
 
     def backward(self, parts: Sequence[Ints], step: int, embeddings: list[Tensor], gradients: list[Tensor]) -> None:
         """Add to the parameters' gradients what follows from those of the embeddings, averaged over ranks."""
@@ -100,8 +101,10 @@ class RankEncoder:
             self._lookups.begin()
             return
         for part, gradient in enumerate(gradients):
-            with self._exchange_if(part == len(parts) - 1):
-                self._embed_with_graph(parts, part, step).backward(gradient)  # type: ignore[no-untyped-call]
+            is_last = part == len(parts) - 1
+            with self._exchange_if(is_last):
+                embedded = self._embed_with_graph(parts[part], step, part, is_last=is_last)
+                embedded.backward(gradient)  # type: ignore[no-untyped-call]
             self._lookups.begin()
 
     @property
@@ -122,8 +125,7 @@ class RankEncoder:
         """
         embeddings = list[Tensor]()
         for part in reversed(range(len(parts))):
-            with self._exchange_if(part == 0):
-                embedded = self._embed(self._parallel or self.module, parts[part], step, part)
+            embedded = self._embed_with_graph(parts[part], step, part, is_last=part == 0)
             embedded.backward(gradient_of(part, embedded.detach()))  # type: ignore[no-untyped-call]
             embeddings.append(embedded.detach())
         return embeddings[::-1]
@@ -163,9 +165,9 @@ class RankEncoder:
             dist.all_reduce(everything_TD)  # rows of other ranks are 0 here: the sum is the gathering
         return everything_TD
 
-    def _embed_with_graph(self, parts: Sequence[Ints], part: int, step: int) -> Tensor:
-        with self._exchange_if(part == len(parts) - 1):
-            return self._embed(self._parallel or self.module, parts[part], step, part)
+    def _embed_with_graph(self, texts: Ints, step: int, part: int, *, is_last: bool) -> Tensor:
+        with self._exchange_if(is_last):
+            return self._embed(self._parallel or self.module, texts, step, part)
 
     def _exchange_if(self, is_last: bool) -> AbstractContextManager[None]:
         """Ranks average their gradients in the backward of what is embedded here, if it is the step's last."""
