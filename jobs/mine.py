@@ -1,21 +1,58 @@
-"""Make triplets of pairs (or a BEIR folder): BM25 and random negatives."""
+"""Make triplets of pairs (or a BEIR folder): negatives by BM25, by a bi-encoder's vectors, and random ones.
 
+Goes on where it stopped: each text is encoded once.
+"""
+
+from dataclasses import replace
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from jobs.options import IntakeOptions, JsonOption, StageOptions, print_versions
+from pipelines.stage.errors import UserError
+
+RANDOM = "random"
 
 
 def main(
     *,
     passages: Annotated[str | None, Parameter("--passages", help="further passages to take negatives from")] = None,
+    with_: Annotated[
+        str | None, Parameter("--with", help="any of bm25,dense,random; else the recipe's mine.miners and random ones")
+    ] = None,
     intake: IntakeOptions,
     stage: StageOptions = StageOptions(),
     as_json: JsonOption = False,
 ) -> None:
+    from jobs.cluster import check, connect
     from pipelines import mine
 
+    if with_ is not None:
+        stage = replace(stage, set_=[*(stage.set_ or []), *_overrides(with_)])
     recipe, tables = stage.load()
-    version = mine.run(tables, intake.input_, recipe.mine, passages=passages, **intake.described())
+    if with_ is not None and RANDOM in with_ and recipe.mine.miners and not recipe.mine.random_negatives:
+        raise UserError(
+            f"--with {with_} asks for random negatives, and mine.random_negatives is 0; say how many of "
+            f"{recipe.mine.negatives_per_query}: --set mine.random_negatives=1"
+        )
+    encoder = recipe.mine.encoder_config(recipe.score)
+    if encoder:
+        check(**encoder.claims())
+    version = mine.run(
+        tables,
+        intake.input_,
+        recipe.mine,
+        passages=passages,
+        encoder=encoder,
+        connect=connect,
+        **intake.described(),
+    )
     print_versions([version], as_json)
+
+
+def _overrides(with_: str) -> list[str]:
+    """What `--with` says, as --set does."""
+    names = [name.strip() for name in with_.split(",")]
+    ranked = [name for name in names if name != RANDOM]
+    no_random = [] if RANDOM in names else ["mine.random_negatives=0"]
+    return [f"mine.miners={ranked}", *no_random]

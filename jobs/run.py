@@ -26,15 +26,17 @@ def main(
     beir: BeirOption = None,
     stage: StageOptions = StageOptions(),
 ) -> None:
+    from jobs.cluster import connect
     from pipelines import ingest, mine
 
     recipe, tables = stage.load()
     begun = begun_from(tables, name)
+    encoder = recipe.mine.encoder_config(recipe.score) if mine_negatives else None
     check_all(recipe, beir or [])
     check_training_stages(tables, recipe)
     told = {**intake.described(), "closed": _has_begun(tables, name) if begun else None}
     if mine_negatives:
-        triplets = mine.run(tables, intake.input_, recipe.mine, **told)
+        triplets = mine.run(tables, intake.input_, recipe.mine, encoder=encoder, connect=connect, **told)
     else:
         triplets = ingest.run(tables, intake.input_, recipe.ingest, **told)
     if begun:

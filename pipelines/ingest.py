@@ -16,6 +16,7 @@ from pipelines.intake.beir import is_beir_folder
 from pipelines.intake.delimited import Quoting
 from pipelines.intake.find_files import find_files
 from pipelines.intake.layouts import Layouts, RowChecks, check_named_columns
+from pipelines.intake.spill import Negative
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables, TableVersion
 
@@ -44,11 +45,12 @@ def run(
     told = {**columns, **config.told()}
     files = [describe_file(file, source, licence, told) for file in find_files(inputs, quoting)]
 
-    def spill_rows(intake: Intake) -> None:
+    def spill_rows(intake: Intake) -> list[TableVersion]:
         for position, file in enumerate(intake.files):
             opened = file.found.open()
             layouts = Layouts(file.path, opened.columns, columns, own_source=source is None)
             for number, row in intake.good_rows(position, opened, layouts):
-                intake.add(position, number, row, [(negative, "given", None) for negative in row.negatives])
+                intake.add(position, number, row, list(map(Negative, row.negatives)))
+        return []
 
     return append_new(tables, "ingest", config, files, spill_rows, closed=closed)

@@ -1,6 +1,7 @@
 """Mine negatives for (query, positive) pairs: files of pairs, or BEIR folders, become triplets.
 
-    pairs + passages --BM25 ranks first_rank..last_rank, random ones--> triplets@v + quarantined_rows + ingested_files
+    pairs + passages --ranks first_rank..last_rank of BM25 or of a bi-encoder's vectors, random ones-->
+        triplets@v + quarantined_rows + ingested_files (+ teacher_vectors@w)
 
 The passages are all positives of the input, the corpora of its BEIR folders and the --passages file. A negative is
 never a passage that the input knows as positive for that query, nor the query's own text or document; case,
@@ -9,12 +10,19 @@ pipelines/texts/comparison.py). What is drawn depends on the query, the set of p
 not on the order of rows. A pair labelled 0 is no positive: its passage is a negative given to its query, beside those
 that are drawn. Of a BEIR folder the train judgements are mined, or else all.
 
-Memory: pairs and passages are held whole, plus the BM25 index: about 2.5 GB for a million passages of 100 words
-(pipelines/search/bm25.py); more than `max_passages` are refused. What was held is printed.
+With `dense` among the miners a bi-encoder encodes all queries and passages on Ray's actors, each once: what is in
+teacher_vectors is taken from there, and a run that was killed goes on. Then no negative is nearly as near to the query
+as its positive, or a positive of a query like it (pipelines/mining/draw.py).
+
+Memory: pairs and passages are held whole, plus the BM25 index, where it is asked for: about 2.5 GB for a million
+passages of 100 words (pipelines/search/bm25.py); vectors come block by block (pipelines/mining/dense.py). More than
+`max_passages` are refused. What was held is printed.
 """
 
 import json
-from collections.abc import Mapping
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import Field
 
@@ -25,6 +33,7 @@ from pipelines.intake.delimited import Quoting
 from pipelines.intake.find_files import find_files
 from pipelines.intake.input_files import InputFile
 from pipelines.intake.layouts import RowChecks, check_named_columns
+from pipelines.intake.spill import Negative
 from pipelines.mining.draw import Candidate, DrawConfig, mine_negatives
 from pipelines.mining.inputs import (
     Known,
@@ -36,9 +45,23 @@ from pipelines.mining.inputs import (
     read_judgements,
     read_pairs,
 )
+from pipelines.scoring.config import ScoreConfig
+from pipelines.scoring.encoding import encode
+from pipelines.scoring.precision import settled
+from pipelines.scoring.streams import PairTextStream, staged
+from pipelines.stage.errors import UserError
 from pipelines.storage import Tables, TableVersion
 from pipelines.storage.fingerprint import fingerprint_of
+from pipelines.teachers.config import name_teacher
 from pipelines.texts.ids import text_id
+
+if TYPE_CHECKING:
+    from pipelines.mining.dense import DenseIndex
+    from pipelines.teachers.bi_encoder import TextKind
+
+TEXTS_AT_ONCE = 10_000
+ADDED = {"miners", "draw", "max_positive_share", "min_positive_margin", "like_query_cosine", "encoder"}
+"""Fields that older minings had not: at their defaults they decide nothing, and an older mining is told as the same."""
 
 
 class MineConfig(DrawConfig, RowChecks):
@@ -46,6 +69,31 @@ class MineConfig(DrawConfig, RowChecks):
 
     max_passages: int = Field(2_000_000, ge=2)
     """More distinct passages are refused: they are held in memory."""
+
+    encoder: str | None = None
+    """The bi-encoder for dense negatives, named as score.teacher is; null is score.teacher, where that is one. All else
+    that [score] says of a teacher and of its actors counts here, too."""
+
+    def needs_vectors(self) -> bool:
+        return "dense" in self.miners
+
+    def encoder_config(self, score: ScoreConfig) -> ScoreConfig | None:
+        """Which bi-encoder, and how it works; None where none is needed.
+
+        Raises:
+            UserError: the recipe's teacher is no bi-encoder, and no other is named.
+        """
+        if not self.needs_vectors():
+            return None
+        if self.encoder is not None and self.encoder != score.teacher:
+            own = {"teacher": self.encoder, "teacher_kind": "bi_encoder", "teacher_revision": None}
+            return score.model_copy(update=own | dict.fromkeys(("teacher_sha256", "query_prompt", "passage_prompt")))
+        if score.teacher_kind != "bi_encoder":
+            raise UserError(
+                f"dense negatives need a bi-encoder, found the {score.teacher_kind} {score.teacher}; name one with "
+                "mine.encoder, as score.teacher is named"
+            )
+        return score
 
 
 def run(
@@ -59,29 +107,71 @@ def run(
     source: str | None = None,
     licence: str | None = None,
     closed: str | None = None,
+    encoder: ScoreConfig | None = None,
+    connect: Callable[[], None] | None = None,
 ) -> TableVersion:
-    """Append what is new of the mined triplets. Returns the newest triplets version, the old one if nothing was new."""
+    """Append what is new of the mined triplets. Returns the newest triplets version, the old one if nothing was new.
+
+    Args:
+        encoder: `config.encoder_config`'s; with it comes `connect`, which connects to Ray, as often as asked.
+    """
     columns = columns or {}
     check_named_columns(columns)
+    dense = _Encoder.of(tables, encoder, connect, inputs) if encoder and connect else None
     record_missing_files(tables, config)
     judgements = {path: beir for folder in filter(is_beir_folder, inputs) for path, beir in read_judgements(folder)}
     found = find_files((path for path in inputs if not is_beir_folder(path)), quoting)
     found += [InputFile(path, beir.name, quoting=quoting) for path, beir in judgements.items() if is_mined(path)]
     files = [describe_file(file, source, licence) for file in found]
     passage_files = find_files([passages] if passages is not None else [], quoting)
-    told = {**columns, "mined": _fingerprint(files, judgements, passage_files, config)}
+    told = {**columns, "mined": _fingerprint(files, judgements, passage_files, config, dense)}
     for file in files:
         file.columns = json.dumps({**told, **file.found.told}, sort_keys=True)
 
-    def spill_rows(intake: Intake) -> None:
+    def spill_rows(intake: Intake) -> list[TableVersion]:
         pairs = list(read_pairs(intake, judgements, columns, own_source=source is None))
         known = known_positives(pairs, judgements.values())
         drawn_from = all_passages(pairs, judgements.values(), passage_files, config, config.max_passages, known)
-        negatives = dict(mine_negatives(known, drawn_from, config, _sources(intake, pairs)))
+        index = dense.index_over(known.queries, drawn_from, intake.files) if dense else None
+        negatives = dict(mine_negatives(known, drawn_from, config, _sources(intake, pairs), index))
         _spill_mined(intake, pairs, drawn_from, known, negatives)
+        return [index.queries.version] if index else []
 
     per_row = config.negatives_per_query
     return append_new(tables, "mine", config, files, spill_rows, triplets_per_row=per_row, closed=closed)
+
+
+class _Encoder(NamedTuple):
+    """A bi-encoder, and how it gets to work."""
+
+    tables: Tables
+    config: ScoreConfig
+    name: str
+    command: str
+    connect: Callable[[], None]
+
+    @classmethod
+    def of(cls, tables: Tables, config: ScoreConfig, connect: Callable[[], None], inputs: list[str]) -> "_Encoder":
+        """Raises UserError where it cannot be loaded, or its vectors not be written."""
+        tables.check_writable("teacher_vectors")
+        config = settled(config, tables, connect)
+        command = f"python -m jobs mine --input {shlex.join(inputs)} (with the same options)"
+        return cls(tables, config, name_teacher(config), command, connect)
+
+    def index_over(self, queries: Mapping[str, str], passages: Passages, files: Sequence[FileCounts]) -> "DenseIndex":
+        """Over these texts, once each has its vector in teacher_vectors."""
+        from pipelines.mining.dense import dense_index  # torch: BM25 does without
+
+        with staged(self.tables, _batches(list(queries.values()), passages.texts), files=files) as texts:
+            version = encode(PairTextStream(texts, self.config, self.name, self.command), self.connect)
+        return dense_index(version, self.name, sorted(queries), passages)
+
+
+def _batches(queries: list[str], passages: list[str]) -> "Iterator[tuple[TextKind, list[str]]]":
+    kinds: list[tuple[TextKind, list[str]]] = [("query", queries), ("passage", passages)]
+    for kind, texts in kinds:
+        for start in range(0, len(texts), TEXTS_AT_ONCE):
+            yield kind, texts[start : start + TEXTS_AT_ONCE]
 
 
 def _sources(intake: Intake, pairs: list[Pair]) -> dict[str, set[str]]:
@@ -94,11 +184,19 @@ def _sources(intake: Intake, pairs: list[Pair]) -> dict[str, set[str]]:
 
 
 def _fingerprint(
-    files: list[FileCounts], judgements: Mapping[str, BeirSet], passages: list[InputFile], config: MineConfig
+    files: list[FileCounts],
+    judgements: Mapping[str, BeirSet],
+    passages: list[InputFile],
+    config: MineConfig,
+    dense: _Encoder | None,
 ) -> str:
     """Of everything that decides the negatives; in ingested_files it tells one mining of a file from another."""
     contents = sorted({file.sha256 for file in files} | {beir.digest for beir in judgements.values()})
-    return fingerprint_of([config.model_dump(mode="json"), contents, sorted(file.sha256 for file in passages)])
+    defaults, values = MineConfig().model_dump(mode="json"), config.model_dump(mode="json")
+    if not dense:
+        values = {name: value for name, value in values.items() if name not in ADDED or value != defaults[name]}
+    named = [dense.name] if dense else []
+    return fingerprint_of([values, contents, sorted(file.sha256 for file in passages), *named])
 
 
 def _spill_mined(
@@ -106,10 +204,8 @@ def _spill_mined(
 ) -> None:
     for position, number, row in (pair for pair in pairs if pair.row.is_positive):
         query_id = text_id(row.query)
-        found: list[tuple[str, str, int | None]] = [
-            (passage, "given", None) for passage in known.given.get(query_id, ())
-        ]
-        found += [(passages.texts[passage], miner, rank) for passage, miner, rank in negatives[query_id]]
+        found = list(map(Negative, known.given.get(query_id, ())))
+        found += [Negative(passages.texts[one.position], *one[1:]) for one in negatives[query_id]]
         if not found:
             found_in = {"query": row.query[:1000]} | ({"external_id": row.external_id} if row.external_id else {})
             intake.quarantine(position, number, ["no_negative_found"], json.dumps(found_in, ensure_ascii=False))

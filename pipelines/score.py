@@ -12,18 +12,17 @@ leaves no trace in any version. The last commit holds no rows: it says which (te
 import json
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
 
-from pipelines.checkpoints.find import find
-from pipelines.checkpoints.inspect import vector_width
 from pipelines.intake.delimited import Quoting
 from pipelines.intake.find_files import find_files
 from pipelines.intake.layouts import RowChecks
 from pipelines.intake.plain_texts import read_texts
 from pipelines.scoring.config import ScoreConfig
+from pipelines.scoring.encoding import encode, vector_bytes
 from pipelines.scoring.engine_check import check_engine, scored_elsewhere
 from pipelines.scoring.forecast import Speed
 from pipelines.scoring.precision import settled
@@ -135,12 +134,13 @@ def run_texts(
     files = [IngestedFile(path=file.path, sha256=file.sha256, source=file.source, columns=told) for file in found]
     named = f"--texts {shlex.join(inputs)} --columns {shlex.quote(f'text={column}')} --kind {kind}"
     command = f"python -m jobs score --vectors {named} (with the same --tables, --recipe and --set)"
-    batches = (batch for file in found for batch in read_texts(file, column, checks))
-    with staged(tables, batches, kind, files=files) as texts:
-        versions = _encode_plain(PlainTextStream(texts, config, maker, command), kind, connect, dry_run)
-    if not versions and not dry_run:
+    batches = ((kind, batch) for file in found for batch in read_texts(file, column, checks))
+    with staged(tables, batches, files=files) as texts:
+        stream = PlainTextStream(texts, config, maker, command)
+        newest = encode(stream, connect, dry_run=dry_run)
+    if newest is None and not dry_run:
         raise UserError(f"{', '.join(inputs)}: no text in the column {column} that {maker} could encode")
-    return versions
+    return [newest] if newest else []
 
 
 def run_varied(
@@ -162,27 +162,11 @@ def run_varied(
     tables.check_writable("teacher_vectors")
     config = settled(config, tables, None if dry_run else connect)
     command = f"python -m jobs score --vectors --varied --from {curated} (with the same --tables, --recipe and --set)"
-    with staged(tables, copies_of(curated, config.varied_copies), "passage", version=curated) as texts:
+    copies: Iterator[tuple[TextKind, list[str]]]
+    copies = (("passage", batch) for batch in copies_of(curated, config.varied_copies))
+    with staged(tables, copies, version=curated) as texts:
         stream = PlainTextStream(texts, config, name_teacher(config), command)
-        return _encode_plain(stream, "passage", connect, dry_run)
-
-
-def _encode_plain(
-    texts: PlainTextStream, kind: "TextKind", connect: Callable[[], None], dry_run: bool
-) -> list[TableVersion]:
-    """Give the newest teacher_vectors once these have theirs; none for a dry run, or where none could be encoded."""
-    left = Plan.of(texts)
-    tell(f"{left.num_total:,} texts, {left.num_done:,} of them have a vector as {kind} by {texts.maker}")
-    if dry_run:
-        tell(f"{left.num_left:,} texts to encode; nothing was done (dry run)")
-        return []
-    tables = texts.source.tables
-    if left.num_left:
-        check_room(tables.uri, 4 * _vector_width(texts.config) * left.num_left, "score")
-        connect()
-        if (left := drain(left)).num_left:
-            tell(f"{left.num_left:,} texts cannot be encoded: they have no vector")
-    newest = tables.newest("teacher_vectors")
+        newest = encode(stream, connect, dry_run=dry_run)
     return [newest] if newest else []
 
 
@@ -236,11 +220,7 @@ def _num_bytes(scoring: PairStream, pairs: Plan, texts: Plan | None) -> float:
     of_pairs: float = stored * pairs.num_left / max(1, pairs.num_total)
     if texts is None:
         return of_pairs
-    return of_pairs + 4 * _vector_width(scoring.config) * texts.num_left
-
-
-def _vector_width(config: ScoreConfig) -> int:
-    return vector_width(find(config.teacher, config.teacher_revision)) or 0
+    return of_pairs + vector_bytes(scoring.config, texts.num_left)
 
 
 def complete(scoring: PairStream, num_rows: int, connect: Callable[[], None]) -> TableVersion:

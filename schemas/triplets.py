@@ -22,8 +22,9 @@ class Triplets(Table):
     source_file: str
     source_row: int = pa.Field(ge=1)  # line or row in that file, from 1
     external_id: str = pa.Field(nullable=True)  # the user's own key
-    miner: str = pa.Field(nullable=True, str_matches=r"^[a-z][a-z0-9_]*$")  # of the negative: given, bm25, random
+    miner: str = pa.Field(nullable=True, str_matches=r"^[a-z][a-z0-9_]*$")  # given, bm25, dense or random
     rank: pl.Int32 = pa.Field(nullable=True, ge=1)  # the miner's, of all passages for the query; null: given, random
+    miner_score: pl.Float32 = pa.Field(nullable=True)  # what the miner ranked by: bm25's score, dense's cosine
 
     class Config:
         name = "triplets"

@@ -18,7 +18,8 @@ from pipelines.stage.config import Config
 from pipelines.texts.ids import triplet_id
 
 Correction = Literal["swapped", "promoted"]
-PASSAGE = ("", "_id", "_score", "_relevance", "_miner", "_rank")  # of a positive or negative: ends of column names
+MINED = ("miner", "rank", "miner_score")  # what triplets say of a negative's choice
+PASSAGE = ("", "_id", "_score", "_relevance", *(f"_{name}" for name in MINED))  # ends of a side's column names
 
 SAME_SCORE = 1e-5
 
@@ -142,8 +143,8 @@ def _with_roles(rows: pl.DataFrame, thresholds: Thresholds, corrections: Collect
         negative_role=pl.col("query_id") + pl.col("negative_id"),
         positive_miner=pl.lit("given"),  # no miner chose it
         positive_rank=pl.lit(None, pl.Int32),
-        negative_miner="miner",
-        negative_rank="rank",
+        positive_miner_score=pl.lit(None, pl.Float32),
+        **{f"negative_{name}": name for name in MINED},
         is_false_negative=_is_false_negative(pl.col("positive_score"), pl.col("negative_score"), thresholds),
     ).with_columns(is_agreed=pl.col("margin") >= thresholds.min_teacher_margin)
     rows = rows.with_columns(is_swapped=_swapped(rows, thresholds) & ("swapped" in corrections))
@@ -214,7 +215,7 @@ def _corrected(judged: pl.DataFrame, thresholds: Thresholds, taken: pl.Series) -
         .sort("correction", "triplet_id", descending=[True, False])
     )
     form = rows.select("query_id", *_renamed("negative", "positive"), *_renamed("new_negative", "negative"))
-    form = form.drop("positive_miner", "positive_rank").rename({"negative_miner": "miner", "negative_rank": "rank"})
+    form = form.drop(f"positive_{name}" for name in MINED).rename({f"negative_{name}": name for name in MINED})
     ids = zip(*(form[name] for name in ("query_id", "positive_id", "negative_id")), strict=True)
     new_id = pl.Series("triplet_id", [triplet_id(*three) if all(three) else None for three in ids], pl.String)
     rows = rows.with_columns(

@@ -7,7 +7,7 @@ A file in which too many rows are bad is refused.
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from pipelines.intake.formats import Input
 from pipelines.intake.input_files import InputFile, stem
 from pipelines.intake.layouts import CheckedRow, Layouts, RowChecks, check_row, shown_name
 from pipelines.intake.raw_rows import RawRow
-from pipelines.intake.spill import Spill, SpilledTriplet
+from pipelines.intake.spill import Negative, Spill, SpilledTriplet
 from pipelines.stage.errors import UserError, first_of
 from pipelines.stage.progress import tell
 from pipelines.storage.commits import IngestedFile
@@ -112,12 +112,12 @@ class Intake:
         self._announce_columns(opened.path, layouts)
         self.refuse_if_mostly_bad(position)
 
-    def add(self, position: int, number: int, row: CheckedRow, negatives: list[tuple[str, str, int | None]]) -> None:
-        """Spill each of a row's positives with each (negative, miner, rank)."""
+    def add(self, position: int, number: int, row: CheckedRow, negatives: Sequence[Negative]) -> None:
+        """Spill each of a row's positives with each negative."""
         origin = (row.source or self.files[position].source, row.external_id, position, number)
         for positive in row.positives:
-            for negative, miner, rank in negatives:
-                self.spill.add(SpilledTriplet(row.query, positive, negative, miner, rank, *origin))
+            for negative in negatives:
+                self.spill.add(SpilledTriplet(row.query, positive, *negative, *origin))
 
     def _was_erased(self, checked: CheckedRow | list[str], row: RawRow) -> bool:
         """Whether the row may not come back; of a bad one, whether it may hold an erased id at all."""

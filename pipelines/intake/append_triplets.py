@@ -38,13 +38,14 @@ def append_new(
     stage: str,
     config: RowChecks,
     files: Sequence[FileCounts],
-    spill_rows: Callable[[Intake], None],
+    spill_rows: Callable[[Intake], Sequence[TableVersion]],
     triplets_per_row: int = 1,
     closed: str | None = None,
 ) -> TableVersion:
     """Append what is new of the rows that `spill_rows` takes from those files that were not ingested before.
 
     Args:
+        spill_rows: gives the versions that it read beside the files.
         closed: why nothing may be added; a file that was not ingested before is then refused.
     Returns:
         The newest triplets version, the old one if nothing was new.
@@ -57,8 +58,8 @@ def append_new(
         check_room(tempfile.gettempdir(), num_bytes, f"{stage}: sorting the rows")
         with tempfile.TemporaryDirectory(prefix=f"{stage}-") as folder, _few_collections():
             spill = Spill(Path(folder), triplets_per_row * sum(file.found.size_bytes for file in files))
-            spill_rows(Intake(files, config, spill, erased_ids(tables)))
-            return _append_spilled(tables, spill, files, Lineage(stage, [], config))
+            inputs = spill_rows(Intake(files, config, spill, erased_ids(tables)))
+            return _append_spilled(tables, spill, files, Lineage(stage, inputs, config))
     triplets = tables.latest("triplets")
     if triplets is None:
         raise UserError("all of this input was ingested before and gave no triplet; expected a file with usable rows")

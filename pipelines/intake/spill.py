@@ -30,12 +30,20 @@ TRIPLET, QUARANTINED = (
 )
 
 
+class Negative(NamedTuple):
+    text: str
+    miner: str = "given"
+    rank: int | None = None  # the miner's
+    score: float | None = None
+
+
 class SpilledTriplet(NamedTuple):
     query: str
     positive: str
     negative: str
     miner: str
     rank: int | None
+    miner_score: float | None
     source: str
     external_id: str | None
     file: int  # position of the input file in the order in which files were given

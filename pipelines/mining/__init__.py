@@ -1,1 +1,6 @@
-"""The parts of mine: pairs, passages, and how negatives are drawn from what is ranked."""
+"""The parts of mine: what it reads, what ranks passages for a query, and how negatives are drawn from that.
+
+inputs.py  pairs, passages, and what the input knows as positive
+dense.py   `DenseIndex`: ranks by a bi-encoder's vectors, encoded once into teacher_vectors (BM25: pipelines/search)
+draw.py    `mine_negatives`: ranks by each miner, positive-aware, then draws
+"""

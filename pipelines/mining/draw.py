@@ -1,16 +1,19 @@
 """Negatives for each query: drawn from the passages that the miners rank for it, and from all of them at random.
 
-    known queries, passages  --MINERS-->  candidates with miner and rank  --draw_negatives-->  negatives
+    known queries, passages  --bm25, dense-->  candidates with miner, rank, score  --draw_negatives-->  negatives
 
-A further miner is a module beside this one, a line in MINERS, and in DrawConfig what turns it on.
+Where the dense index is there, it also says which candidates of any miner may be unlabelled positives: those nearly as
+near to the query as its positive, and the positives of queries like it.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from itertools import chain, zip_longest
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from pipelines.mining.inputs import Known, Passages
@@ -18,12 +21,20 @@ from pipelines.search.bm25 import Bm25Index, Hits, said_of_unmatched
 from pipelines.stage.config import Config
 from pipelines.stage.progress import Progress, tell
 
-QUERIES_AT_ONCE = 256
+if TYPE_CHECKING:
+    from pipelines.mining.dense import DenseIndex
+
+QUERIES_AT_ONCE = 1 << 15
+BM25_QUERIES = 256  # between two lines of progress
 SOURCES_TOLD = 10
 
 
 class DrawConfig(Config):
     """Which of the ranked passages become negatives."""
+
+    miners: tuple[Literal["bm25", "dense"], ...] = ("bm25",)
+    """What ranks the passages: words (bm25), a bi-encoder's vectors (dense), or both, each for an equal share of the
+    negatives; none leaves all to chance."""
 
     negatives_per_query: int = Field(4, ge=1)
     """Negatives for each query, random ones included; fewer only where the passages run out."""
@@ -32,10 +43,24 @@ class DrawConfig(Config):
     """How many of them are drawn from all passages. Where the rank range gives too few, random ones stand in."""
 
     first_rank: int = Field(10, ge=1)
-    """The best BM25 rank that may become a negative. What ranks above it is often an unlabelled positive."""
+    """The best rank that may become a negative. What ranks above it is often an unlabelled positive."""
 
     last_rank: int = Field(50, ge=1)
-    """The worst BM25 rank that may become a negative, inclusive."""
+    """The worst rank that may become a negative, inclusive."""
+
+    draw: Literal["random", "hardest", "stratified"] = "random"
+    """Which of the rank range: any; the best ranks first; or one of each of as many equal parts of the range as
+    negatives are drawn, so that hard and easy ones stand beside each other (Ettin rerankers; arXiv 2604.04734)."""
+
+    max_positive_share: float | None = Field(0.95, gt=0, le=1)
+    """With dense: a passage is no negative where its cosine for the query is this share of its positive's, or more
+    (NV-Retriever's TopK-PercPos, arXiv 2407.15831); of several positives the farthest counts. null asks for none."""
+
+    min_positive_margin: float | None = Field(None, ge=0)
+    """With dense: nor where its cosine is not lower by so much (TopK-MarginPos, the same source)."""
+
+    like_query_cosine: float | None = Field(0.95, gt=0, le=1)
+    """With dense: nor where it is a positive of a query at least so near to this one. null asks for none."""
 
     seed: int = Field(0, ge=0)
     """Draws are seeded by this and the query's id."""
@@ -49,13 +74,9 @@ class DrawConfig(Config):
                 f"random_negatives {self.random_negatives} exceed negatives_per_query {self.negatives_per_query}, "
                 "which includes them"
             )
+        if len(set(self.miners)) < len(self.miners):
+            raise ValueError(f"miners are {', '.join(self.miners)}; expected each once")
         return self
-
-
-Miner = Callable[[Sequence[str]], Callable[[Sequence[str], int], Hits]]
-"""Given the passages' texts: what ranks the best k of them for each of some queries."""
-
-MINERS: dict[str, Miner] = {"bm25": lambda texts: Bm25Index(texts).top}
 
 
 class Candidate(NamedTuple):
@@ -64,6 +85,25 @@ class Candidate(NamedTuple):
     position: int
     miner: str
     rank: int | None  # of all passages for the query, 1 is best; None where nothing was ranked
+    score: float | None = None  # what the miner ranked by
+
+
+class Ranked(NamedTuple):
+    """A miner's best passages of some queries, and which of them may be negatives as far as the vectors tell."""
+
+    miner: str
+    hits: Hits
+    may_be_negative: NDArray[np.bool_]  # (queries, k)
+
+    def candidates(self, query: int, first_rank: int) -> list[Candidate]:
+        """Of one query, those from a rank on."""
+        positions, scores = self.hits.positions[query], self.hits.scores[query]
+        allowed = (positions >= 0) & self.may_be_negative[query]
+        return [
+            Candidate(int(positions[place]), self.miner, int(place) + 1, float(scores[place]))
+            for place in np.flatnonzero(allowed)
+            if place + 1 >= first_rank
+        ]
 
 
 @dataclass
@@ -84,7 +124,11 @@ class Shortfall:
 
 
 def mine_negatives(
-    known: Known, passages: Passages, config: DrawConfig, sources: Mapping[str, Collection[str]]
+    known: Known,
+    passages: Passages,
+    config: DrawConfig,
+    sources: Mapping[str, Collection[str]],
+    dense: "DenseIndex | None" = None,
 ) -> Iterator[tuple[str, list[Candidate]]]:
     """(query id, negatives) of every known query; fewer negatives, or none, where passages run out.
 
@@ -92,50 +136,149 @@ def mine_negatives(
 
     Args:
         sources: query id -> the sources that have it.
+        dense: over the known queries and these passages; it must be there if the config's miners have it.
     """
     shortfalls: dict[str, Shortfall] = defaultdict(Shortfall)
-    top = {miner: index(passages.texts) for miner, index in MINERS.items()}
     query_ids = sorted(known.queries)
-    progress = Progress("mine", "queries", done=0, total=len(query_ids))
+    miners = _Miners(known, passages, config, dense, query_ids)
     for start in range(0, len(query_ids), QUERIES_AT_ONCE):
-        batch = query_ids[start : start + QUERIES_AT_ONCE]
-        queries = [known.queries[query_id] for query_id in batch]
-        rankings = {miner: top_of(queries, config.last_rank).positions for miner, top_of in top.items()}
-        for number, query_id in enumerate(batch):
-            ranked = [
-                Candidate(int(position), miner, rank)
-                for miner, positions in rankings.items()
-                for rank, position in enumerate(positions[number], 1)
-                if rank >= config.first_rank and position >= 0
-            ]
-            negatives = draw_negatives(query_id, ranked, known.forbidden[query_id], passages, config)
-            num_ranked = sum(int((positions[number] >= 0).sum()) for positions in rankings.values())
+        stop = min(start + QUERIES_AT_ONCE, len(query_ids))
+        ranked, like = miners.rank(start, stop), miners.like_queries(start, stop)
+        for number, query_id in enumerate(query_ids[start:stop]):
+            candidates = [one.candidates(number, config.first_rank) for one in ranked]
+            forbidden = set[str]().union(*(known.forbidden[query_ids[one]] for one in like[number])) if like else set()
+            forbidden |= known.forbidden[query_id]
+            negatives = draw_negatives(query_id, candidates, forbidden, passages, config)
+            num_ranked = sum(int((one.hits.positions[number] >= 0).sum()) for one in ranked)
             for source in sources.get(query_id, ()):
-                shortfalls[source].add(queries[number], num_ranked, negatives, config)
+                shortfalls[source].add(known.queries[query_id], num_ranked, negatives, config)
             yield query_id, negatives
-        progress.advance(len(batch))
-    tell_unmatched(shortfalls)
-    tell_stand_ins(shortfalls, config)
+    if config.miners:
+        tell_unmatched(shortfalls)
+        tell_stand_ins(shortfalls, config)
+    miners.tell_refused()
+
+
+class _Miners:
+    """What ranks the passages for queries by ascending id, a run of them at a time."""
+
+    def __init__(
+        self, known: Known, passages: Passages, config: DrawConfig, dense: "DenseIndex | None", query_ids: list[str]
+    ) -> None:
+        self.known, self.passages, self.config, self.dense, self.query_ids = known, passages, config, dense, query_ids
+        self._bm25 = Bm25Index(passages.texts) if "bm25" in config.miners else None
+        self._by_words = Progress("mine: bm25", "queries", done=0, total=len(query_ids))
+        runs = -(-len(query_ids) // QUERIES_AT_ONCE)
+        self._by_vectors = Progress("mine: dense", "passages compared", done=0, total=runs * len(passages))
+        self._refused, self._asked = 0, 0
+
+    def rank(self, start: int, stop: int) -> list[Ranked]:
+        """Each miner's best `last_rank` passages of the queries from start to stop."""
+        config, first = self.config, self.config.first_rank - 1
+        found: dict[str, Hits] = {}
+        if self._bm25:
+            found["bm25"] = self._by_bm25(self._bm25, start, stop)
+        if self.dense is None:
+            return [Ranked(miner, hits, np.ones_like(hits.positions, bool)) for miner, hits in found.items()]
+        positives, judged = self._positives(start, stop), np.empty((0, 2), np.int64)
+        if "bm25" in found:
+            rows, columns = np.nonzero(found["bm25"].positions[:, first:] >= 0)
+            judged = np.stack([rows, found["bm25"].positions[rows, columns + first]], axis=1)
+        pairs = np.concatenate([positives, judged])
+        hits, cosines = self.dense.rank(start, stop, config.last_rank, pairs, self._by_vectors)
+        limits = positive_limits(cosines[: len(positives)], positives[:, 0], stop - start, config)
+        ranked: list[Ranked] = []
+        if "bm25" in found:
+            allowed = np.ones_like(found["bm25"].positions, bool)
+            allowed[rows, columns + first] = ~(cosines[len(positives) :] >= limits[rows])  # NaN is no reason
+            ranked.append(Ranked("bm25", found["bm25"], allowed))
+        if "dense" in config.miners:
+            ranked.append(Ranked("dense", hits, hits.scores < limits[:, None]))
+        for one in ranked:
+            in_range = one.hits.positions[:, first:] >= 0
+            self._asked += int(in_range.sum())
+            self._refused += int((in_range & ~one.may_be_negative[:, first:]).sum())
+        return ranked
+
+    def like_queries(self, start: int, stop: int) -> list[NDArray[np.int64]]:
+        """Of each query from start to stop, those like it; empty where that is not asked."""
+        if self.dense is None or self.config.like_query_cosine is None:
+            return []
+        return self.dense.like_queries(start, stop, self.config.like_query_cosine)
+
+    def tell_refused(self) -> None:
+        if self._refused:
+            tell(
+                f"mine: {self._refused:,} of {self._asked:,} candidates within the ranks are no negatives: about as "
+                "near to their query as its positive (mine.max_positive_share, mine.min_positive_margin)"
+            )
+
+    def _by_bm25(self, index: Bm25Index, start: int, stop: int) -> Hits:
+        parts = []
+        for first in range(start, stop, BM25_QUERIES):
+            ids = self.query_ids[first : min(first + BM25_QUERIES, stop)]
+            parts.append(index.top([self.known.queries[one] for one in ids], self.config.last_rank))
+            self._by_words.advance(len(ids))
+        return Hits(np.concatenate([one.positions for one in parts]), np.concatenate([one.scores for one in parts]))
+
+    def _positives(self, start: int, stop: int) -> NDArray[np.int64]:
+        """(query, position) of each known positive, the query counted from start."""
+        of_queries = [self.known.positives[one] for one in self.query_ids[start:stop]]
+        queries = np.repeat(np.arange(stop - start), [len(positives) for positives in of_queries])
+        return np.stack([queries, self.passages.positions(chain.from_iterable(of_queries))], axis=1)
+
+
+def positive_limits(
+    cosines: NDArray[np.float32], queries: NDArray[np.int64], num_queries: int, config: DrawConfig
+) -> NDArray[np.float32]:
+    """Below which cosine a passage may be a negative of each query; infinite where no positive has a vector.
+
+    Args:
+        cosines: of each positive with its query, NaN where one of them has no vector.
+        queries: whose positive each is.
+    """
+    lowest = np.full(num_queries, np.inf, np.float32)
+    np.fmin.at(lowest, queries, cosines)
+    limits = np.full(num_queries, np.inf, np.float32)
+    with np.errstate(invalid="ignore"):  # infinite less infinite: no positive, no limit
+        if config.max_positive_share is not None:
+            limits = np.fmin(limits, lowest - (1 - config.max_positive_share) * np.abs(lowest))
+        if config.min_positive_margin is not None:
+            limits = np.fmin(limits, lowest - config.min_positive_margin)
+    return limits.astype(np.float32)
 
 
 def draw_negatives(
-    query_id: str, ranked: list[Candidate], forbidden: set[str], passages: Passages, config: DrawConfig
+    query_id: str, ranked: Sequence[list[Candidate]], forbidden: set[str], passages: Passages, config: DrawConfig
 ) -> list[Candidate]:
-    """One query's negatives: from its ranked candidates, then random ones; no two the same after `normalise`."""
+    """One query's negatives: from what each miner ranks, in turn, then random ones; no two the same to `normalise`."""
     random = np.random.default_rng([config.seed, int(query_id, 16)])
     taken = set(forbidden)
     drawn: list[Candidate] = []
-    from_ranks = (ranked[i] for i in random.permutation(len(ranked)))
+    num_ranked = config.negatives_per_query - config.random_negatives
+    of_each = [_ordered(random, candidates, -(-num_ranked // len(ranked)), config) for candidates in ranked]
+    in_turn = (one for several in zip_longest(*of_each) for one in several if one is not None)
     from_all = (Candidate(position, "random", None) for position in _random_order(random, len(passages)))
-    for candidates, wanted in (
-        (from_ranks, config.negatives_per_query - config.random_negatives),
-        (from_all, config.negatives_per_query),
-    ):
+    for candidates, wanted in ((in_turn, num_ranked), (from_all, config.negatives_per_query)):
         while len(drawn) < wanted and (candidate := next(candidates, None)) is not None:
             if passages.comparison_ids[candidate.position] not in taken:
                 taken.add(passages.comparison_ids[candidate.position])
                 drawn.append(candidate)
     return drawn
+
+
+def _ordered(
+    random: np.random.Generator, candidates: list[Candidate], wanted: int, config: DrawConfig
+) -> Iterable[Candidate]:
+    """In which order they are taken, where about `wanted` are."""
+    if config.draw == "hardest":
+        return candidates
+    if config.draw == "random" or not candidates or not wanted:
+        return (candidates[place] for place in random.permutation(len(candidates)))
+    parts = [part for part in np.array_split(np.arange(len(candidates)), wanted) if len(part)]
+    first = [int(random.choice(part)) for part in parts]
+    others = (int(place) for place in random.permutation(len(candidates)))
+    return (candidates[place] for place in chain(first, others))  # one that was taken is not taken again
 
 
 def tell_unmatched(shortfalls: Mapping[str, Shortfall]) -> None:

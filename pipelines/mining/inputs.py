@@ -10,6 +10,9 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pipelines.intake.accounts import Intake
 from pipelines.intake.beir import BeirSet, read_all_judgements
 from pipelines.intake.formats import Input
@@ -36,6 +39,7 @@ class Known(NamedTuple):
     """What the whole input says. Texts are compared by their `comparison_ids`: a question is the same however typed."""
 
     queries: dict[str, str]  # query id -> query
+    positives: dict[str, list[str]]  # query id -> the positives of exactly this text
     forbidden: dict[str, set[str]]  # query id -> what may not be drawn for it; variants of a question share one set
     of_question: dict[str, set[str]]  # the same sets by the question's comparison id
     given: dict[str, list[str]]  # query id -> passages labelled 0 for exactly this text: C# is not C++
@@ -53,11 +57,17 @@ class Passages:
                     f"found more than {max_passages:,} distinct passages, expected at most that many, as they are held "
                     "in memory: give fewer, or raise mine.max_passages on a machine with the memory (about 2.5 KB each)"
                 )
-        self.texts = [by_id[key] for key in sorted(by_id)]
+        ids = sorted(by_id)
+        self.ids = np.array(ids, "S32")
+        self.texts = [by_id[key] for key in ids]
         self.comparison_ids = comparison_ids(self.texts)
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    def positions(self, texts: Iterable[str]) -> NDArray[np.int64]:
+        """Where these texts stand, which are all here."""
+        return np.searchsorted(self.ids, np.array([text_id(text) for text in texts], "S32")).astype(np.int64)
 
 
 def read_judgements(folder: str) -> Iterator[tuple[str, BeirSet]]:
@@ -104,7 +114,9 @@ def _judged_pairs(path: str, beir: BeirSet) -> Input:
 def known_positives(pairs: list[Pair], judgements: Iterable[BeirSet]) -> Known:
     """The pairs' queries, and what is positive for them or is the query itself, whatever file or variant says so."""
     positives = [(row.query, positive) for _, _, row in pairs if row.is_positive for positive in row.positives]
-    known = Known({text_id(query): query for query, _ in positives}, {}, {}, {})
+    known = Known({text_id(query): query for query, _ in positives}, {}, {}, {}, {})
+    for query, positive in positives:
+        known.positives.setdefault(text_id(query), []).append(positive)
     for beir in judgements:
         positives += _judged_or_own(beir)
     for (query, _), question, passage in _compared(positives):

@@ -40,6 +40,7 @@ class TeacherStream(Stream):
     """Texts through a teacher, who is the maker: its `name@12hex`."""
 
     maker_column = "teacher"
+    stage: ClassVar[str] = "score"
 
     config: ScoreConfig
 
@@ -50,7 +51,7 @@ class TeacherStream(Stream):
 
     def record(self, **result: Any) -> Commit:
         scoring = ScoringResult(teacher=self.maker, engine=self.engine(), **result)
-        return Lineage("score", self.inputs(), self.config).commit(self.source.tables.invocation, scoring)
+        return Lineage(self.stage, self.inputs(), self.config).commit(self.source.tables.invocation, scoring)
 
     def inputs(self) -> list[TableVersion]:
         """The versions that the texts come from."""
@@ -125,13 +126,14 @@ class VectorStream(TeacherStream):
     table = TeacherVectors
     id_column = "text_id"
     key: ClassVar = ["text_id", "kind"]
+    keeps_text: ClassVar[bool] = False
 
     def actor(self, threads: int | None) -> Callable[..., pl.DataFrame]:
         from pipelines.teachers.bi_encoder import BiEncoderTeacher  # torch: read tasks do without
 
         teacher = self.load_teacher(threads)
         assert isinstance(teacher, BiEncoderTeacher), "score.run asks for vectors of bi-encoders only"
-        return partial(encode_texts, teacher=teacher, keeps_text=not isinstance(self.source, TableVersion))
+        return partial(encode_texts, teacher=teacher, keeps_text=self.keeps_text)
 
 
 class TextStream(VectorStream, TripletStream):
@@ -148,7 +150,7 @@ class TextStream(VectorStream, TripletStream):
 
 @dataclass(frozen=True)
 class StagedTexts:
-    """Plain texts of one kind as a Parquet file under the root, and the files or the version they came from."""
+    """Plain texts as a Parquet file under the root, and the files or the version they came from."""
 
     tables: Tables
     name: str
@@ -165,6 +167,8 @@ class StagedTexts:
 class PlainTextStream(VectorStream):
     """Texts that came by themselves, which teacher_vectors then holds."""
 
+    keeps_text = True
+
     source: StagedTexts
 
     def rows(self, id_range: QueryRange) -> pl.LazyFrame:
@@ -177,11 +181,17 @@ class PlainTextStream(VectorStream):
         return super().record(texts=self.source.files, **result)
 
 
+class PairTextStream(PlainTextStream):
+    """Texts of pairs for which negatives are mined: triplets will hold those that count."""
+
+    stage = "mine"
+    keeps_text = False
+
+
 @contextmanager
 def staged(
     tables: Tables,
-    batches: Iterable[list[str]],
-    kind: "TextKind",
+    batches: "Iterable[tuple[TextKind, list[str]]]",
     *,
     files: Iterable[IngestedFile] = (),
     version: TableVersion | None = None,
@@ -196,7 +206,7 @@ def staged(
             filesystem.open_output_stream(f"{root}/{texts.name}") as file,
             pyarrow.parquet.ParquetWriter(file, schema, compression="zstd") as writer,
         ):
-            for batch in batches:
+            for kind, batch in batches:
                 columns = [list(map(text_id, batch)), [kind] * len(batch), batch]
                 writer.write_table(pyarrow.table(columns, schema=schema))
         yield texts

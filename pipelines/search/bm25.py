@@ -28,8 +28,8 @@ LARGE_SHARE = 0.1
 class Hits(NamedTuple):
     """The best passages of each query, best first; equal scores in the order of the passages."""
 
-    positions: NDArray[np.int64]  # (queries, k): index into the passages; -1 where fewer share a word with the query
-    scores: NDArray[np.float32]  # (queries, k): BM25, above 0; 0 where the position is -1
+    positions: NDArray[np.int64]  # (queries, k): index into the passages; -1 where fewer are found
+    scores: NDArray[np.float32]  # (queries, k); 0 where the position is -1
 
 
 class Bm25Index:

@@ -95,17 +95,27 @@ class StoredVectors:
     def encode(self, texts: list[str], kind: Literal["query", "passage"], /) -> NDArray[np.float32]:
         if self.vectors is None:
             return self.teacher.encode(texts, kind)
-        wanted = pl.DataFrame({"text_id": list(map(text_id, texts))}).with_row_index("row")
-        of_teacher = (pl.col("teacher") == pl.lit(self.teacher.name)) & (pl.col("kind") == pl.lit(kind))
-        stored = self.vectors.scan().filter(of_teacher & pl.col("text_id").is_in(wanted["text_id"].implode()))
-        found = wanted.join(stored.select("text_id", "vector").collect(), on="text_id").sort("row")
-        encoded = np.empty((len(texts), self.teacher.dimension), np.float32)
-        if len(found):
-            encoded[found["row"].to_numpy()] = found["vector"].list.to_array(self.teacher.dimension).to_numpy()
-        missing = wanted.join(found, on="row", how="anti")["row"].to_list()
-        if missing:
+        ids = pl.Series(list(map(text_id, texts)), dtype=pl.String)
+        encoded = read_vectors(self.vectors, self.teacher.name, kind, ids, self.teacher.dimension)
+        missing = np.flatnonzero(np.isnan(encoded[:, 0]))
+        if len(missing):
             encoded[missing] = self.teacher.encode([texts[row] for row in missing], kind)
         return encoded
+
+
+def read_vectors(
+    vectors: TableVersion, teacher: str, kind: Literal["query", "passage"], ids: pl.Series, dimension: int
+) -> NDArray[np.float32]:
+    """The stored vectors of these text ids, in their order; NaN where there is none. Shape (ids, dimension)."""
+    wanted = pl.DataFrame({"text_id": ids}).with_row_index("row")
+    of_teacher = (pl.col("teacher") == pl.lit(teacher)) & (pl.col("kind") == pl.lit(kind))
+    near = pl.col("text_id").is_between(pl.lit(ids.min()), pl.lit(ids.max()))  # files tell their least and greatest
+    stored = vectors.scan().filter(of_teacher & near & pl.col("text_id").is_in(ids.implode()))
+    found = wanted.join(stored.select("text_id", "vector").collect(engine="streaming"), on="text_id")
+    read = np.full((len(ids), dimension), np.nan, np.float32)
+    if len(found):
+        read[found["row"].to_numpy()] = found["vector"].list.to_array(dimension).to_numpy()
+    return read
 
 
 def passage_blocks(encoder: Encoder, passages: Sequence[str], doing: str) -> Iterator[NDArray[np.float32]]:

@@ -29,6 +29,20 @@ def search(
         Dimension -> (Q, K) positions, best first, equal scores in the order of the passages; K is k, or fewer where
         there are not as many passages.
     """
+    return {one: found.positions for one, found in nearest(queries_QD, passage_blocks, dimensions, k).items()}
+
+
+class Nearest(NamedTuple):
+    """The passages nearest to each query, best first, equal scores in the order of the passages."""
+
+    positions: NDArray[np.int64]  # (Q, K)
+    cosines: NDArray[np.float32]  # (Q, K)
+
+
+def nearest(
+    queries_QD: NDArray[np.float32], passage_blocks: Iterable[NDArray[np.float32]], dimensions: Sequence[int], k: int
+) -> dict[int, Nearest]:
+    """As `search`, with their cosines."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     queries = torch.from_numpy(queries_QD).to(device)
     nothing = torch.empty((len(queries), 0), device=device)
@@ -40,7 +54,10 @@ def search(
             query_units, passage_units = cut(queries, dimension), cut(passages, dimension)
             best[dimension] = best[dimension].merged_with(_best_of_block(query_units, passage_units, k), first, k)
         first += len(block)
-    return {dimension: found.positions_QK.cpu().numpy() for dimension, found in best.items()}
+    return {
+        dimension: Nearest(found.positions_QK.cpu().numpy(), found.scores_QK.cpu().numpy())
+        for dimension, found in best.items()
+    }
 
 
 def cut(vectors: Tensor, dimension: int) -> Tensor:

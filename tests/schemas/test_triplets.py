@@ -27,5 +27,5 @@ def test_another_miner_or_rank_is_refused(miner, rank, column):
 def test_every_table_of_triplets_has_the_columns_of_triplets_first(name):
     columns = list(Triplets.polars_schema())
 
-    assert columns[-2:] == ["miner", "rank"]
+    assert columns[-3:] == ["miner", "rank", "miner_score"]
     assert list(TABLES[name].polars_schema())[: len(columns)] == columns

@@ -1,0 +1,136 @@
+"""Dense ranking: a bi-encoder's vectors of all queries and passages, each encoded once, compared exactly, by cosine.
+
+    queries, passages  --pipelines/streaming-->  teacher_vectors@v  --block by block-->  Ranked, cosines of given pairs
+
+No vector stands in memory longer than its block: beside the texts there are one block of passages, the vectors of the
+queries at hand and their best `k`.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from pipelines.mining.inputs import Passages
+from pipelines.search.bm25 import Hits
+from pipelines.search.encoders import read_vectors
+from pipelines.search.exact import nearest
+from pipelines.stage.errors import UserError
+from pipelines.stage.progress import Progress
+from pipelines.storage import TableVersion
+from pipelines.teachers.bi_encoder import TextKind
+
+BLOCK = 1 << 15
+"""Passages whose vectors are read at a time: 50 MB where they have 384 dimensions."""
+
+LIKE_QUERIES = 32
+"""Most queries that count as like one, itself included."""
+
+
+class Stored(NamedTuple):
+    """An encoder's vectors of texts of one kind, in the order of their ids."""
+
+    version: TableVersion
+    encoder: str
+    kind: TextKind
+    ids: NDArray[np.bytes_]
+    dimension: int
+
+    def read(self, start: int, stop: int) -> NDArray[np.float32]:
+        """(texts, dimension); NaN where a text could not be encoded."""
+        ids = pl.Series(self.ids[start:stop].astype(str), dtype=pl.String)
+        return read_vectors(self.version, self.encoder, self.kind, ids, self.dimension)
+
+    def blocks(self) -> Iterator[NDArray[np.float32]]:
+        for start in range(0, len(self.ids), BLOCK):
+            yield self.read(start, start + BLOCK)
+
+
+@dataclass
+class DenseIndex:
+    """Queries and passages by one encoder."""
+
+    queries: Stored
+    passages: Stored
+
+    def rank(
+        self, start: int, stop: int, k: int, pairs: NDArray[np.int64], progress: Progress
+    ) -> tuple[Hits, NDArray[np.float32]]:
+        """The k nearest passages of each query from start to stop, and the cosine of each pair: NaN without vectors.
+
+        A query or a passage that could not be encoded is near to nothing: its positions are -1.
+
+        Args:
+            pairs: (pairs, 2): query, counted from start, and position of the passage.
+        """
+        query, passage = pairs.T
+        vectors = self.queries.read(start, stop)
+        cosines = np.full(len(pairs), np.nan, np.float32)
+        by_passage = np.argsort(passage, kind="stable")
+        ascending = passage[by_passage]
+        is_encoded = np.ones(len(self.passages.ids), bool)
+
+        def blocks() -> Iterator[NDArray[np.float32]]:
+            for number, block in enumerate(self.passages.blocks()):
+                first = number * BLOCK
+                is_encoded[first : first + len(block)] = ~np.isnan(block[:, 0])
+                ours = by_passage[slice(*np.searchsorted(ascending, [first, first + len(block)]))]
+                cosines[ours] = _cosines(vectors, block, query[ours], passage[ours] - first)
+                yield block
+                progress.advance(len(block))
+
+        found = nearest(vectors, blocks(), [self.passages.dimension], k)[self.passages.dimension]
+        is_near = is_encoded[found.positions] & ~np.isnan(vectors[:, :1])
+        hits = Hits(np.where(is_near, found.positions, -1), np.where(is_near, found.cosines, 0).astype(np.float32))
+        return _padded(hits, k), cosines
+
+    def like_queries(self, start: int, stop: int, cosine: float) -> list[NDArray[np.int64]]:
+        """Of each query from start to stop, those others (of the nearest LIKE_QUERIES) that are at least so near."""
+        vectors = self.queries.read(start, stop)
+        k = min(LIKE_QUERIES, len(self.queries.ids))
+        found = nearest(vectors, self.queries.blocks(), [self.queries.dimension], k)[self.queries.dimension]
+        return [
+            positions[(cosines >= cosine) & (positions != start + row)]
+            for row, (positions, cosines) in enumerate(zip(found.positions, found.cosines, strict=True))
+        ]
+
+
+def dense_index(version: TableVersion | None, encoder: str, query_ids: Sequence[str], passages: Passages) -> DenseIndex:
+    """The index over queries (ascending ids) and passages whose vectors by `encoder` stand in a version.
+
+    Raises:
+        UserError: not one of them has a vector.
+    """
+    width = _width(version, encoder)
+    if version is None or width is None:
+        raise UserError(f"{encoder} could encode none of the texts; expected a bi-encoder for them: mine.encoder")
+    ids = np.array(query_ids, "S32")
+    return DenseIndex(
+        Stored(version, encoder, "query", ids, width), Stored(version, encoder, "passage", passages.ids, width)
+    )
+
+
+def _width(version: TableVersion | None, encoder: str) -> int | None:
+    if version is None:
+        return None
+    of_encoder = version.scan().filter(pl.col("teacher") == pl.lit(encoder)).head(1)
+    widths = of_encoder.select(pl.col("vector").list.len()).collect(engine="streaming").to_series()
+    return int(widths[0]) if len(widths) else None
+
+
+def _cosines(
+    queries: NDArray[np.float32], block: NDArray[np.float32], query: NDArray[np.int64], passage: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Of unit vectors, row by row; a part at a time."""
+    parts = [slice(start, start + BLOCK) for start in range(0, len(query), BLOCK)]
+    found = [np.einsum("pd,pd->p", queries[query[part]], block[passage[part]]) for part in parts]
+    return np.concatenate(found) if found else np.empty(0, np.float32)
+
+
+def _padded(hits: Hits, k: int) -> Hits:
+    """With k columns, where there are not as many passages."""
+    missing = ((0, 0), (0, k - hits.positions.shape[1]))
+    return Hits(np.pad(hits.positions, missing, constant_values=-1), np.pad(hits.scores, missing))
