@@ -1,10 +1,11 @@
-"""Compare with what else there is, measured here and now: `bench score`, `distill`, `initialise`, `reduce`, `scale`.
+"""Compare with what else there is, or with fewer rows, measured here and now.
 
 `score`: the teacher's pairs/s beside sentence-transformers' `CrossEncoder.predict`, without Ray and without tables.
 `distill`: the training loop beside sentence-transformers' trainer, without Ray and without tables.
 `initialise`: layer selections and a narrower student, before training and after equal steps.
 `reduce`: the recipe beside sentence-transformers' own layer reduction, in equal minutes.
 `scale`: ingest, score, curate and diff on made-up triplets, from small to large: time, the driver's memory, bytes.
+`mine`: dense mining of made-up queries over passages, from small to large: the same.
 """
 
 import json
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from pipelines.benchmarks.workload import Pairs
 
 MOST_PAIRS = 20_000
-BENCHES = ("score", "distill", "initialise", "reduce", "scale")
-SCALE_ROWS = [1_000_000, 10_000_000]
+BENCHES = ("score", "distill", "initialise", "reduce", "scale", "mine")
+SCALE_ROWS = {"scale": [1_000_000, 10_000_000], "mine": [100_000, 1_000_000]}
 NEGATIVES = {"distill": [1, 4, 8], "score": [1, 8]}
 MAX_TOKENS = {"distill": 128, "score": 512}
 
@@ -60,7 +61,7 @@ class SpeedOptions:
     ] = None
     rows: Annotated[
         list[int] | None,
-        Parameter("--rows", help="score: triplets of a turn, 256 if left out, on a GPU 16,000; scale: repeatable"),
+        Parameter("--rows", help="score: triplets of a turn, 256 or on a GPU 16,000; scale, mine: repeatable"),
     ] = None
 
     def numbers(self, bench: Literal["score", "distill"]) -> dict[str, Any]:
@@ -110,7 +111,7 @@ class SelectionOptions:
 
 
 def main(
-    bench: Annotated[str, Parameter(help="score, distill (speed), initialise, reduce (quality) or scale")],
+    bench: Annotated[str, Parameter(help="score, distill (speed), initialise, reduce (quality), scale or mine")],
     /,
     *,
     speed: SpeedOptions = SpeedOptions(),
@@ -125,8 +126,8 @@ def main(
         rows = distill(speed, step, stage)
     elif bench == "reduce":
         rows = reduce(selection, stage)
-    elif bench == "scale":
-        rows = scale(speed.rows or SCALE_ROWS, stage.set_ or ())
+    elif bench in SCALE_ROWS:
+        rows = scale(bench, speed.rows or SCALE_ROWS[bench], stage.set_ or ())
     elif bench == "initialise":
         return initialise(selection, stage, 100 if step.steps is None else step.steps, as_json)
     else:
@@ -161,11 +162,11 @@ def distill(speed: SpeedOptions, step: StepOptions, root: RootOptions) -> Iterat
     return compare(_pairs(speed.pairs, root), speed.folder(), plan)
 
 
-def scale(rows: list[int], settings: Sequence[str]) -> Iterator[dict[str, Any]]:
+def scale(bench: str, rows: list[int], settings: Sequence[str]) -> Iterator[dict[str, Any]]:
     check_above_zero({"rows": rows})
-    from pipelines.benchmarks.scale import Plan, grow
+    from pipelines.benchmarks.scale import Plan, grow, of_passages, of_triplets
 
-    return grow(Plan(rows, settings=settings))
+    return grow(Plan(rows, settings=settings), of_triplets if bench == "scale" else of_passages)
 
 
 def check_above_zero(given: dict[str, int | list[int] | None]) -> None:

@@ -23,8 +23,8 @@ from pipelines.stage.progress import Progress
 from pipelines.storage import TableVersion
 from pipelines.teachers.bi_encoder import TextKind
 
-BLOCK = 1 << 15
-"""Passages whose vectors are read at a time: 50 MB where they have 384 dimensions."""
+BLOCK = 1 << 14
+"""Passages whose vectors are read at a time: 25 MB where they have 384 dimensions."""
 
 LIKE_QUERIES = 32
 """Most queries that count as like one, itself included."""

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-MAX_SCORES = 1 << 24  # scores held at a time: 64 MB
+MAX_SCORES = 1 << 23  # scores held at a time: 32 MB
 
 
 def search(
@@ -51,8 +51,7 @@ def nearest(
     for block in passage_blocks:
         passages = torch.from_numpy(block).to(device)
         for dimension in dimensions:
-            query_units, passage_units = cut(queries, dimension), cut(passages, dimension)
-            best[dimension] = best[dimension].merged_with(_best_of_block(query_units, passage_units, k), first, k)
+            best[dimension] = best[dimension].with_block(cut(queries, dimension), cut(passages, dimension), first, k)
         first += len(block)
     return {
         dimension: Nearest(found.positions_QK.cpu().numpy(), found.scores_QK.cpu().numpy())
@@ -71,27 +70,45 @@ class _Best(NamedTuple):
     scores_QK: Tensor
     positions_QK: Tensor
 
-    def merged_with(self, new: "_Best", first: int, k: int) -> "_Best":
+    def with_block(self, queries_QD: Tensor, passages_PD: Tensor, first: int, k: int) -> "_Best":
+        """With a block of further passages, whose positions count from `first`; a part of the queries at a time."""
+        rows = max(1, MAX_SCORES // max(1, len(passages_PD)))
+        found = []
+        for start in range(0, len(queries_QD), rows):
+            part = slice(start, start + rows)
+            scores_QP = queries_QD[part] @ passages_PD.T
+            found.append(_Best(self.scores_QK[part], self.positions_QK[part])._merged_with(scores_QP, first, k))
+        return _Best(torch.cat([one.scores_QK for one in found]), torch.cat([one.positions_QK for one in found]))
+
+    def _merged_with(self, scores_QP: Tensor, first: int, k: int) -> "_Best":
         """Both together; what is here already has the smaller positions, so a stable sort keeps ties in order."""
+        is_full = self.scores_QK.shape[1] == k
+        new = _above(scores_QP, self.scores_QK[:, -1:], k) if is_full else _top(scores_QP, min(k, scores_QP.shape[1]))
         scores = torch.cat([self.scores_QK, new.scores_QK], dim=1)
         positions = torch.cat([self.positions_QK, new.positions_QK + first], dim=1)
         order = scores.argsort(dim=1, descending=True, stable=True)[:, :k]
         return _Best(scores.gather(1, order), positions.gather(1, order))
 
 
-def _best_of_block(queries_QD: Tensor, passages_PD: Tensor, k: int) -> _Best:
-    k = min(k, len(passages_PD))
-    rows = max(1, MAX_SCORES // max(1, len(passages_PD)))
-    parts = [queries_QD[first : first + rows] for first in range(0, len(queries_QD), rows)]
-    found = [_top(part @ passages_PD.T, k) for part in parts]
-    return _Best(torch.cat([one.scores_QK for one in found]), torch.cat([one.positions_QK for one in found]))
+def _above(scores_QP: Tensor, least_Q1: Tensor, k: int) -> _Best:
+    """The passages above each query's least, by position, filled up with -inf; the best k where they are more."""
+    rows, positions = (scores_QP > least_Q1).nonzero(as_tuple=True)
+    counts_Q = torch.bincount(rows, minlength=len(scores_QP))  # a sum of booleans takes half as long as the product
+    if (width := int(counts_Q.max())) > k:
+        return _top(scores_QP, min(k, scores_QP.shape[1]))
+    places = torch.arange(len(rows), device=rows.device) - (counts_Q.cumsum(0) - counts_Q)[rows]
+    found = _Best(scores_QP.new_full((len(scores_QP), width), -torch.inf), positions.new_zeros((len(scores_QP), width)))
+    found.scores_QK[rows, places] = scores_QP[rows, positions]
+    found.positions_QK[rows, places] = positions
+    return found
 
 
 def _top(scores_QP: Tensor, k: int) -> _Best:
     """torch.topk with an order for equal scores: the smaller position first, also at the edge of the k."""
     top_QK, positions_QK = scores_QP.topk(k, dim=1)
     edge_Q1 = top_QK[:, -1:]
-    has_more_Q = (scores_QP == edge_Q1).sum(dim=1) > (top_QK == edge_Q1).sum(dim=1)
+    at_edge_Q = torch.bincount((scores_QP == edge_Q1).nonzero(as_tuple=True)[0], minlength=len(scores_QP))
+    has_more_Q = at_edge_Q > (top_QK == edge_Q1).sum(dim=1)
     for row in has_more_Q.nonzero().flatten().tolist():
         equal = (scores_QP[row] == edge_Q1[row]).nonzero().flatten()
         above = (scores_QP[row] > edge_Q1[row]).nonzero().flatten()

@@ -5,7 +5,7 @@ import sys
 import polars as pl
 import pytest
 
-from pipelines.benchmarks.scale import NEGATIVES, Plan, grow, run, write_corpus
+from pipelines.benchmarks.scale import NEGATIVES, Plan, grow, of_passages, run, write_corpus
 from pipelines.stage.errors import UserError
 
 
@@ -38,3 +38,13 @@ def test_each_command_is_measured_and_compared_with_the_fewest_rows(tmp_path):
     assert all(one["peak_mb"] > 100 and one["seconds"] > 0 and one["bytes_per_row"] > 0 for one in figures)
     assert [one for one in figures if "seconds_over_first" in one] == figures[4:]
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_mining_is_measured_with_its_workers_and_again_without_encoding(tmp_path):
+    figures = list(grow(Plan([500, 2000], tmp_path), of_passages))
+
+    assert [(one["rows"], one["command"]) for one in figures] == [
+        (n, one) for n in (500, 2000) for one in ("mine", "mine again")
+    ]
+    assert all((one["worker_mb"] > 100) == (one["command"] == "mine") for one in figures)
