@@ -17,6 +17,10 @@ RANDOM = "random"
 def main(
     *,
     passages: Annotated[str | None, Parameter("--passages", help="further passages to take negatives from")] = None,
+    consistent_within: Annotated[
+        int | None,
+        Parameter("--consistent-within", help="leave out pairs whose positive is not among so many nearest passages"),
+    ] = None,
     with_: Annotated[
         str | None, Parameter("--with", help="any of bm25,dense,random; else the recipe's mine.miners and random ones")
     ] = None,
@@ -29,6 +33,8 @@ def main(
 
     if with_ is not None:
         stage = replace(stage, set_=[*(stage.set_ or []), *_overrides(with_)])
+    if consistent_within is not None:
+        stage = replace(stage, set_=[*(stage.set_ or []), f"mine.consistent_within={consistent_within}"])
     recipe, tables = stage.load()
     if with_ is not None and RANDOM in with_ and recipe.mine.miners and not recipe.mine.random_negatives:
         raise UserError(

@@ -34,6 +34,7 @@ from pipelines.intake.find_files import find_files
 from pipelines.intake.input_files import InputFile
 from pipelines.intake.layouts import RowChecks, check_named_columns
 from pipelines.intake.spill import Negative
+from pipelines.mining.consistency import REASON, ConsistencyConfig, Ranks, consistent, positive_ranks, tell_gone
 from pipelines.mining.draw import Candidate, DrawConfig, mine_negatives
 from pipelines.mining.inputs import (
     Known,
@@ -60,22 +61,26 @@ if TYPE_CHECKING:
     from pipelines.teachers.bi_encoder import TextKind
 
 TEXTS_AT_ONCE = 10_000
-ADDED = {"miners", "draw", "max_positive_share", "min_positive_margin", "like_query_cosine", "encoder"}
+ADDED = {*ConsistencyConfig.model_fields, "miners", "draw", "encoder"}
+ADDED |= {"max_positive_share", "min_positive_margin", "like_query_cosine"}
 """Fields that older minings had not: at their defaults they decide nothing, and an older mining is told as the same."""
 
 
-class MineConfig(DrawConfig, RowChecks):
-    """Which passages become negatives, and what an input row must be. Stored with every version it produced."""
+class MineConfig(DrawConfig, ConsistencyConfig, RowChecks):
+    """Which pairs are believed, which passages become negatives, and what an input row must be.
+
+    Stored with every version it produced.
+    """
 
     max_passages: int = Field(2_000_000, ge=2)
     """More distinct passages are refused: they are held in memory."""
 
     encoder: str | None = None
-    """The bi-encoder for dense negatives, named as score.teacher is; null is score.teacher, where that is one. All else
-    that [score] says of a teacher and of its actors counts here, too."""
+    """The bi-encoder for dense negatives and for consistency, named as score.teacher is; null is score.teacher, where
+    that is one. All else that [score] says of a teacher and of its actors counts here, too."""
 
     def needs_vectors(self) -> bool:
-        return "dense" in self.miners
+        return "dense" in self.miners or self.consistent_within is not None
 
     def encoder_config(self, score: ScoreConfig) -> ScoreConfig | None:
         """Which bi-encoder, and how it works; None where none is needed.
@@ -90,8 +95,8 @@ class MineConfig(DrawConfig, RowChecks):
             return score.model_copy(update=own | dict.fromkeys(("teacher_sha256", "query_prompt", "passage_prompt")))
         if score.teacher_kind != "bi_encoder":
             raise UserError(
-                f"dense negatives need a bi-encoder, found the {score.teacher_kind} {score.teacher}; name one with "
-                "mine.encoder, as score.teacher is named"
+                f"dense negatives and consistency need a bi-encoder, found the {score.teacher_kind} {score.teacher}; "
+                "name one with mine.encoder, as score.teacher is named"
             )
         return score
 
@@ -117,13 +122,13 @@ def run(
     """
     columns = columns or {}
     check_named_columns(columns)
-    dense = _Encoder.of(tables, encoder, connect, inputs) if encoder and connect else None
     record_missing_files(tables, config)
     judgements = {path: beir for folder in filter(is_beir_folder, inputs) for path, beir in read_judgements(folder)}
     found = find_files((path for path in inputs if not is_beir_folder(path)), quoting)
     found += [InputFile(path, beir.name, quoting=quoting) for path, beir in judgements.items() if is_mined(path)]
     files = [describe_file(file, source, licence) for file in found]
     passage_files = find_files([passages] if passages is not None else [], quoting)
+    dense = _Encoder.of(tables, encoder, connect, inputs) if encoder and connect else None
     told = {**columns, "mined": _fingerprint(files, judgements, passage_files, config, dense)}
     for file in files:
         file.columns = json.dumps({**told, **file.found.told}, sort_keys=True)
@@ -133,6 +138,8 @@ def run(
         known = known_positives(pairs, judgements.values())
         drawn_from = all_passages(pairs, judgements.values(), passage_files, config, config.max_passages, known)
         index = dense.index_over(known.queries, drawn_from, intake.files) if dense else None
+        if index and config.consistent_within is not None:
+            pairs = _consistent(intake, pairs, known, positive_ranks(known, drawn_from, index, config), config)
         negatives = dict(mine_negatives(known, drawn_from, config, _sources(intake, pairs), index))
         _spill_mined(intake, pairs, drawn_from, known, negatives)
         return [index.queries.version] if index else []
@@ -197,6 +204,18 @@ def _fingerprint(
         values = {name: value for name, value in values.items() if name not in ADDED or value != defaults[name]}
     named = [dense.name] if dense else []
     return fingerprint_of([values, contents, sorted(file.sha256 for file in passages), *named])
+
+
+def _consistent(intake: Intake, pairs: list[Pair], known: Known, ranks: Ranks, config: MineConfig) -> list[Pair]:
+    """The pairs that stay; the others are quarantined with their rank."""
+    kept, gone = consistent(pairs, ranks, config, known)
+    for (position, number, row), rank in gone:
+        found_in = {"query": row.query[:1000], "positive": row.positives[0][:1000]}
+        found_in |= {"external_id": row.external_id} if row.external_id else {}
+        intake.leave_out(position, number, REASON, json.dumps(found_in, ensure_ascii=False), rank)
+    sources = {position: file.source for position, file in enumerate(intake.files)}
+    tell_gone(gone, pairs, sources, config.consistent_within or 0)
+    return kept
 
 
 def _spill_mined(

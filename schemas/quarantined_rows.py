@@ -18,6 +18,7 @@ class QuarantinedRows(Table):
     source_row: int = pa.Field(ge=1)
     reasons: ListOfStrings
     raw: str = pa.Field(nullable=True)  # the row as found, at most 4 KB; null when ingest.keep_raw is off
+    rank: pl.Int32 = pa.Field(nullable=True, ge=1)  # of a positive that is not near enough to its query: its rank
 
     class Config:
         name = "quarantined_rows"

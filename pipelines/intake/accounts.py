@@ -130,6 +130,12 @@ class Intake:
         self.files[position].quarantined += 1
         self.spill.quarantine(position, number, reasons, raw if self.checks.keep_raw else None)
 
+    def leave_out(self, position: int, number: int, reason: str, raw: str, rank: int) -> None:
+        """Count and keep one row that is whole, and yet not wanted: however many these are, the file is no bad one."""
+        self._left_out[position] += 1
+        self.files[position].quarantined += 1
+        self.spill.quarantine(position, number, [reason], raw if self.checks.keep_raw else None, rank)
+
     def refuse_if_mostly_bad(self, position: int) -> None:
         file, path = self.files[position], self.files[position].path
         if file.rows == 0:
@@ -149,7 +155,8 @@ class Intake:
         counts: Counter[str] = Counter()
         examples: dict[str, str] = {}
         for frame in self.spill.quarantined():
-            for _, number, reasons, raw in frame.filter(pl.col("file") == position).iter_rows():
+            kept = frame.filter(pl.col("file") == position).select("source_row", "reasons", "raw")
+            for number, reasons, raw in kept.iter_rows():
                 shown = f"row {number:,}: {'not kept' if raw is None else ascii(raw[:120])}"
                 for reason in {reason.partition("[")[0]: None for reason in reasons}:
                     counts[reason] += 1

@@ -62,7 +62,7 @@ class Spill:
         self._triplets: list[SpilledTriplet] = []
         self._chars = 0
         self._frames: list[pl.DataFrame] = []
-        self._quarantined: list[tuple[int, int, list[str], str | None]] = []
+        self._quarantined: list[tuple[int, int, list[str], str | None, int | None]] = []
 
     def add(self, triplet: SpilledTriplet) -> None:
         self._triplets.append(triplet)
@@ -70,8 +70,10 @@ class Spill:
         if len(self._triplets) >= FRAME_ROWS or self._chars >= BUFFER_BYTES:
             self._make_frame()
 
-    def quarantine(self, file: int, source_row: int, reasons: list[str], raw: str | None) -> None:
-        self._quarantined.append((file, source_row, reasons, raw))
+    def quarantine(
+        self, file: int, source_row: int, reasons: list[str], raw: str | None, rank: int | None = None
+    ) -> None:
+        self._quarantined.append((file, source_row, reasons, raw, rank))
         if len(self._quarantined) >= QUARANTINE_ROWS:
             self._flush_quarantined()
 

@@ -2,5 +2,6 @@
 
 inputs.py  pairs, passages, and what the input knows as positive
 dense.py   `DenseIndex`: ranks by a bi-encoder's vectors, encoded once into teacher_vectors (BM25: pipelines/search)
+consistency.py  which pairs are believed, by the positive's rank for its query
 draw.py    `mine_negatives`: ranks by each miner, positive-aware, then draws
 """

@@ -26,6 +26,11 @@ from pipelines.teachers.bi_encoder import TextKind
 BLOCK = 1 << 14
 """Passages whose vectors are read at a time: 25 MB where they have 384 dimensions."""
 
+PAIRS_AT_ONCE = 1 << 15
+QUERIES_COMPARED = 512  # with a block of passages at a time: 32 MB of cosines
+SAME_COSINE = 1e-6
+"""Above what a passage's own cosine differs by where it is computed another way."""
+
 LIKE_QUERIES = 32
 """Most queries that count as like one, itself included."""
 
@@ -41,12 +46,21 @@ class Stored(NamedTuple):
 
     def read(self, start: int, stop: int) -> NDArray[np.float32]:
         """(texts, dimension); NaN where a text could not be encoded."""
-        ids = pl.Series(self.ids[start:stop].astype(str), dtype=pl.String)
-        return read_vectors(self.version, self.encoder, self.kind, ids, self.dimension)
+        return self._of(self.ids[start:stop])
 
-    def blocks(self) -> Iterator[NDArray[np.float32]]:
-        for start in range(0, len(self.ids), BLOCK):
-            yield self.read(start, start + BLOCK)
+    def _of(self, ids: NDArray[np.bytes_]) -> NDArray[np.float32]:
+        named = pl.Series(ids.astype(str), dtype=pl.String)
+        return read_vectors(self.version, self.encoder, self.kind, named, self.dimension)
+
+    def blocks(self, stop: int | None = None) -> Iterator[NDArray[np.float32]]:
+        """Of all texts, or the first ones, which are a sample: ids are hashes."""
+        stop = min(len(self.ids), len(self.ids) if stop is None else stop)
+        for start in range(0, stop, BLOCK):
+            yield self.read(start, min(start + BLOCK, stop))
+
+    def pick(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Of some texts, by ascending positions."""
+        return self._of(self.ids[positions])
 
 
 @dataclass
@@ -86,6 +100,29 @@ class DenseIndex:
         is_near = is_encoded[found.positions] & ~np.isnan(vectors[:, :1])
         hits = Hits(np.where(is_near, found.positions, -1), np.where(is_near, found.cosines, 0).astype(np.float32))
         return _padded(hits, k), cosines
+
+    def count_nearer(self, pairs: NDArray[np.int64], sample: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Of each (query, passage), ascending by query: how many of the first `sample` passages are nearer to the query
+        than the passage, and its cosine: NaN where one of the two has no vector."""
+        nearer, cosines = np.zeros(len(pairs), np.int64), np.full(len(pairs), np.nan, np.float32)
+        starts = range(0, len(pairs), PAIRS_AT_ONCE)
+        progress = Progress(
+            "mine: consistency", "passages compared", done=0, total=len(starts) * min(sample, len(self.passages.ids))
+        )
+        for start in starts:
+            part = slice(start, start + PAIRS_AT_ONCE)
+            query, passage = pairs[part].T
+            queries = self.queries.read(query[0], query[-1] + 1)[query - query[0]]
+            unique, place = np.unique(passage, return_inverse=True)
+            cosines[part] = np.einsum("pd,pd->p", queries, self.passages.pick(unique)[place])
+            limits = cosines[part, None] + SAME_COSINE
+            for block in self.passages.blocks(sample):
+                for first in range(0, len(queries), QUERIES_COMPARED):
+                    rows = slice(first, first + QUERIES_COMPARED)
+                    is_nearer = queries[rows] @ block.T > limits[rows]  # NaN is near to nothing
+                    nearer[part][rows] += np.count_nonzero(is_nearer, axis=1)
+                progress.advance(len(block))
+        return nearer, cosines
 
     def like_queries(self, start: int, stop: int, cosine: float) -> list[NDArray[np.int64]]:
         """Of each query from start to stop, those others (of the nearest LIKE_QUERIES) that are at least so near."""

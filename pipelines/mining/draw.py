@@ -53,14 +53,15 @@ class DrawConfig(Config):
     negatives are drawn, so that hard and easy ones stand beside each other (Ettin rerankers; arXiv 2604.04734)."""
 
     max_positive_share: float | None = Field(0.95, gt=0, le=1)
-    """With dense: a passage is no negative where its cosine for the query is this share of its positive's, or more
-    (NV-Retriever's TopK-PercPos, arXiv 2407.15831); of several positives the farthest counts. null asks for none."""
+    """Where there are vectors (dense, or consistent_within): a passage is no negative where its cosine for the query is
+    this share of its positive's, or more (NV-Retriever's TopK-PercPos, arXiv 2407.15831); of several positives the
+    farthest counts. null asks for none."""
 
     min_positive_margin: float | None = Field(None, ge=0)
-    """With dense: nor where its cosine is not lower by so much (TopK-MarginPos, the same source)."""
+    """There, too: nor where its cosine is not lower by so much (TopK-MarginPos, the same source)."""
 
     like_query_cosine: float | None = Field(0.95, gt=0, le=1)
-    """With dense: nor where it is a positive of a query at least so near to this one. null asks for none."""
+    """There, too: nor where it is a positive of a query at least so near to this one. null asks for none."""
 
     seed: int = Field(0, ge=0)
     """Draws are seeded by this and the query's id."""

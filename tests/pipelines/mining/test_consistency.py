@@ -1,0 +1,136 @@
+"""Consistency: ranks as a full comparison gives them, pairs that go with their rank, and what is left."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+
+from pipelines import mine
+from pipelines.intake.layouts import CheckedRow
+from pipelines.mine import MineConfig
+from pipelines.mining import dense
+from pipelines.mining.consistency import ConsistencyConfig, Gone, consistent, positive_ranks, tell_gone
+from pipelines.mining.inputs import Pair, Passages, known_positives
+from pipelines.scoring.config import ScoreConfig
+from pipelines.storage import Tables
+from pipelines.texts.ids import text_id
+from tests.clusters import connected
+from tests.scorings import text
+from tests.tiny import tiny_bi_encoder
+
+WIDTH = 6
+SEEDED = np.random.default_rng(3)
+QUERIES = [f"query {n}" for n in range(9)]
+PASSAGES = [f"passage {n}" for n in range(50)]
+
+
+class Vectors:
+    """Stands for stored vectors, whose reading test_dense.py asks about."""
+
+    def __init__(self, ids, vectors):
+        self.ids, self.vectors = np.array(ids, "S32"), vectors
+
+    def read(self, start, stop):
+        return self.vectors[start:stop]
+
+    pick = dense.Stored.pick
+    blocks = dense.Stored.blocks
+
+    def _of(self, ids):
+        return self.vectors[[list(self.ids).index(one) for one in ids]]
+
+
+def unit(shape):
+    vectors = SEEDED.standard_normal(shape)
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def pair(query, *positives, number=1, source=None, is_positive=True):
+    return Pair(0, number, CheckedRow(query, list(positives), [], source, None, is_positive))
+
+
+@pytest.mark.parametrize("sample", [1, 20, 49, 1000])
+@pytest.mark.parametrize("at_once", [2, 1000])
+def test_a_rank_counts_the_nearer_passages_of_the_sample_and_no_other_positive(monkeypatch, sample, at_once):
+    monkeypatch.setattr(dense, "BLOCK", 7)
+    monkeypatch.setattr(dense, "PAIRS_AT_ONCE", at_once)
+    pairs = [pair(query, PASSAGES[n], *([PASSAGES[n + 20]] if n % 2 else [])) for n, query in enumerate(QUERIES)]
+    known, passages = known_positives(pairs, []), Passages(PASSAGES, 100)
+    vectors = {"query": unit((9, WIDTH)), "passage": unit((50, WIDTH))}
+    vectors["passage"][passages.positions([PASSAGES[3]])] = np.nan
+    index = dense.DenseIndex(
+        Vectors(sorted(known.queries), vectors["query"]), Vectors(passages.ids, vectors["passage"])
+    )
+    ranks = positive_ranks(known, passages, index, ConsistencyConfig(consistency_sample=sample))
+
+    cosines = vectors["query"] @ vectors["passage"].T
+    for number, query_id in enumerate(sorted(known.queries)):
+        positives = {int(one) for one in passages.positions(known.positives[query_id])}
+        others = [cosines[number, n] for n in range(min(sample, 50)) if n not in positives]
+        for positive in known.positives[query_id]:
+            own = cosines[number, passages.positions([positive])[0]]
+            nearer = sum(one > own for one in others)
+            assert ranks[query_id, positive] == (0 if positive == PASSAGES[3] else 1 + nearer)
+
+
+def test_pairs_beyond_the_rank_go_and_of_several_positives_those_near_enough_stay():
+    pairs = [
+        pair("a", "1", "2"),
+        pair("b", "3"),
+        pair("c", "4", "5"),
+        pair("d", "6"),
+        pair("b", "9", is_positive=False),
+    ]
+    known = known_positives(pairs, [])
+    ranked = {("a", "1"): 2, ("a", "2"): 3, ("b", "3"): 7, ("c", "4"): 9, ("c", "5"): 5, ("d", "6"): 0}
+    ranks = {(text_id(query), positive): rank for (query, positive), rank in ranked.items()}
+    kept, gone = consistent(pairs, ranks, ConsistencyConfig(consistent_within=2), known)
+
+    assert [(one.row.query, one.row.positives) for one in kept] == [("a", ["1"]), ("d", ["6"]), ("b", ["9"])]
+    assert [(one.pair.row.query, one.rank) for one in gone] == [("b", 7), ("c", 5)]
+    assert {known.queries[one]: left for one, left in known.positives.items()} == {
+        "a": ["1"], "b": [], "c": [], "d": ["6"]}  # fmt: skip
+    assert len(known.forbidden[text_id("c")]) == 3
+
+
+def test_the_sources_that_lose_most_are_told_first(capsys):
+    pairs = [pair("q", "p", source=source) for source in ("good", "good", "bad", "bad", None)]
+    gone = [(pairs[1], 30), (pairs[2], 5), (pairs[3], 8)]
+    tell_gone([Gone(*one) for one in gone], pairs, {0: "file"}, 2)
+
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("mine: bad: 2 of 2 pairs (100.0%) left out: their positive is not among the 2 nearest")
+    assert second.startswith("mine: good: 1 of 2 pairs (50.0%)")
+
+
+def test_shuffled_pairs_go_to_quarantine_with_their_rank_and_their_positives_stay_passages(
+    ray_cluster, tmp_path, tmp_path_factory, capsys
+):
+    encoder = tiny_bi_encoder(tmp_path_factory.mktemp("encoder") / "twin")
+    texts = [text(f"p{n}", 12) for n in range(60)]
+    rows = [
+        {"query": one, "positive": f"{one} {one.split()[0]}", "external_id": f"e{n}"} for n, one in enumerate(texts)
+    ]
+    for n in range(12):  # among each other
+        rows[n]["positive"] = f"{texts[(n + 5) % 12]} {texts[(n + 5) % 12].split()[0]}"
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = MineConfig(
+        consistent_within=2, first_rank=1, negatives_per_query=3, random_negatives=0, max_bad_share=0.01
+    )
+    score = ScoreConfig(teacher=encoder, teacher_kind="bi_encoder", max_tokens=64, precision="float32")
+    tables = Tables.at(str(tmp_path / "tables"))
+    triplets = mine.run(tables, [str(path)], config, encoder=config.encoder_config(score), connect=connected)
+
+    gone = tables.latest("quarantined_rows").scan().collect()
+    asked = [json.loads(raw)["query"] for raw in gone["raw"]]
+    assert set(asked) >= set(texts[:12])
+    assert len(asked) <= 16
+    assert set(gone["reasons"].explode()) == {"positive_not_among_nearest"}
+    assert gone["rank"].min() > 2
+    assert set(triplets.scan().select("query").collect()["query"]) == set(texts) - set(asked)
+    assert "mine: pairs: 1" in capsys.readouterr().err
+    counts = tables.latest("ingested_files").scan().select("rows", "quarantined").collect()
+    assert counts.rows() == [(60, len(asked))]
+    assert pl.DataFrame(gone).select("source_row").n_unique() == len(asked)
