@@ -57,6 +57,7 @@ SCORES = tuple("score scores similarity rating rel relevancy judgment judgement 
 """A label in pairs; beside triplets they are a teacher's, of whatever it was asked."""
 
 NO_LABEL = ("label", "none")
+MINERS_OWN = "miner_score"  # of our own triplets: what a negative was ranked by
 _LABELS = {*KNOWN_NAMES["label"], *SCORES}
 _BINARY = {1: True, 0: False, "1": True, "0": False, "1.0": True, "0.0": False, "true": True, "false": False}
 ROLE_OF = {name: role for role, names in KNOWN_NAMES.items() for name in names if role != "label"}
@@ -147,7 +148,7 @@ def _label_column(columns: Sequence[str], named: Mapping[str, str], pairs: bool)
     """Found in any spelling: a label that is missed makes a positive of what is none."""
     if "label" in named:
         return named["label"] if ("label", named["label"]) != NO_LABEL else None
-    free = {_in_words(name): name for name in reversed(columns) if name not in named.values()}
+    free = {_in_words(name): name for name in reversed(columns) if name not in {*named.values(), MINERS_OWN}}
     known = (*KNOWN_NAMES["label"], *SCORES) if pairs else KNOWN_NAMES["label"]
     if pairs:  # human_score, answer_label
         free = {name.rpartition("_")[2]: column for name, column in free.items()} | free
@@ -160,7 +161,7 @@ def _in_words(name: str) -> str:
 
 
 def _may_be_label(name: str) -> bool:
-    return not _LABELS.isdisjoint((words := _in_words(name), words.rpartition("_")[2]))
+    return name != MINERS_OWN and not _LABELS.isdisjoint((words := _in_words(name), words.rpartition("_")[2]))
 
 
 class Layouts:
