@@ -400,7 +400,7 @@ def test_a_teacher_with_several_outputs_is_refused(run, refuse, tmp_path):
         (["query", "SELECT * FROM triplets", "--at", "triplets@7"], r"triplets@7 does not exist"),
         (
             ["query", "SELECT nothing FROM triplets"],
-            r'failed: .*"nothing"; expected triplets has triplet_id, .*, rank; ',
+            r'failed: .*"nothing"; expected triplets has triplet_id, .*, miner_score; ',
         ),
         (
             ["query", "SELECT sorce FROM triplets"],

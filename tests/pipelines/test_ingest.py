@@ -23,7 +23,7 @@ def test_a_row_becomes_a_triplet_with_its_ids_and_where_it_came_from(tables, tmp
 
     assert str(version) == "triplets@0"
     assert rows_of(tables, "triplets") == [
-        (triplet_id(*ids), *ids, "q", "p", "n", "pairs", path, 1, "7", "given", None)
+        (triplet_id(*ids), *ids, "q", "p", "n", "pairs", path, 1, "7", "given", None, None)
     ]
 
 
