@@ -31,12 +31,10 @@ def main(
     from jobs.cluster import check, connect
     from pipelines import mine
 
-    if with_ is not None:
-        stage = replace(stage, set_=[*(stage.set_ or []), *_overrides(with_)])
-    if consistent_within is not None:
-        stage = replace(stage, set_=[*(stage.set_ or []), f"mine.consistent_within={consistent_within}"])
+    miners = [name.strip() for name in with_.split(",")] if with_ is not None else None
+    stage = replace(stage, set_=[*(stage.set_ or []), *_overrides(miners, consistent_within)])
     recipe, tables = stage.load()
-    if with_ is not None and RANDOM in with_ and recipe.mine.miners and not recipe.mine.random_negatives:
+    if RANDOM in (miners or ()) and recipe.mine.miners and not recipe.mine.random_negatives:
         raise UserError(
             f"--with {with_} asks for random negatives, and mine.random_negatives is 0; say how many of "
             f"{recipe.mine.negatives_per_query}: --set mine.random_negatives=1"
@@ -56,9 +54,10 @@ def main(
     print_versions([version], as_json)
 
 
-def _overrides(with_: str) -> list[str]:
-    """What `--with` says, as --set does."""
-    names = [name.strip() for name in with_.split(",")]
-    ranked = [name for name in names if name != RANDOM]
-    no_random = [] if RANDOM in names else ["mine.random_negatives=0"]
-    return [f"mine.miners={ranked}", *no_random]
+def _overrides(miners: list[str] | None, consistent_within: int | None) -> list[str]:
+    """What `--with` and `--consistent-within` say, as --set does."""
+    said = [] if consistent_within is None else [f"mine.consistent_within={consistent_within}"]
+    if miners is not None:
+        said.append(f"mine.miners={[name for name in miners if name != RANDOM]}")
+        said += [] if RANDOM in miners else ["mine.random_negatives=0"]
+    return said

@@ -10,9 +10,10 @@ pipelines/texts/comparison.py). What is drawn depends on the query, the set of p
 not on the order of rows. A pair labelled 0 is no positive: its passage is a negative given to its query, beside those
 that are drawn. Of a BEIR folder the train judgements are mined, or else all.
 
-With `dense` among the miners a bi-encoder encodes all queries and passages on Ray's actors, each once: what is in
-teacher_vectors is taken from there, and a run that was killed goes on. Then no negative is nearly as near to the query
-as its positive, or a positive of a query like it (pipelines/mining/draw.py).
+With `dense` among the miners, or `consistent_within` (pipelines/mining/consistency.py), a bi-encoder encodes all
+queries and passages on Ray's actors, each once: what is in teacher_vectors is taken from there, and a run that was
+killed goes on. Then no negative is nearly as near to the query as its positive, or a positive of a query like it
+(pipelines/mining/draw.py).
 
 Memory: pairs and passages are held whole, plus the BM25 index, where it is asked for: about 2.5 GB for a million
 passages of 100 words (pipelines/search/bm25.py); vectors come block by block (pipelines/mining/dense.py). More than
@@ -21,8 +22,8 @@ passages of 100 words (pipelines/search/bm25.py); vectors come block by block (p
 
 import json
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
@@ -47,20 +48,15 @@ from pipelines.mining.inputs import (
     read_pairs,
 )
 from pipelines.scoring.config import ScoreConfig
-from pipelines.scoring.encoding import encode
-from pipelines.scoring.precision import settled
-from pipelines.scoring.streams import PairTextStream, staged
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables, TableVersion
 from pipelines.storage.fingerprint import fingerprint_of
-from pipelines.teachers.config import name_teacher
 from pipelines.texts.ids import text_id
 
 if TYPE_CHECKING:
     from pipelines.mining.dense import DenseIndex
-    from pipelines.teachers.bi_encoder import TextKind
+    from pipelines.scoring.pair_encoder import PairEncoder
 
-TEXTS_AT_ONCE = 10_000
 ADDED = {*ConsistencyConfig.model_fields, "miners", "draw", "encoder"}
 ADDED |= {"max_positive_share", "min_positive_margin", "like_query_cosine"}
 """Fields that older minings had not: at their defaults they decide nothing, and an older mining is told as the same."""
@@ -128,7 +124,7 @@ def run(
     found += [InputFile(path, beir.name, quoting=quoting) for path, beir in judgements.items() if is_mined(path)]
     files = [describe_file(file, source, licence) for file in found]
     passage_files = find_files([passages] if passages is not None else [], quoting)
-    dense = _Encoder.of(tables, encoder, connect, inputs) if encoder and connect else None
+    dense = _encoder(tables, encoder, connect, inputs) if encoder and connect else None
     told = {**columns, "mined": _fingerprint(files, judgements, passage_files, config, dense)}
     for file in files:
         file.columns = json.dumps({**told, **file.found.told}, sort_keys=True)
@@ -137,7 +133,7 @@ def run(
         pairs = list(read_pairs(intake, judgements, columns, own_source=source is None))
         known = known_positives(pairs, judgements.values())
         drawn_from = all_passages(pairs, judgements.values(), passage_files, config, config.max_passages, known)
-        index = dense.index_over(known.queries, drawn_from, intake.files) if dense else None
+        index = _index(dense, known, drawn_from, intake.files) if dense else None
         if index and config.consistent_within is not None:
             pairs = _consistent(intake, pairs, known, positive_ranks(known, drawn_from, index, config), config)
         negatives = dict(mine_negatives(known, drawn_from, config, _sources(intake, pairs), index))
@@ -148,37 +144,18 @@ def run(
     return append_new(tables, "mine", config, files, spill_rows, triplets_per_row=per_row, closed=closed)
 
 
-class _Encoder(NamedTuple):
-    """A bi-encoder, and how it gets to work."""
+def _encoder(tables: Tables, config: ScoreConfig, connect: Callable[[], None], inputs: list[str]) -> "PairEncoder":
+    from pipelines.scoring.pair_encoder import PairEncoder  # ray: every command reads MineConfig
 
-    tables: Tables
-    config: ScoreConfig
-    name: str
-    command: str
-    connect: Callable[[], None]
-
-    @classmethod
-    def of(cls, tables: Tables, config: ScoreConfig, connect: Callable[[], None], inputs: list[str]) -> "_Encoder":
-        """Raises UserError where it cannot be loaded, or its vectors not be written."""
-        tables.check_writable("teacher_vectors")
-        config = settled(config, tables, connect)
-        command = f"python -m jobs mine --input {shlex.join(inputs)} (with the same options)"
-        return cls(tables, config, name_teacher(config), command, connect)
-
-    def index_over(self, queries: Mapping[str, str], passages: Passages, files: Sequence[FileCounts]) -> "DenseIndex":
-        """Over these texts, once each has its vector in teacher_vectors."""
-        from pipelines.mining.dense import dense_index  # torch: BM25 does without
-
-        with staged(self.tables, _batches(list(queries.values()), passages.texts), files=files) as texts:
-            version = encode(PairTextStream(texts, self.config, self.name, self.command), self.connect)
-        return dense_index(version, self.name, sorted(queries), passages)
+    command = f"python -m jobs mine --input {shlex.join(inputs)} (with the same options)"
+    return PairEncoder.of(tables, config, command, connect)
 
 
-def _batches(queries: list[str], passages: list[str]) -> "Iterator[tuple[TextKind, list[str]]]":
-    kinds: list[tuple[TextKind, list[str]]] = [("query", queries), ("passage", passages)]
-    for kind, texts in kinds:
-        for start in range(0, len(texts), TEXTS_AT_ONCE):
-            yield kind, texts[start : start + TEXTS_AT_ONCE]
+def _index(encoder: "PairEncoder", known: Known, passages: Passages, files: Sequence[FileCounts]) -> "DenseIndex":
+    from pipelines.mining.dense import dense_index  # torch: BM25 does without
+
+    version = encoder.encode(known.queries.values(), passages.texts, files)
+    return dense_index(version, encoder.name, sorted(known.queries), passages)
 
 
 def _sources(intake: Intake, pairs: list[Pair]) -> dict[str, set[str]]:
@@ -195,7 +172,7 @@ def _fingerprint(
     judgements: Mapping[str, BeirSet],
     passages: list[InputFile],
     config: MineConfig,
-    dense: _Encoder | None,
+    dense: "PairEncoder | None",
 ) -> str:
     """Of everything that decides the negatives; in ingested_files it tells one mining of a file from another."""
     contents = sorted({file.sha256 for file in files} | {beir.digest for beir in judgements.values()})

@@ -51,29 +51,6 @@ Commands = Callable[[Path, int], Iterator[tuple[str, list[str]]]]
 """Given a folder and a number of rows, whose files it makes there: a name and the words of each command, in turn."""
 
 
-def grow(plan: Plan, commands: Commands | None = None) -> Iterator[dict[str, Any]]:
-    """A row of figures for each command and number of rows.
-
-    Args:
-        commands: those of triplets, if not given.
-    Yields:
-        rows; command; seconds and peak_mb of its process, worker_mb of the largest of Ray's (MiB); versions and
-        bytes_per_row of all tables by then; seconds_over_first and peak_mb_over_first: those of the same command with
-        the fewest rows.
-    Raises:
-        UserError: a command failed; with what it said.
-    """
-    first: dict[str, dict[str, Any]] = {}
-    for rows in sorted(plan.rows):
-        with tempfile.TemporaryDirectory(dir=plan.folder, prefix=f"scale_{rows}_") as folder:
-            for figures in _figures(Path(folder), rows, plan.settings, commands or of_triplets):
-                before = first.setdefault(figures["command"], figures)
-                ratios = {
-                    f"{name}_over_first": round(figures[name] / before[name], 2) for name in ("seconds", "peak_mb")
-                }
-                yield {"rows": rows, **figures, **(ratios if before is not figures else {})}
-
-
 def of_triplets(folder: Path, rows: int) -> Iterator[tuple[str, list[str]]]:
     """Ingest, score, curate and diff of so many triplets."""
     corpus = folder / "triplets.parquet"
@@ -100,6 +77,27 @@ def of_passages(folder: Path, rows: int) -> Iterator[tuple[str, list[str]]]:
 
 def _set(*settings: str) -> list[str]:
     return [word for setting in settings for word in ("--set", setting)]
+
+
+def grow(plan: Plan, commands: Commands = of_triplets) -> Iterator[dict[str, Any]]:
+    """A row of figures for each command and number of rows.
+
+    Yields:
+        rows; command; seconds and peak_mb of its process, worker_mb of the largest of Ray's (MiB); versions and
+        bytes_per_row of all tables by then; seconds_over_first and peak_mb_over_first: those of the same command with
+        the fewest rows.
+    Raises:
+        UserError: a command failed; with what it said.
+    """
+    first: dict[str, dict[str, Any]] = {}
+    for rows in sorted(plan.rows):
+        with tempfile.TemporaryDirectory(dir=plan.folder, prefix=f"scale_{rows}_") as folder:
+            for figures in _figures(Path(folder), rows, plan.settings, commands):
+                before = first.setdefault(figures["command"], figures)
+                ratios = {
+                    f"{name}_over_first": round(figures[name] / before[name], 2) for name in ("seconds", "peak_mb")
+                }
+                yield {"rows": rows, **figures, **(ratios if before is not figures else {})}
 
 
 def _figures(folder: Path, rows: int, settings: Sequence[str], commands: Commands) -> Iterator[dict[str, Any]]:

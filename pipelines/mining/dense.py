@@ -1,6 +1,6 @@
 """Dense ranking: a bi-encoder's vectors of all queries and passages, each encoded once, compared exactly, by cosine.
 
-    queries, passages  --pipelines/streaming-->  teacher_vectors@v  --block by block-->  Ranked, cosines of given pairs
+    queries, passages  --pipelines/streaming-->  teacher_vectors@v  --block by block-->  Hits, cosines of given pairs
 
 No vector stands in memory longer than its block: beside the texts there are one block of passages, the vectors of the
 queries at hand and their best `k`.
@@ -44,23 +44,16 @@ class Stored(NamedTuple):
     ids: NDArray[np.bytes_]
     dimension: int
 
-    def read(self, start: int, stop: int) -> NDArray[np.float32]:
-        """(texts, dimension); NaN where a text could not be encoded."""
-        return self._of(self.ids[start:stop])
-
-    def _of(self, ids: NDArray[np.bytes_]) -> NDArray[np.float32]:
-        named = pl.Series(ids.astype(str), dtype=pl.String)
+    def read(self, which: slice | NDArray[np.int64]) -> NDArray[np.float32]:
+        """(texts, dimension) of some texts by their places; NaN where one could not be encoded."""
+        named = pl.Series(self.ids[which].astype(str), dtype=pl.String)
         return read_vectors(self.version, self.encoder, self.kind, named, self.dimension)
 
     def blocks(self, stop: int | None = None) -> Iterator[NDArray[np.float32]]:
         """Of all texts, or the first ones, which are a sample: ids are hashes."""
         stop = min(len(self.ids), len(self.ids) if stop is None else stop)
         for start in range(0, stop, BLOCK):
-            yield self.read(start, min(start + BLOCK, stop))
-
-    def pick(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Of some texts, by ascending positions."""
-        return self._of(self.ids[positions])
+            yield self.read(slice(start, min(start + BLOCK, stop)))
 
 
 @dataclass
@@ -81,7 +74,7 @@ class DenseIndex:
             pairs: (pairs, 2): query, counted from start, and position of the passage.
         """
         query, passage = pairs.T
-        vectors = self.queries.read(start, stop)
+        vectors = self.queries.read(slice(start, stop))
         cosines = np.full(len(pairs), np.nan, np.float32)
         by_passage = np.argsort(passage, kind="stable")
         ascending = passage[by_passage]
@@ -112,9 +105,9 @@ class DenseIndex:
         for start in starts:
             part = slice(start, start + PAIRS_AT_ONCE)
             query, passage = pairs[part].T
-            queries = self.queries.read(query[0], query[-1] + 1)[query - query[0]]
+            queries = self.queries.read(slice(query[0], query[-1] + 1))[query - query[0]]
             unique, place = np.unique(passage, return_inverse=True)
-            cosines[part] = np.einsum("pd,pd->p", queries, self.passages.pick(unique)[place])
+            cosines[part] = np.einsum("pd,pd->p", queries, self.passages.read(unique)[place])
             limits = cosines[part, None] + SAME_COSINE
             for block in self.passages.blocks(sample):
                 for first in range(0, len(queries), QUERIES_COMPARED):
@@ -126,7 +119,7 @@ class DenseIndex:
 
     def like_queries(self, start: int, stop: int, cosine: float) -> list[NDArray[np.int64]]:
         """Of each query from start to stop, those others (of the nearest LIKE_QUERIES) that are at least so near."""
-        vectors = self.queries.read(start, stop)
+        vectors = self.queries.read(slice(start, stop))
         k = min(LIKE_QUERIES, len(self.queries.ids))
         found = nearest(vectors, self.queries.blocks(), [self.queries.dimension], k)[self.queries.dimension]
         return [

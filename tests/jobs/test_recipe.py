@@ -1,5 +1,8 @@
 """Training stages in a recipe: what they share, what each has of its own, and what is refused by name."""
 
+import subprocess
+import sys
+
 import pytest
 
 from jobs.recipe import load_recipe
@@ -78,3 +81,10 @@ REFUSED = {
 def test_what_is_wrong_in_a_stage_is_refused_by_its_place(load, override, message):
     with pytest.raises(UserError, match=message):
         load(override)
+
+
+def test_a_recipe_is_read_without_ray_and_torch():
+    """Every command reads one: what they need of these, they import where they need it."""
+    script = "import sys, jobs.recipe; print(sorted({'ray', 'torch', 'transformers'} & sys.modules.keys()))"
+
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "[]\n"

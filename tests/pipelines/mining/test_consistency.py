@@ -16,6 +16,7 @@ from pipelines.scoring.config import ScoreConfig
 from pipelines.storage import Tables
 from pipelines.texts.ids import text_id
 from tests.clusters import connected
+from tests.dense_indexes import index_of, unit
 from tests.scorings import text
 from tests.tiny import tiny_bi_encoder
 
@@ -25,43 +26,21 @@ QUERIES = [f"query {n}" for n in range(9)]
 PASSAGES = [f"passage {n}" for n in range(50)]
 
 
-class Vectors:
-    """Stands for stored vectors, whose reading test_dense.py asks about."""
-
-    def __init__(self, ids, vectors):
-        self.ids, self.vectors = np.array(ids, "S32"), vectors
-
-    def read(self, start, stop):
-        return self.vectors[start:stop]
-
-    pick = dense.Stored.pick
-    blocks = dense.Stored.blocks
-
-    def _of(self, ids):
-        return self.vectors[[list(self.ids).index(one) for one in ids]]
-
-
-def unit(shape):
-    vectors = SEEDED.standard_normal(shape)
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-
-
 def pair(query, *positives, number=1, source=None, is_positive=True):
     return Pair(0, number, CheckedRow(query, list(positives), [], source, None, is_positive))
 
 
 @pytest.mark.parametrize("sample", [1, 20, 49, 1000])
 @pytest.mark.parametrize("at_once", [2, 1000])
-def test_a_rank_counts_the_nearer_passages_of_the_sample_and_no_other_positive(monkeypatch, sample, at_once):
+def test_a_rank_counts_the_nearer_passages_of_the_sample_and_no_other_positive(tmp_path, monkeypatch, sample, at_once):
     monkeypatch.setattr(dense, "BLOCK", 7)
     monkeypatch.setattr(dense, "PAIRS_AT_ONCE", at_once)
     pairs = [pair(query, PASSAGES[n], *([PASSAGES[n + 20]] if n % 2 else [])) for n, query in enumerate(QUERIES)]
     known, passages = known_positives(pairs, []), Passages(PASSAGES, 100)
-    vectors = {"query": unit((9, WIDTH)), "passage": unit((50, WIDTH))}
+    vectors = {"query": unit(SEEDED.standard_normal((9, WIDTH))), "passage": unit(SEEDED.standard_normal((50, WIDTH)))}
     vectors["passage"][passages.positions([PASSAGES[3]])] = np.nan
-    index = dense.DenseIndex(
-        Vectors(sorted(known.queries), vectors["query"]), Vectors(passages.ids, vectors["passage"])
-    )
+    ids = {"query": sorted(known.queries), "passage": passages.ids.astype(str).tolist()}
+    index = index_of(Tables.at(str(tmp_path)), {kind: (ids[kind], vectors[kind]) for kind in ids})
     ranks = positive_ranks(known, passages, index, ConsistencyConfig(consistency_sample=sample))
 
     cosines = vectors["query"] @ vectors["passage"].T

@@ -5,34 +5,27 @@ from collections import Counter
 from functools import partial
 
 import numpy as np
-import polars as pl
 import pytest
 
 from pipelines import mine
 from pipelines.mine import MineConfig
 from pipelines.mining import dense, draw
-from pipelines.mining.dense import DenseIndex, Stored
 from pipelines.mining.draw import Candidate, DrawConfig, draw_negatives, positive_limits
 from pipelines.mining.inputs import Passages
 from pipelines.scoring.config import ScoreConfig
-from pipelines.stage.config import Config
 from pipelines.stage.errors import UserError
 from pipelines.stage.progress import Progress
-from pipelines.storage import Lineage, Tables, new_version
+from pipelines.storage import Tables
 from pipelines.teachers.config import load_teacher
 from pipelines.texts.ids import text_id
-from schemas import TeacherVectors
 from tests.clusters import connected, no_cluster
+from tests.dense_indexes import index_of, unit
 from tests.scorings import text
 from tests.tiny import poison, tiny_bi_encoder
 
 WIDTH, QUERIES, PASSAGES = 8, 13, 41
 KINDS = {"query": "query", "positive": "passage"}
 PAIRS = [{"query": text(f"q{n}", 4), "positive": text(f"p{n}")} for n in range(30)]
-
-
-def unit(vectors):
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -56,19 +49,9 @@ def index(tables, *, without=()):
     ids = {kind: sorted(text_id(f"{kind}{n}") for n in range(size))
            for kind, size in (("query", QUERIES), ("passage", PASSAGES))}  # fmt: skip
     vectors = {kind: unit(seeded.standard_normal((len(of_kind), WIDTH))) for kind, of_kind in ids.items()}
-    rows = [
-        {"text_id": one, "teacher": "twin@0123456789ab", "kind": kind, "vector": vector, "tokens_cut": 0, "text": None}
-        for kind in ids
-        for one, vector in zip(ids[kind], vectors[kind].tolist(), strict=True)
-        if (kind, ids[kind].index(one)) not in without
-    ]
-    with new_version(tables, TeacherVectors, Lineage("score", [], Config())) as writer:
-        writer.write(pl.DataFrame(rows, schema=TeacherVectors.polars_schema()).sort("text_id", "kind"))
-    stored = {
-        kind: Stored(writer.version, "twin@0123456789ab", kind, np.array(of_kind, "S32"), WIDTH)
-        for kind, of_kind in ids.items()
-    }
-    return DenseIndex(stored["query"], stored["passage"]), vectors
+    for kind, number in without:
+        vectors[kind][number] = np.nan
+    return index_of(tables, {kind: (ids[kind], vectors[kind]) for kind in ids}), vectors
 
 
 def compared(of_index, *, pairs=(), k=9, start=3, stop=11):
