@@ -69,6 +69,7 @@ class Setting:
         kill_at_checkpoint: int | None = None,
         carried: Path | None = None,
         dtype: torch.dtype = torch.float32,
+        device: str = "cpu",
         **changes: Any,
     ) -> tuple[TrainingSummary, SentenceTransformer, list[Line]]:
         """One rank's run; raises Killed after a step's line of metrics, or after a checkpoint was saved."""
@@ -90,7 +91,7 @@ class Setting:
             TokenCache.open(Path(self.cache)),
             TrainingConfig(**(SETTINGS | changes)),
             folder=folder,
-            device=torch.device("cpu"),
+            device=torch.device(device),
             resume_from=resume_from,
             on_checkpoint=on_checkpoint,
             sinks=[MetricsFile(folder), Recorder()],

@@ -17,7 +17,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from pipelines.teachers.first_token import LastLayer
-from pipelines.unpadded.forward import hidden_states
+from pipelines.unpadded.forward import compile_layers, hidden_states, layers_of
 from pipelines.unpadded.layout import Layout
 
 TEXTS, TOKENS, LAYERS, WIDTH, INTERMEDIATE = 64, 512, 6, 768, 1152
@@ -39,7 +39,7 @@ def scoring_flops(model: PreTrainedModel, lengths: NDArray[np.integer]) -> float
     """What a cross-encoder's layers compute of pairs of so many tokens each, padding and heads left out."""
     config, flops = model.config, 0.0
     kinds = getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers
-    for kind, layer in zip(kinds, _layers(model), strict=True):
+    for kind, layer in zip(kinds, layers_of(model.base_model), strict=True):
         weights = sum(linear.weight.numel() for linear in _linears(layer))
         seen = lengths if kind == "full_attention" else np.minimum(lengths, 2 * config.sliding_window + 1)
         if isinstance(layer, LastLayer):  # keys and values of all tokens, the rest of the first one
@@ -54,7 +54,7 @@ def scoring_flops(model: PreTrainedModel, lengths: NDArray[np.integer]) -> float
 
 def own_product_flops(model: PreTrainedModel, tokens: int) -> float:
     """FLOP/s of the products of one layer's weights with the states of so many tokens, nothing else."""
-    weights = [linear.weight for linear in _linears(_layers(model)[0])]
+    weights = [linear.weight for linear in _linears(layers_of(model.base_model)[0])]
     states = [torch.randn(tokens, weight.shape[1], device=weight.device, dtype=weight.dtype) for weight in weights]
 
     def run() -> None:
@@ -78,11 +78,6 @@ def busy_share(run: Callable[[], object]) -> float:
     return float(sum(event.self_device_time_total for event in events)) / 1e6 / seconds
 
 
-def _layers(model: PreTrainedModel) -> list[nn.Module]:
-    encoder: Any = model.base_model
-    return list(encoder.layers if hasattr(encoder, "layers") else encoder.encoder.layer)
-
-
 def _linears(module: nn.Module) -> list[nn.Linear]:
     return [part for part in module.modules() if isinstance(part, nn.Linear)]
 
@@ -97,6 +92,7 @@ def large_product_flops(device: torch.device) -> float:
 def _step_flops(device: torch.device) -> float:
     config = AutoConfig.for_model("modernbert", num_hidden_layers=LAYERS)
     encoder = AutoModel.from_config(config).to(device)  # type: ignore[no-untyped-call]
+    compile_layers(encoder)
     layout = Layout(torch.full((TEXTS,), TOKENS).numpy(), device)
     ids = torch.randint(0, config.vocab_size, (TEXTS * TOKENS,), device=device)
 

@@ -6,7 +6,8 @@ a learning rate of 1e-5. The bare loop knows no objective, no ranks and no metri
 
 import copy
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -21,7 +22,6 @@ from pipelines.benchmarks.trainings import Timed, by_length, train_ours, train_t
 from pipelines.benchmarks.workload import Workload
 from pipelines.students.data.plan import Schedule, padded_tokens, share_texts
 from pipelines.students.training.encoder import TOKENS_PER_FORWARD
-from pipelines.students.training.loop import reproducible
 from pipelines.students.training_config import TrainingConfig
 
 LEARNING_RATE = 1e-5
@@ -73,7 +73,7 @@ def bare_loop(model: SentenceTransformer, workload: Workload, terms: Terms) -> T
     optimizer = torch.optim.AdamW(encoder.parameters(), lr=LEARNING_RATE, fused=True)
     tokens = padded = triplets = 0
     limit = TOKENS_PER_FORWARD[terms.device.type]
-    with reproducible(terms.threads, terms.device):
+    with _threads(terms.threads):
         for step in range(WARM_UP + terms.steps):
             if step == WARM_UP:
                 started = time.perf_counter()
@@ -103,7 +103,7 @@ def field_trainer(model: SentenceTransformer, workload: Workload, terms: Terms, 
     loss = _Counting(MatryoshkaLoss(model, MarginMSELoss(model), list(terms.dimensions)), WARM_UP)
     rows = terms.triplets_per_step if flat else max(1, terms.triplets_per_step // workload.negatives)
     dataset = Dataset.from_dict(workload.rows(flat=flat))
-    with reproducible(terms.threads, terms.device):
+    with _threads(terms.threads):
         train_theirs(
             model,
             dataset,
@@ -118,6 +118,17 @@ def field_trainer(model: SentenceTransformer, workload: Workload, terms: Terms, 
         seconds = time.perf_counter() - loss.started
     triplets = terms.steps * rows * (1 if flat else workload.negatives)
     return Turn(seconds, triplets, triplets / workload.negatives, loss.tokens, loss.padded_tokens, loss.last)
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    """So many CPU threads. Deterministic kernels, which cost time on a GPU, are asked of our loop alone."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class _Counting(nn.Module):

@@ -125,7 +125,7 @@ def _compare(folder: Path, rows: Rows, plan: Plan, precision: Precision, device:
 def _padded(
     folder: Path, config: TeacherConfig, device: str, queries: list[str], passages: list[str]
 ) -> Callable[[], Any]:
-    teacher = CrossEncoderTeacher(folder, config, device)
+    teacher = CrossEncoderTeacher(folder, config.model_copy(update={"compiled": False}), device)
     teacher.is_unpadded = False
     return lambda: teacher.score(queries, passages).score
 

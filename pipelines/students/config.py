@@ -138,7 +138,9 @@ class DistillConfig(TrainingConfig):
     @classmethod
     def of_run(cls, recorded: dict[str, Any], *, on_gpu: bool) -> Self:
         """The config in a run.json. Older ones say "auto", which was bf16 on a GPU and float32 on a CPU, and padded."""
-        return cls.model_validate({"unpadded": False} | recorded).settled("bf16" if on_gpu else "float32", None)
+        return cls.model_validate({"unpadded": False, "compiled": False} | recorded).settled(
+            "bf16" if on_gpu else "float32", None
+        )
 
     def settled(self, precision: str | None, unpadded: bool | None) -> Self:
         """The config with what "auto" means in its place and, unless None, with this `unpadded`, in every stage."""

@@ -1,6 +1,7 @@
 """Rows through a model in batches; a row that fails is found by halving its batch.
 
-No model in here: `compute` takes row numbers and returns an array with one row of numbers for each.
+No model in here: `compute` takes row numbers and returns a tensor with one row of numbers for each. All batches are
+begun before the first one's numbers are asked for, so a GPU never waits for this process to make the next.
 """
 
 import logging
@@ -10,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from pipelines.stage.errors import UserError, describe
 
@@ -43,13 +45,14 @@ def compute_rows(
     batches: Iterable[Rows],
     num_rows: int,
     width: int,
-    compute: Callable[[Rows], Floats],
+    compute: Callable[[Rows], Tensor],
     check_model: Callable[[], None],
 ) -> Outcome:
     """Every row's numbers; a batch that raises or gives numbers that are not finite is halved down to the row.
 
     Args:
-        compute: row numbers -> array of shape (rows, width).
+        batches: may be made as they are asked for, while a GPU computes those before.
+        compute: row numbers -> numbers of shape (rows, width), on any device.
         check_model: called once, when the first row has failed alone; raises UserError if the model itself is broken.
     Raises:
         UserError: none of many rows could be computed: that is the model, not the rows.
@@ -68,24 +71,16 @@ def compute_rows(
     return Outcome(values, error)
 
 
-def _halved(batches: Iterable[Rows], compute: Callable[[Rows], Floats]) -> Iterator[tuple[Rows, Floats | str]]:
+def _halved(batches: Iterable[Rows], compute: Callable[[Rows], Tensor]) -> Iterator[tuple[Rows, Floats | str]]:
     """Rows with their numbers, or a single row with why it failed."""
-    for batch in batches:
-        waiting = [batch]
-        while waiting:
-            rows = waiting.pop()
-            result = _attempt(rows, compute)
-            if isinstance(result, str) and len(rows) > 1:
-                middle = len(rows) // 2
-                waiting += [rows[middle:], rows[:middle]]
-            else:
-                yield rows, result
+    for rows, begun in [(rows, _begin(rows, compute)) for rows in batches]:
+        yield from _end(rows, begun, compute)
 
 
-def _attempt(rows: Rows, compute: Callable[[Rows], Floats]) -> Floats | str:
-    """The rows' numbers, or why there are none."""
+def _begin(rows: Rows, compute: Callable[[Rows], Tensor]) -> Tensor | str:
+    """What will be the rows' numbers once a GPU is done, or why there are none."""
     try:
-        values = compute(rows)
+        return compute(rows)
     except torch.OutOfMemoryError as error:
         logger.warning("%d rows do not fit the GPU's memory; a smaller batch_tokens avoids halving batches", len(rows))
         failure = describe(error)
@@ -93,8 +88,18 @@ def _attempt(rows: Rows, compute: Callable[[Rows], Floats]) -> Floats | str:
         raise
     except Exception as error:  # whatever a model raises on a row is that row's error, once it fails alone
         failure = describe(error)
-    else:
-        return values if np.isfinite(values).all() else "the teacher's output is not finite"
     if torch.cuda.is_available():
         torch.cuda.empty_cache()  # not in the handler: the traceback would still hold the batch
     return failure
+
+
+def _end(rows: Rows, begun: Tensor | str, compute: Callable[[Rows], Tensor]) -> Iterator[tuple[Rows, Floats | str]]:
+    """The rows with their numbers or, where some failed, their halves' down to the row."""
+    result: Floats | str = begun if isinstance(begun, str) else begun.float().cpu().numpy()
+    if not isinstance(result, str) and not np.isfinite(result).all():
+        result = "the teacher's output is not finite"
+    if not isinstance(result, str) or len(rows) == 1:
+        yield rows, result
+        return
+    for half in np.array_split(rows, 2):
+        yield from _end(half, _begin(half, compute), compute)

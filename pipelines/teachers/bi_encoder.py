@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.util import batch_to_device, truncate_embeddings
+from torch import Tensor
 from torch.nn.functional import normalize
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -24,7 +25,7 @@ from pipelines.teachers.batches import Floats, Integers, Rows, Scores, compute_r
 from pipelines.teachers.teacher import Teacher
 from pipelines.texts.ids import encoding_error
 from pipelines.texts.token_batches import token_batches
-from pipelines.unpadded.forward import can_unpad, embed
+from pipelines.unpadded.forward import can_unpad, compile_layers, embed
 
 TextKind = Literal["query", "passage"]
 
@@ -51,8 +52,11 @@ class BiEncoderTeacher(Teacher):
                 "Transformer module"
             )
         self.model.max_seq_length = self.config.max_tokens
+        encoder = self.model.transformers_model
         self.is_unpadded = self.device.type == "cuda" and can_unpad(self.model)
-        return self.model.transformers_model
+        if self.is_unpadded and self.config.compiled and encoder is not None:
+            compile_layers(encoder)
+        return encoder
 
     @property
     def dimension(self) -> int:
@@ -105,7 +109,7 @@ class BiEncoderTeacher(Teacher):
         return np.minimum(num_tokens, limit), np.maximum(num_tokens - limit, 0)
 
     @torch.inference_mode()
-    def _vectors(self, texts: list[str], kind: TextKind, rows: Rows) -> Floats:
+    def _vectors(self, texts: list[str], kind: TextKind, rows: Rows) -> Tensor:
         prompt, task = getattr(self.prompts, kind), _task(kind)
         features = self.model.preprocess([texts[row] for row in rows], prompt=prompt, task=task)
         if self.is_unpadded:
@@ -115,8 +119,7 @@ class BiEncoderTeacher(Teacher):
             vectors = self.model(batch_to_device(features, self.device), task=task)["sentence_embedding"]
         if self.model.truncate_dim is not None:
             vectors = truncate_embeddings(vectors, self.model.truncate_dim)
-        unit: Floats = normalize(vectors.float(), dim=1).cpu().numpy()
-        return unit
+        return normalize(vectors.float(), dim=1)
 
     def check_model(self) -> None:
         _, _, error = self.embed(["a cat is a small animal"], "passage", check_model=lambda: None)

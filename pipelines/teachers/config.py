@@ -74,6 +74,9 @@ class TeacherConfig(Config):
     """What the teacher computes in; it must be known before there is a teacher."""
     batch_tokens: int | None = Field(None, ge=1)
     """Tokens of a batch, padding included; None is 2,048 on a CPU (more would lose the caches), 65,536 on a GPU."""
+    compiled: bool = True
+    """On a GPU, where nothing is padded: fuse what stands between the products of the encoder's layers (torch.compile,
+    ten seconds at the start, needs a C compiler). Scores differ by rounding."""
     trust_remote_code: bool = False
     """Run code that comes with the model. Off unless you have read it."""
 
@@ -98,7 +101,7 @@ class TeacherConfig(Config):
 
     def meaning(self) -> dict[str, Any]:
         """What of it a score depends on, beside the teacher's files: equal for equal teachers."""
-        return self.model_dump(exclude={"teacher_sha256", "batch_tokens", "trust_remote_code"})
+        return self.model_dump(exclude={"teacher_sha256", "batch_tokens", "compiled", "trust_remote_code"})
 
 
 def name_teacher(config: TeacherConfig) -> str:

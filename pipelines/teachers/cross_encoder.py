@@ -5,25 +5,39 @@
 The model is read directly: sentence-transformers' `predict` would apply an activation of its own.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from pipelines.checkpoints.inspect import several_outputs
 from pipelines.checkpoints.load import refuse_random_weights, refusing
 from pipelines.stage.errors import UserError
-from pipelines.teachers.batches import Floats, Integers, Rows, Scores, compute_rows
+from pipelines.teachers.batches import Integers, Rows, Scores, compute_rows
 from pipelines.teachers.first_token import read_first_token_only
 from pipelines.teachers.teacher import Teacher
 from pipelines.texts.ids import encoding_error
 from pipelines.texts.token_batches import token_batches
-from pipelines.unpadded.classifier import can_unpad_pairs, logits
+from pipelines.unpadded.classifier import can_unpad_pairs, encoder_of, logits
+from pipelines.unpadded.forward import compile_layers
 
 Columns = dict[str, list[list[int]]]  # input_ids, attention_mask, ...: one list of numbers per pair
+
+PAIRS_AT_ONCE = {"cpu": None, "cuda": 2_048}
+"""Pairs that are tokenised, then sorted by length: a GPU computes some while the next are. On a CPU, all of a call."""
+
+
+class _Read(NamedTuple):
+    """Pairs as the model reads them."""
+
+    columns: Columns
+    num_tokens: Integers
+    tokens_cut: Integers
+    unreadable: list[str | None]  # why a pair cannot be read at all
 
 
 class CrossEncoderTeacher(Teacher):
@@ -45,26 +59,43 @@ class CrossEncoderTeacher(Teacher):
             model.config.pad_token_id = self.tokenizer.pad_token_id
         self.model = model.eval()
         read_first_token_only(self.model)
+        self.pairs_at_once = PAIRS_AT_ONCE[self.device.type]
         self.is_unpadded = self.device.type == "cuda" and can_unpad_pairs(self.model)
         self.num_embeddings = next(self.model.get_input_embeddings().parameters()).shape[0]
         nn.Module.to(self.model, self.device)
+        if self.is_unpadded and self.config.compiled:
+            compile_layers(encoder_of(self.model))
         return self.model
 
     def score_pairs(self, queries: list[str], passages: list[str], check_model: Callable[[], None]) -> Scores:
-        columns, tokens_cut, unreadable = self._read(queries, passages)
-        batches = token_batches([len(ids) for ids in columns["input_ids"]], self.batch_tokens)
-        outcome = compute_rows(batches, len(queries), 1, lambda rows: self._logits(columns, rows), check_model)
+        read: list[_Read] = []
+        at_once = self.pairs_at_once or max(1, len(queries))
+
+        def batches() -> Iterator[Rows]:
+            for start in range(0, len(queries), at_once):
+                pairs = slice(start, start + at_once)
+                read.append(self._read(queries[pairs], passages[pairs]))
+                for rows in token_batches(read[-1].num_tokens, self.batch_tokens):
+                    yield start + rows
+
+        def compute(rows: Rows) -> Tensor:
+            number = int(rows[0]) // at_once
+            return self._logits(read[number].columns, rows - number * at_once)
+
+        outcome = compute_rows(batches(), len(queries), 1, compute, check_model)
+        unreadable = [why for part in read for why in part.unreadable]
+        tokens_cut = np.concatenate([part.tokens_cut for part in read] or [np.zeros(0, dtype=np.int32)])
         error = [why or failure for why, failure in zip(unreadable, outcome.error, strict=True)]
         score = np.where([why is not None for why in error], np.float32(np.nan), outcome.values[:, 0])
         return Scores(score, torch.from_numpy(score).sigmoid().numpy(), tokens_cut, error)
 
     def count_tokens(self, queries: list[str], passages: list[str]) -> tuple[Integers, Integers]:
         """Of each pair the tokens that `score` reads, and those that it cuts."""
-        columns, tokens_cut, _ = self._read(queries, passages)
-        return np.array([len(ids) for ids in columns["input_ids"]], dtype=np.int32), tokens_cut
+        read = self._read(queries, passages)
+        return read.num_tokens, read.tokens_cut
 
-    def _read(self, queries: list[str], passages: list[str]) -> tuple[Columns, Integers, list[str | None]]:
-        """`_tokenize` with the prompts, and why a pair cannot be read at all: it is empty then."""
+    def _read(self, queries: list[str], passages: list[str]) -> "_Read":
+        """`_tokenize` with the prompts; a pair that cannot be read is empty."""
         unreadable = [
             encoding_error(query) or encoding_error(passage) for query, passage in zip(queries, passages, strict=True)
         ]
@@ -72,7 +103,8 @@ class CrossEncoderTeacher(Teacher):
             ["" if why else self.prompts.query + query for query, why in zip(queries, unreadable, strict=True)],
             ["" if why else self.prompts.passage + passage for passage, why in zip(passages, unreadable, strict=True)],
         )
-        return columns, tokens_cut, unreadable
+        num_tokens = np.array([len(ids) for ids in columns["input_ids"]], dtype=np.int32)
+        return _Read(columns, num_tokens, tokens_cut, unreadable)
 
     def _tokenize(self, queries: list[str], passages: list[str]) -> tuple[Columns, Integers]:
         """Each pair's tokens within max_tokens, and how many were cut. Only pairs that are too long are read twice."""
@@ -93,7 +125,7 @@ class CrossEncoderTeacher(Teacher):
         return columns, tokens_cut
 
     @torch.inference_mode()
-    def _logits(self, columns: Columns, rows: Rows) -> Floats:
+    def _logits(self, columns: Columns, rows: Rows) -> Tensor:
         """Of pairs that stand longest first."""
         batch = {key: [values[row] for row in rows] for key, values in columns.items()}
         end_to_end: dict[str, Integers] = {key: np.concatenate(values) for key, values in batch.items()}
@@ -101,12 +133,10 @@ class CrossEncoderTeacher(Teacher):
             raise ValueError(f"token id {largest} is beyond the model's {self.num_embeddings} embeddings")
         if self.is_unpadded:
             lengths = np.array([len(ids) for ids in batch["input_ids"]])
-            outputs = logits(self.model, end_to_end["input_ids"], end_to_end.get("token_type_ids"), lengths)
-        else:
-            padded = self.tokenizer.pad(batch, return_tensors="pt", verbose=False)
-            outputs = self.model(**padded.to(self.device)).logits
-        values: Floats = outputs.float().cpu().numpy()
-        return values
+            return logits(self.model, end_to_end["input_ids"], end_to_end.get("token_type_ids"), lengths)
+        padded = self.tokenizer.pad(batch, return_tensors="pt", verbose=False)
+        outputs: Tensor = self.model(**padded.to(self.device)).logits
+        return outputs
 
     def check_model(self) -> None:
         control = self.score_pairs(["what is a cat"], ["a cat is a small animal"], check_model=lambda: None)

@@ -26,10 +26,11 @@ CLASSES = (BertForSequenceClassification, ModernBertForSequenceClassification, *
 
 def can_unpad_pairs(model: PreTrainedModel) -> bool:
     """Whether `logits` knows the model's class, exactly: a model's own code may have any head."""
-    return type(model) in CLASSES and can_unpad_encoder(_encoder(model))
+    return type(model) in CLASSES and can_unpad_encoder(encoder_of(model))
 
 
-def _encoder(model: PreTrainedModel) -> PreTrainedModel:
+def encoder_of(model: PreTrainedModel) -> PreTrainedModel:
+    """What stands below the head."""
     encoder = model.base_model
     assert isinstance(encoder, PreTrainedModel), "so are transformers' encoders"
     return encoder
@@ -54,7 +55,7 @@ def logits(
         for numbers in (token_ids, token_types)
     )
     assert ids is not None, "it was given"
-    states_TD = hidden_states(_encoder(model), ids, layout, types)
+    states_TD = hidden_states(encoder_of(model), ids, layout, types)
     reads_first = len(states_TD) == len(lengths)  # teachers/first_token.py
     first_ND = states_TD if reads_first else states_TD[layout.starts_N1[:-1]]
     if isinstance(model, BertForSequenceClassification):

@@ -10,6 +10,7 @@ Matryoshka dimensions, in the order the config gives them.
 """
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -81,8 +82,9 @@ def products_at(rows_BD: Tensor, matrix_ED: Tensor, dimensions: Sequence[int]) -
     rows = torch.split(_at_least_float32(rows_BD)[:, : cuts[-1]], widths, dim=1)
     columns = torch.split(_at_least_float32(matrix_ED)[:, : cuts[-1]], widths, dim=1)
     with torch.autocast(rows_BD.device.type, enabled=False):
-        products = torch.stack([row @ column.T for row, column in zip(rows, columns, strict=True)]).cumsum(dim=0)
-    return products[[cuts.index(dimension) for dimension in dimensions]]
+        products = accumulate(row @ column.T for row, column in zip(rows, columns, strict=True))
+        products_BE = dict(zip(cuts, products, strict=True))
+    return torch.stack([products_BE[dimension] for dimension in dimensions])
 
 
 def rows_at(embeddings_TD: Tensor, index_B: Tensor) -> Tensor:
@@ -98,8 +100,8 @@ def _prefix_sums(values_BD: Tensor, dimensions: Sequence[int]) -> Tensor:
     """Sum of the first d columns for each d, shape (K, B): a sum per segment between cuts, then sums of few terms."""
     cuts, widths = _segments(dimensions)
     segments = torch.split(values_BD[:, : cuts[-1]], widths, dim=1)
-    sums_KB = torch.stack([segment_BD.sum(dim=1) for segment_BD in segments]).cumsum(dim=0)
-    return sums_KB[[cuts.index(dimension) for dimension in dimensions]]
+    sums_B = dict(zip(cuts, accumulate(segment_BD.sum(dim=1) for segment_BD in segments), strict=True))
+    return torch.stack([sums_B[dimension] for dimension in dimensions])
 
 
 def _segments(dimensions: Sequence[int]) -> tuple[list[int], list[int]]:

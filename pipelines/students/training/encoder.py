@@ -21,7 +21,7 @@ from pipelines.students.data.plan import Ints, padded_tokens, share_texts
 from pipelines.students.data.token_cache import Array, TokenCache
 from pipelines.students.training.lookups import SharedLookups
 from pipelines.students.training_config import TrainingConfig
-from pipelines.unpadded.forward import can_unpad, embed
+from pipelines.unpadded.forward import can_unpad, compile_layers, embed
 
 TOKENS_PER_FORWARD = {"cpu": 1_024, "cuda": 32_768}  # a CPU's caches hold little; a GPU wants large matrices
 UNPADDED_TOKENS_PER_FORWARD = TOKENS_PER_FORWARD | {"cpu": 4_096}  # no padding to save; weights are cast less often
@@ -65,6 +65,8 @@ class RankEncoder:
         self._lookups = SharedLookups(table)
         self.dtype = _autocast_dtype(config.precision, device)
         is_unpadded = config.unpadded and can_unpad(student) and not config.dropout
+        if is_unpadded and config.compiled and device.type == "cuda":
+            compile_layers(student.transformers_model)
         self.module = _Embedder(self.student, is_unpadded)
         self._parallel = (
             DistributedDataParallel(self.module, forward_sync_buffers=False) if self.num_ranks > 1 else None

@@ -8,6 +8,7 @@ of ranks, is then exactly the single-process gradient, for every term. No collec
 """
 
 import math
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -94,7 +95,7 @@ def train_student(
 
 @contextmanager
 def reproducible(threads: int, device: torch.device) -> Iterator[None]:
-    """A fixed number of threads and deterministic kernels; what cannot be deterministic on a GPU warns.
+    """A fixed number of threads and deterministic kernels; what has none raises.
 
     Measured on a CPU (tests/determinism.py): the number of threads decides the bytes. Deterministic kernels changed
     none, with 1, 2 and 4 threads: they are for GPUs, and for a term to come that adds at indices (matryoshka.rows_at).
@@ -102,7 +103,9 @@ def reproducible(threads: int, device: torch.device) -> Iterator[None]:
     threads_before, was_deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     was_filling = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True, warn_only=device.type != "cpu")
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read before the first product
+    torch.use_deterministic_algorithms(True)
     # Filling costs time, and nothing here reads uninitialised memory: with it come the same bytes (measured).
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:

@@ -20,7 +20,7 @@ def test_a_row_that_raises_is_found_and_only_it():
         calls.append(len(rows))
         if 5 in rows:
             raise ValueError("row 5\nsecond line")
-        return rows[:, None].astype(np.float32)
+        return torch.from_numpy(rows[:, None])
 
     outcome = compute_rows(token_batches([1] * 8, 8), 8, 1, compute, never_broken)
 
@@ -29,9 +29,26 @@ def test_a_row_that_raises_is_found_and_only_it():
     assert calls == [8, 4, 4, 2, 1, 1, 2]
 
 
+def test_all_batches_are_begun_before_the_first_one_s_numbers_are_asked_for():
+    told = []
+
+    class Numbers(torch.Tensor):
+        def float(self):
+            told.append("asked")
+            return torch.zeros(len(self), 1)
+
+    def compute(rows):
+        told.append("begun")
+        return torch.zeros(len(rows), 1).as_subclass(Numbers)
+
+    compute_rows(token_batches([1] * 6, 2), 6, 1, compute, never_broken)
+
+    assert told == ["begun"] * 3 + ["asked"] * 3
+
+
 def test_a_row_whose_numbers_are_not_finite_is_found_and_only_it():
     def compute(rows):
-        return np.where(rows == 2, np.inf, rows)[:, None].astype(np.float32)
+        return torch.from_numpy(np.where(rows == 2, np.inf, rows)[:, None])
 
     outcome = compute_rows(token_batches([1] * 6, 3), 6, 1, compute, never_broken)
 
@@ -42,7 +59,7 @@ def test_running_out_of_memory_halves_the_batch_and_is_no_error_of_a_row():
     def compute(rows):
         if len(rows) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return rows[:, None].astype(np.float32)
+        return torch.from_numpy(rows[:, None])
 
     outcome = compute_rows(token_batches([1] * 8, 8), 8, 1, compute, never_broken)
 

@@ -185,12 +185,27 @@ def test_bf16_comes_close_and_has_another_name(folder):
     assert half.name != full.name
 
 
+def test_pairs_that_are_read_while_others_are_computed_have_the_same_scores_and_errors(folder):
+    queries, passages = [*texts(9, seed=10), "a \ud800 cat", *texts(7, seed=12)], texts(17, seed=11)
+    expected = judge(folder, max_tokens=16).score(queries, passages)
+    teacher = judge(folder, max_tokens=16)
+    teacher.pairs_at_once = 4
+
+    scores = teacher.score(queries, passages)
+
+    np.testing.assert_allclose(scores.score, expected.score, atol=1e-6)
+    assert scores.tokens_cut.tolist() == expected.tokens_cut.tolist()
+    assert scores.tokens_cut.any()
+    assert scores.error == expected.error
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_gpu_scores_like_the_cpu(folder):
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_gpu_scores_like_the_cpu(folder, compiled):
     queries, passages = texts(50, seed=10), texts(50, seed=11)
 
-    scores = judge(folder, max_tokens=64, device="cuda").score(queries, passages)
+    scores = judge(folder, max_tokens=64, device="cuda", compiled=compiled).score(queries, passages)
 
     expected = judge(folder, max_tokens=64, device="cpu").score(queries, passages).score
     np.testing.assert_allclose(scores.score, expected, atol=1e-4)

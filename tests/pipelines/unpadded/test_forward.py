@@ -6,9 +6,10 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from pipelines.unpadded import layout
-from pipelines.unpadded.forward import can_unpad, embed
+from pipelines.unpadded.forward import can_unpad, compile_layers, embed, layers_of
 from tests.tiny import tiny_bi_encoder
 
+of_torch_itself = pytest.mark.filterwarnings("ignore")  # what torch warns of as its compiler loads and reads a layer
 LENGTHS = np.array([70, 50, 44, 43, 18, 16, 9, 9, 3, 1])  # ModernBERT's tiny window is 8 tokens to each side
 
 
@@ -92,3 +93,34 @@ def test_what_cannot_be_called_so_is_known(tmp_path):
 def test_texts_that_do_not_stand_longest_first_are_refused():
     with pytest.raises(ValueError, match=r"lengths are \[3, 5\], expected one or more above 0, the largest first"):
         layout.Layout(np.array([3, 5]), torch.device("cpu"))
+
+
+@of_torch_itself
+@pytest.mark.parametrize("family", ["bert", "xlm-roberta", "modernbert"])
+def test_every_layer_is_compiled_and_still_saved_under_its_own_name(family, tmp_path):
+    model = model_of(tmp_path, family)
+    names = set(model.state_dict())
+
+    compile_layers(model.transformers_model)
+
+    layers = layers_of(model.transformers_model)
+    assert len(layers) == model.transformers_model.config.num_hidden_layers
+    assert all(layer._compiled_call_impl is not None for layer in layers)
+    assert set(model.state_dict()) == names
+
+
+@of_torch_itself
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["bert", "modernbert"])
+def test_compiled_layers_give_what_the_layers_give(family, tmp_path):
+    """By torch's compiler for CPUs, which needs a C++ compiler; here no CPU uses it."""
+    model = model_of(tmp_path, family)
+    ids = token_ids(LENGTHS, model.transformers_model.config.vocab_size)
+    expected = embed(model, ids, LENGTHS)
+    gradients = gradients_of(model, embed(model, ids, LENGTHS))
+
+    compile_layers(model.transformers_model)
+
+    torch.testing.assert_close(embed(model, ids, LENGTHS), expected, rtol=0, atol=1e-12)
+    for name, got in gradients_of(model, embed(model, ids, LENGTHS)).items():
+        torch.testing.assert_close(got, gradients[name], rtol=0, atol=1e-12)

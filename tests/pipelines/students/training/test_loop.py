@@ -64,6 +64,20 @@ def test_killed_run_goes_on_from_its_checkpoint_to_identical_weights_and_metrics
     assert [line["loss"] for line in metrics] == [line["loss"] for line in lines]
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("compiled", [False, True])
+def test_on_a_gpu_a_killed_run_goes_on_from_its_checkpoint_to_identical_weights(setting, tmp_path, compiled):
+    on_gpu = {"device": "cuda", "compiled": compiled, "precision": "bf16"}
+    _, student, _ = setting.train(tmp_path / "undisturbed", **on_gpu)
+    with pytest.raises(Killed):
+        setting.train(tmp_path / "killed", **on_gpu, kill_at_step=9)
+
+    _, resumed, _ = setting.train(tmp_path / "killed", **on_gpu, resume_from=tmp_path / "killed/step_7")
+
+    assert torch.equal(weights_of(resumed), weights_of(student))
+
+
 def test_same_seed_gives_identical_weights_and_another_seed_others(setting, undisturbed, tmp_path):
     weights = weights_of(undisturbed[2])
 
