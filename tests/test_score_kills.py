@@ -188,7 +188,6 @@ def scorings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scorings]:
     scorings.shutdown()
 
 
-@pytest.mark.slow  # on a slow machine Ray once ended with an error of its own (exit code 1) instead of going on
 @pytest.mark.timeout(600)
 def test_a_node_killed_while_it_scores_costs_no_row(scorings):
     tables = scorings.root("node")

@@ -8,7 +8,9 @@ import time
 from typing import Any
 
 import polars as pl
+from ray.exceptions import RayError
 
+from pipelines.stage.errors import describe
 from pipelines.stage.finishing import finishing
 from pipelines.stage.progress import Progress, tell
 from pipelines.storage import TableVersion, VersionMoved, commit
@@ -18,36 +20,52 @@ from pipelines.streaming.stream import Plan, Stream
 
 
 def drain(left: Plan) -> Plan:
-    """Stream and commit, then plan again, until nothing is left or a whole pass brings nothing; the last plan."""
+    """Stream and commit, then plan again, until nothing is left or a whole pass brings nothing; the last plan.
+
+    An error of Ray's, as where a node is lost at a bad moment, or of an actor ends a pass: the next one goes on with
+    actors of its own. Files that were on their way are of no version then, and the work in them is done again.
+
+    Raises:
+        RayError: that ended a pass which brought nothing.
+    """
     while left.num_left:
-        _pass(left)
+        failure = _pass(left)
         before, left = left, Plan.of(left.stream)
         if left.num_left >= before.num_left:
+            if failure:
+                raise failure
             break
+        if failure and left.num_left:
+            tell(f"{left.num_left:,} rows are left of what Ray gave up, and are begun again: {describe(failure)}")
     return left
 
 
-def _pass(left: Plan) -> None:
-    """Send what is left through the pipeline once; commit what comes out, in groups."""
+def _pass(left: Plan) -> RayError | None:
+    """Send what is left through the pipeline once; commit what comes out, in groups; what ended it early, if so."""
     stream = left.stream
     progress = Progress(stream.table.table_name(), "rows", done=left.num_done, total=left.num_total)
     waiting: list[Chunk] = []
+    failure: RayError | None = None
     committed_at = time.monotonic()
     try:
         with finishing() as asked:
-            for chunk in stream_chunks(left, asked):
-                waiting += [chunk] if chunk else []
-                is_due = asked.is_set() or time.monotonic() - committed_at >= stream.config.commit_every_s
-                if waiting and is_due:
-                    group, waiting = waiting, []  # an interrupted commit may stand: its files must, too
-                    progress.advance(commit_group(stream, group))
-                    committed_at = time.monotonic()
+            try:
+                for chunk in stream_chunks(left, asked):
+                    waiting += [chunk] if chunk else []
+                    is_due = asked.is_set() or time.monotonic() - committed_at >= stream.config.commit_every_s
+                    if waiting and is_due:
+                        group, waiting = waiting, []  # an interrupted commit may stand: its files must, too
+                        progress.advance(commit_group(stream, group))
+                        committed_at = time.monotonic()
+            except RayError as error:
+                failure = error
             group, waiting = waiting, []
             progress.advance(commit_group(stream, group))
     except BaseException:
         remove_files(stream.source.tables, stream.table, [chunk.file for chunk in waiting])
         tell(f"{progress.told()} by {stream.maker}; to go on: {stream.command}")
         raise
+    return failure
 
 
 def commit_group(stream: Stream, chunks: list[Chunk]) -> int:
