@@ -45,7 +45,8 @@ class SpeedOptions:
         Parameter("--pairs", help="JSON Lines with query and positive; else the newest curated version, or made up"),
     ] = None
     precisions: Annotated[
-        list[Literal["float32", "bf16"]] | None, Parameter("--precision", help="repeatable; both if left out")
+        list[Literal["float32", "bf16"]] | None,
+        Parameter("--precision", help="repeatable; both if left out, score on a GPU: bf16"),
     ] = None
     negatives: Annotated[
         list[int] | None, Parameter("--negatives", help="of a query; repeatable; 1, 4 and 8 if left out, score: 1, 8")
@@ -61,7 +62,7 @@ class SpeedOptions:
     ] = None
     rows: Annotated[
         list[int] | None,
-        Parameter("--rows", help="score: triplets of a turn, 256 or on a GPU 16,000; scale, mine: repeatable"),
+        Parameter("--rows", help="score: triplets of a turn, 256 or on a GPU 4,000; scale, mine: repeatable"),
     ] = None
 
     def numbers(self, bench: Literal["score", "distill"]) -> dict[str, Any]:
@@ -137,7 +138,7 @@ def main(
 
 def score(speed: SpeedOptions, root: RootOptions) -> Iterator[dict[str, Any]]:
     given = speed.numbers("score")
-    from pipelines.benchmarks.score import Plan, compare, default_rows, default_shapes
+    from pipelines.benchmarks.score import Plan, compare, default_precisions, default_rows, default_shapes
     from pipelines.benchmarks.workload import SHAPES
 
     if speed.model and speed.shapes:
@@ -148,6 +149,7 @@ def score(speed: SpeedOptions, root: RootOptions) -> Iterator[dict[str, Any]]:
     rows = speed.rows or [default_rows()]
     if len(rows) > 1:
         raise UserError(f"--rows is given {len(rows)} times, expected once")
+    given["precisions"] = speed.precisions or default_precisions()
     plan = Plan(shapes=shapes, rows=rows[0], **given)
     return compare(_pairs(speed.pairs, root), speed.folder(), plan)
 
