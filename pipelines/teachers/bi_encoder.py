@@ -5,10 +5,10 @@
 Texts pass the model's own modules, so vectors equal its `encode(normalize_embeddings=True)`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -28,6 +28,9 @@ from pipelines.texts.token_batches import token_batches
 from pipelines.unpadded.forward import can_unpad, compile_layers, embed
 
 TextKind = Literal["query", "passage"]
+
+TEXTS_AT_ONCE = 1_024
+"""Texts, neighbours by their characters, that a teacher without padding reads together."""
 
 
 class BiEncoderTeacher(Teacher):
@@ -90,10 +93,15 @@ class BiEncoderTeacher(Teacher):
         unique = {text: row for row, text in enumerate(dict.fromkeys(texts))}
         unreadable = [encoding_error(text) for text in unique]
         readable = ["" if why else text for text, why in zip(unique, unreadable, strict=True)]
-        num_tokens, tokens_cut = self.count_tokens(readable, kind)
-        batches = token_batches(num_tokens, self.batch_tokens)
         check = check_model or self.check_model
-        outcome = compute_rows(batches, len(unique), self.dimension, partial(self._vectors, readable, kind), check)
+        if self.is_unpadded:
+            read = _Read(self, readable, kind)
+            tokens_cut, batches, compute = read.tokens_cut, read.batches(), partial(self._vectors_of_ids, read.ids)
+        else:
+            num_tokens, tokens_cut = self.count_tokens(readable, kind)
+            batches = iter(token_batches(num_tokens, self.batch_tokens))
+            compute = partial(self._vectors, readable, kind)
+        outcome = compute_rows(batches, len(unique), self.dimension, compute, check)
         error = [why or failure for why, failure in zip(unreadable, outcome.error, strict=True)]
         outcome.values[[why is not None for why in error]] = np.nan
         rows = np.array([unique[text] for text in texts], dtype=np.int64)
@@ -101,22 +109,33 @@ class BiEncoderTeacher(Teacher):
 
     def count_tokens(self, texts: list[str], kind: TextKind) -> tuple[Integers, Integers]:
         """Of each text, which is readable, the tokens that `embed` reads, and those that it cuts."""
-        prompt = getattr(self.prompts, kind)
-        own_limit = getattr(self.model[0], f"{_task(kind)}_length", None)  # a model's own, of queries or of documents
-        limit = min(self.config.max_tokens, own_limit or self.config.max_tokens)
+        prompt, limit = getattr(self.prompts, kind), self.limit(kind)
         encoded = self.model.tokenizer([prompt + text for text in texts], verbose=False)["input_ids"] if texts else []
         num_tokens = np.array([len(ids) for ids in encoded], dtype=np.int32)
         return np.minimum(num_tokens, limit), np.maximum(num_tokens - limit, 0)
 
+    def limit(self, kind: TextKind) -> int:
+        """Most tokens of a text that are read."""
+        own = getattr(self.model[0], f"{_task(kind)}_length", None)  # a model's own, of queries or of documents
+        return min(self.config.max_tokens, own or self.config.max_tokens)
+
+    def features(self, texts: list[str], kind: TextKind) -> dict[str, Any]:
+        """Some texts as the model reads them, padded."""
+        features: dict[str, Any] = self.model.preprocess(texts, prompt=getattr(self.prompts, kind), task=_task(kind))
+        return features
+
     @torch.inference_mode()
     def _vectors(self, texts: list[str], kind: TextKind, rows: Rows) -> Tensor:
-        prompt, task = getattr(self.prompts, kind), _task(kind)
-        features = self.model.preprocess([texts[row] for row in rows], prompt=prompt, task=task)
-        if self.is_unpadded:
-            is_token = features["attention_mask"].bool()
-            vectors = embed(self.model, features["input_ids"][is_token].numpy(), is_token.sum(dim=1).numpy())
-        else:
-            vectors = self.model(batch_to_device(features, self.device), task=task)["sentence_embedding"]
+        features = batch_to_device(self.features([texts[row] for row in rows], kind), self.device)
+        return self._unit(self.model(features, task=_task(kind))["sentence_embedding"])
+
+    @torch.inference_mode()
+    def _vectors_of_ids(self, ids: dict[int, Integers], rows: Rows) -> Tensor:
+        """Of texts that stand longest first."""
+        of_rows = [ids[row] for row in rows.tolist()]
+        return self._unit(embed(self.model, np.concatenate(of_rows), np.array([len(own) for own in of_rows])))
+
+    def _unit(self, vectors: Tensor) -> Tensor:
         if self.model.truncate_dim is not None:
             vectors = truncate_embeddings(vectors, self.model.truncate_dim)
         return normalize(vectors.float(), dim=1)
@@ -124,6 +143,36 @@ class BiEncoderTeacher(Teacher):
     def check_model(self) -> None:
         _, _, error = self.embed(["a cat is a small animal"], "passage", check_model=lambda: None)
         self.refuse("encode a plain sentence", error[0])
+
+
+class _Read:
+    """Texts as token ids, each read once; a GPU computes some while the next are read."""
+
+    def __init__(self, teacher: BiEncoderTeacher, texts: list[str], kind: TextKind) -> None:
+        self._teacher, self._texts, self._kind = teacher, texts, kind
+        self.ids: dict[int, Integers] = {}  # of each text, cut, special tokens included
+        self.tokens_cut = np.zeros(len(texts), dtype=np.int32)
+
+    def batches(self) -> Iterator[Rows]:
+        """Numbers of texts, the longest first; when they come, they have been read."""
+        longest_first = np.argsort([-len(text) for text in self._texts], kind="stable")
+        for start in range(0, len(self._texts), TEXTS_AT_ONCE):
+            rows = longest_first[start : start + TEXTS_AT_ONCE]
+            for batch in token_batches(self._read(rows), self._teacher.batch_tokens):
+                yield rows[batch]
+
+    def _read(self, rows: Rows) -> Integers:
+        """The tokens of each of some texts."""
+        features = self._teacher.features([self._texts[row] for row in rows], self._kind)
+        is_token = features["attention_mask"].bool()
+        num_tokens: Integers = is_token.sum(dim=1).numpy().astype(np.int32)
+        ids = np.split(features["input_ids"][is_token].numpy(), np.cumsum(num_tokens)[:-1])
+        self.ids.update(zip(rows.tolist(), ids, strict=True))
+        may_be_cut = rows[num_tokens >= self._teacher.limit(self._kind)]
+        _, self.tokens_cut[may_be_cut] = self._teacher.count_tokens(
+            [self._texts[row] for row in may_be_cut], self._kind
+        )
+        return num_tokens
 
 
 def _task(kind: TextKind) -> str:

@@ -36,7 +36,7 @@ def own_folder(folder, tmp_path) -> str:
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 @pytest.mark.parametrize("family", ["bert", "modernbert", "xlm-roberta"])
-def test_vectors_without_padding_are_the_same(family, precision, tmp_path):
+def test_vectors_without_padding_are_the_same(family, precision, tmp_path, monkeypatch):
     """As on a GPU, where texts are laid end to end; here the same code on a CPU. With a linear layer behind."""
     folder = tiny_bi_encoder(tmp_path / family, family=family, prompts=PROMPTS)
     reference = SentenceTransformer(folder, device="cpu")
@@ -46,10 +46,14 @@ def test_vectors_without_padding_are_the_same(family, precision, tmp_path):
     some = texts(40, seed=1, max_words=30)
     teacher = encoder(folder, max_tokens=24, batch_tokens=100, precision=precision)
     assert can_unpad(teacher.model)
+    _, cut, _ = teacher.embed(some, "query")
     teacher.is_unpadded = True
+    monkeypatch.setattr("pipelines.teachers.bi_encoder.TEXTS_AT_ONCE", 7)
 
-    vectors = teacher.encode(some, "query")
+    vectors, cut_without_padding, _ = teacher.embed(some, "query")
 
+    assert cut_without_padding.tolist() == cut.tolist()
+    assert cut.any()
     atol = {"float32": 1e-6, "bf16": 0.05}[precision]
     expected = reference.encode_query(some, normalize_embeddings=True)
     np.testing.assert_allclose(vectors, expected, atol=atol, rtol=0)
