@@ -206,6 +206,7 @@ def test_a_dry_run_counts_what_the_run_then_does_and_writes_nothing(ray_cluster,
     ]
 
 
+@pytest.mark.slow
 def test_a_dry_run_for_vectors_counts_texts_each_once(ray_cluster, tmp_path, monkeypatch):
     triplets = append_triplets(Tables.at(str(tmp_path / "tables")), 0, 40)
     folder = tiny_bi_encoder(tmp_path / "encoder")

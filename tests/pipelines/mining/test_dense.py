@@ -199,6 +199,7 @@ def test_a_positive_of_a_like_query_is_no_negative(ray_cluster, tables, tmp_path
     assert not drawn_of[0.6]
 
 
+@pytest.mark.slow
 def test_many_queries_at_once_or_few_give_the_same(ray_cluster, tables, tmp_path, encoder, monkeypatch):
     path, found = write(tmp_path, PAIRS), []
     for at_once in (1 << 15, 7):

@@ -242,6 +242,7 @@ def test_what_ray_gives_up_is_begun_again(ray_cluster, tmp_path, capsys):
     assert re.search("[0-9]+ rows are left of what Ray gave up, and are begun again: ", capsys.readouterr().err)
 
 
+@pytest.mark.slow
 def test_a_fault_that_stays_is_raised_and_what_was_done_before_stays(ray_cluster, tmp_path):
     stream = faulty(tmp_path, 20)
 

@@ -146,6 +146,7 @@ def kill_a_worker_after(checkpoints: Path) -> None:
                 process.kill()
 
 
+@pytest.mark.slow
 def test_a_worker_killed_in_the_second_stage_costs_no_step_of_the_first(setting, trained, tmp_path, capsys):
     tables, _, strong, vectors, config = setting
     work = Path(tmp_path / "work")
