@@ -5,6 +5,7 @@ overtaken chunk is dropped, and the next plan finds what is still missing of it.
 """
 
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import polars as pl
@@ -33,6 +34,7 @@ def drain(left: Plan) -> Plan:
         before, left = left, Plan.of(left.stream)
         if left.num_left >= before.num_left:
             if failure:
+                _tell_how_to_go_on(left.stream, _progress(left))
                 raise failure
             break
         if failure and left.num_left:
@@ -42,30 +44,42 @@ def drain(left: Plan) -> Plan:
 
 def _pass(left: Plan) -> RayError | None:
     """Send what is left through the pipeline once; commit what comes out, in groups; what ended it early, if so."""
-    stream = left.stream
-    progress = Progress(stream.table.table_name(), "rows", done=left.num_done, total=left.num_total)
+    stream, progress = left.stream, _progress(left)
     waiting: list[Chunk] = []
-    failure: RayError | None = None
+    failures: list[RayError] = []
     committed_at = time.monotonic()
     try:
         with finishing() as asked:
-            try:
-                for chunk in stream_chunks(left, asked):
-                    waiting += [chunk] if chunk else []
-                    is_due = asked.is_set() or time.monotonic() - committed_at >= stream.config.commit_every_s
-                    if waiting and is_due:
-                        group, waiting = waiting, []  # an interrupted commit may stand: its files must, too
-                        progress.advance(commit_group(stream, group))
-                        committed_at = time.monotonic()
-            except RayError as error:
-                failure = error
+            for chunk in _until_one_fails(stream_chunks(left, asked), failures):
+                waiting += [chunk] if chunk else []
+                is_due = asked.is_set() or time.monotonic() - committed_at >= stream.config.commit_every_s
+                if waiting and is_due:
+                    group, waiting = waiting, []  # an interrupted commit may stand: its files must, too
+                    progress.advance(commit_group(stream, group))
+                    committed_at = time.monotonic()
             group, waiting = waiting, []
             progress.advance(commit_group(stream, group))
     except BaseException:
         remove_files(stream.source.tables, stream.table, [chunk.file for chunk in waiting])
-        tell(f"{progress.told()} by {stream.maker}; to go on: {stream.command}")
+        _tell_how_to_go_on(stream, progress)
         raise
-    return failure
+    return failures[0] if failures else None
+
+
+def _until_one_fails(chunks: Iterator[Chunk | None], failures: list[RayError]) -> Iterator[Chunk | None]:
+    """The chunks that come before an error of Ray's, which is added to `failures`."""
+    try:
+        yield from chunks
+    except RayError as error:
+        failures.append(error)
+
+
+def _progress(plan: Plan) -> Progress:
+    return Progress(plan.stream.table.table_name(), "rows", done=plan.num_done, total=plan.num_total)
+
+
+def _tell_how_to_go_on(stream: Stream, progress: Progress) -> None:
+    tell(f"{progress.told()} by {stream.maker}; to go on: {stream.command}")
 
 
 def commit_group(stream: Stream, chunks: list[Chunk]) -> int:

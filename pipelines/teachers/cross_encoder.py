@@ -94,7 +94,7 @@ class CrossEncoderTeacher(Teacher):
         read = self._read(queries, passages)
         return read.num_tokens, read.tokens_cut
 
-    def _read(self, queries: list[str], passages: list[str]) -> "_Read":
+    def _read(self, queries: list[str], passages: list[str]) -> _Read:
         """`_tokenize` with the prompts; a pair that cannot be read is empty."""
         unreadable = [
             encoding_error(query) or encoding_error(passage) for query, passage in zip(queries, passages, strict=True)

@@ -80,8 +80,8 @@ def layers_of(encoder: nn.Module) -> list[nn.Module]:
 def compile_layers(encoder: PreTrainedModel) -> None:
     """From the next call on, what stands between a layer's products is fused by torch.compile, for batches of any size.
 
-    For GPUs: half of the time of 6 layers of ModernBERT's shape, in training and in scoring (benchmarks/README.md), for
-    10 to 30 seconds before the first result. It needs a C compiler on the machine, as torch says where there is none.
+    For GPUs: half of the time of ModernBERT's shapes, in training and in scoring (benchmarks/README.md), for 10 to 30
+    seconds before the first result. It needs a C compiler on the machine, as torch says where there is none.
     """
     for layer in layers_of(encoder):
         layer.compile(dynamic=True)

@@ -243,7 +243,7 @@ def test_what_ray_gives_up_is_begun_again(ray_cluster, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_a_fault_that_stays_is_raised_and_what_was_done_before_stays(ray_cluster, tmp_path):
+def test_a_fault_that_stays_is_raised_and_what_was_done_before_stays(ray_cluster, tmp_path, capsys):
     stream = faulty(tmp_path, 20)
 
     with pytest.raises(RayError, match="is at fault"):
@@ -252,6 +252,7 @@ def test_a_fault_that_stays_is_raised_and_what_was_done_before_stays(ray_cluster
     newest = stream.newest()
     assert newest is not None
     assert 0 < newest.num_rows() < 82
+    assert f"{newest.num_rows()} of 82 rows by {CAPITALS}; to go on: again" in capsys.readouterr().err
     assert drain(Plan.of(Capitals(stream.source, stream.config, stream.maker, stream.command))).num_left == 0
 
 
