@@ -40,6 +40,7 @@ COMMANDS = (
 NO_TEXT = re.compile("[\0\ud800-\udfff]")  # what of a word of the command line was not UTF-8 became surrogates
 DAMAGED = re.compile("parquet: File out of specification")  # as Polars says it of a file whose bytes have changed
 NO_PATH = (errno.ENAMETOOLONG, errno.ELOOP)
+RAISED_AGAIN_S = 0.05
 NOBODY_READS = 141  # as shells say it of a program that SIGPIPE ended
 
 
@@ -93,8 +94,9 @@ def main() -> int:
         os.environ.setdefault(name, value)
     Interrupted.received = False
     sys.stdout, sys.stderr = _writable(sys.stdout), Terminal.of(_writable(sys.stderr))
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
         signal.signal(number, _interrupt)
+    sys.unraisablehook = _unraisable
     try:
         code = _run(sys.argv[1:])
         sys.stdout.flush()
@@ -177,6 +179,14 @@ def _one_line(error: object) -> str:
 def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
     Interrupted.received = True
     raise Interrupted
+
+
+def _unraisable(ignored: "sys.UnraisableHookArgs") -> None:
+    """Raise an interruption again that came in a destructor or a weakref callback, where Python ignores exceptions."""
+    if ignored.exc_type is Interrupted:
+        signal.setitimer(signal.ITIMER_REAL, RAISED_AGAIN_S)
+    else:
+        sys.__unraisablehook__(ignored)
 
 
 def _leave(code: int) -> NoReturn:

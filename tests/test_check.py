@@ -1,12 +1,11 @@
 """`check`: each client of the root is tried, the teacher reached, the cluster asked; what is wrong is named."""
 
 import json
-import sys
 
 import pytest
 
-from jobs.__main__ import main
 from tests import object_store
+from tests.in_process import run_jobs
 from tests.tiny import tiny_cross_encoder
 
 CLIENTS = [
@@ -23,11 +22,10 @@ def teacher(tmp_path_factory) -> str:
 
 
 @pytest.fixture
-def check(ray_cluster, monkeypatch, capsys, teacher):
+def check(ray_cluster, capsys, teacher):
     def run(root, *words, teacher=teacher):
         settings = ["--set", f"score.teacher={json.dumps(teacher)}", *words]
-        monkeypatch.setattr(sys, "argv", ["jobs", "check", "--json", "--tables", str(root), *settings])
-        code = main()
+        code = run_jobs("check", "--json", "--tables", root, *settings)
         rows = json.loads(capsys.readouterr().out)
         return code, {row["what"]: row["found"] for row in rows}, [row["what"] for row in rows if row["is_wrong"]]
 

@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import signal
 from pathlib import Path
 
 import polars as pl
@@ -11,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from jobs.__main__ import main
 from pipelines.storage import Tables
 from pipelines.storage.lineage import engine
 from schemas import TABLES
+from tests.in_process import run_jobs
 
 ROOT = Path(__file__).parents[1]
 FROZEN = ROOT / "tests" / "frozen"
@@ -49,12 +48,7 @@ def run(frozen, root, monkeypatch, capsys):
 
     def call(*arguments, recipe=False):
         own_recipe = ["--recipe", str(frozen / "recipe.toml")] if recipe else []
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        monkeypatch.setattr("sys.argv", ["jobs", *map(str, arguments), *own_recipe])
-        code = main()
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        return code, *capsys.readouterr()
+        return run_jobs(*arguments, *own_recipe), *capsys.readouterr()
 
     return call
 

@@ -13,13 +13,13 @@ import ray
 from pyarrow import fs
 from sentence_transformers import SentenceTransformer
 
-from jobs.__main__ import main
 from jobs.recipe import load_recipe
 from jobs.run import run_all
 from pipelines import ingest, publish
 from pipelines.checkpoints.find import find
 from pipelines.storage import Invocation, Tables
 from tests import object_store
+from tests.in_process import run_jobs
 from tests.test_flow import settings_for, write_corpus
 from tests.tiny import tiny_bi_encoder
 
@@ -59,12 +59,11 @@ def test_a_model_is_trained_evaluated_and_published_on_s3(flow, bucket, tmp_path
     assert pl.scan_delta(tables.url("models"), storage_options=tables.polars_options).collect().height == 1
 
 
-def test_it_is_made_again_byte_for_byte(flow, capsys, monkeypatch, tmp_path):
+def test_it_is_made_again_byte_for_byte(flow, capsys, tmp_path):
     tables, _ = flow
     words = ["--tables", tables.uri, "--model", "small", "--output", str(tmp_path / "again")]
-    monkeypatch.setattr("sys.argv", ["jobs", "reproduce", *words])
 
-    assert main() == 0
+    assert run_jobs("reproduce", *words) == 0
 
     assert capsys.readouterr().out.startswith("identical: ")
 

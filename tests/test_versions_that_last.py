@@ -8,9 +8,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from jobs.__main__ import main
 from pipelines.storage import Tables
 from tests.aged import age
+from tests.in_process import run_jobs
 from tests.test_flow import settings_for
 from tests.tiny import WORDS, tiny_bi_encoder
 
@@ -19,15 +19,14 @@ ALL_IS_OLD = 400  # days
 
 
 @pytest.fixture
-def run(ray_cluster, tmp_path, monkeypatch, capsys):
+def run(ray_cluster, tmp_path, capsys):
     """Run a command on the root; gives its stdout. Recipes are given to the stages."""
     sets = [*settings_for(tiny_bi_encoder(tmp_path / "teacher", num_layers=4)), *SETS]
 
     def call(*words, code=0):
         given = sets if words[0] in ("ingest", "score", "curate", "distill") else []
         own = ["--tables", str(tmp_path / "tables"), *(f"--set={one}" for one in given)]
-        monkeypatch.setattr("sys.argv", ["jobs", words[0], *own, *words[1:]])
-        assert main() == code, capsys.readouterr().err
+        assert run_jobs(words[0], *own, *words[1:]) == code, capsys.readouterr().err
         return capsys.readouterr().out
 
     return call

@@ -7,7 +7,6 @@ import os
 import random
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -23,8 +22,8 @@ from typing import NamedTuple
 import psutil
 import pytest
 
-from jobs.__main__ import main
 from tests.clusters import TOKEN
+from tests.in_process import run_jobs
 
 LOG = "ray_start.log"
 
@@ -139,11 +138,6 @@ def run(monkeypatch, capsys, tmp_path):
     monkeypatch.setenv("COLUMNS", "200")
 
     def call(*arguments):
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        monkeypatch.setattr(sys, "argv", ["jobs", *map(str, arguments)])
-        code = main()
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        return code, *capsys.readouterr()
+        return run_jobs(*arguments), *capsys.readouterr()
 
     return call

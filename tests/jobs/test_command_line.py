@@ -577,6 +577,29 @@ def test_sigterm_while_ray_runs_is_told_with_code_3(run, tmp_path, teacher):
     assert "core_worker" not in err
 
 
+def test_sigterm_while_python_ignores_exceptions_ends_the_command_all_the_same():
+    program = """
+import signal, sys, time, weakref
+from jobs import __main__ as jobs
+
+class Held: ...
+
+@jobs.app.command
+def wait():
+    held = Held()
+    freed = weakref.ref(held, lambda reference: signal.raise_signal(signal.SIGTERM))
+    del held
+    time.sleep(60)
+
+sys.argv = ["jobs", "wait"]
+jobs._leave(jobs.main())
+"""
+    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=50)
+
+    assert ended.returncode == 3, ended.stderr
+    assert "Exception ignored" not in ended.stderr
+
+
 def test_a_root_an_input_and_a_recipe_may_be_called_anything(run, tmp_path, monkeypatch):
     folder = tmp_path / "a b'é文#?*[1]{100%}"
     folder.mkdir()

@@ -5,17 +5,17 @@ Nothing here starts Ray: what is wrong is known before. Words in braces stand fo
 
 import re
 import shlex
-import signal
 import sys
 from pathlib import Path
 from stat import S_ISDIR
 
 import pytest
 
-from jobs.__main__ import COMMANDS, app, main
+from jobs.__main__ import COMMANDS, app
 from pipelines import curate
 from pipelines.curate import CurateConfig
 from pipelines.storage import Tables
+from tests.in_process import run_jobs
 from tests.scored_versions import scored_rows, write_scored, write_triplets
 
 LONG = "x" * 20_000
@@ -60,11 +60,7 @@ def refused(monkeypatch, capsys, places):
     def call(*words, root=places["root"]):
         monkeypatch.setenv("TABLES", str(root))
         before = contents(places["tmp"])
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        monkeypatch.setattr(sys, "argv", ["jobs", *words])
-        code = main()
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        code = run_jobs(*words)
         out, err = capsys.readouterr()
         assert "Traceback" not in err
         assert (code, out) == (2, ""), err

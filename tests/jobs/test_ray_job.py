@@ -10,10 +10,10 @@ import pytest
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from jobs import submit
-from jobs.__main__ import main
 from pipelines.storage import Tables
 from pipelines.storage.lineage import code
 from tests.clusters import TOKEN
+from tests.in_process import run_jobs
 from tests.scored_versions import scored_rows, write_triplets
 from tests.tiny import WORDS, tiny_cross_encoder
 
@@ -26,12 +26,11 @@ def client(cluster):
 
 
 @pytest.fixture
-def submitted(cluster, monkeypatch, capfd):
+def submitted(cluster, capfd):
     """Run `python -m jobs submit -- COMMAND` in this process; gives its exit code, stdout and stderr."""
 
     def call(*command):
-        monkeypatch.setattr(sys, "argv", ["jobs", "submit", "--address", cluster.address, "--", *map(str, command)])
-        return main(), *capfd.readouterr()
+        return run_jobs("submit", "--address", cluster.address, "--", *command), *capfd.readouterr()
 
     return call
 
@@ -163,10 +162,8 @@ def test_a_stopped_job_is_a_failure(client, capfd):
     assert "STOPPED" in capfd.readouterr().err
 
 
-def test_a_dashboard_that_does_not_answer_is_told(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["jobs", "submit", "--address", "http://127.0.0.1:9", "--", "models"])
-
-    assert main() == 1
+def test_a_dashboard_that_does_not_answer_is_told(capsys):
+    assert run_jobs("submit", "--address", "http://127.0.0.1:9", "--", "models") == 1
     assert "http://127.0.0.1:9" in capsys.readouterr().err
 
 
@@ -181,9 +178,8 @@ def test_a_dashboard_that_does_not_answer_is_told(monkeypatch, capsys):
 )
 def test_a_secret_is_never_forwarded(monkeypatch, capsys, arguments, told):
     monkeypatch.setenv("STORE_TOKEN", "0123456789secret")
-    monkeypatch.setattr(sys, "argv", ["jobs", "submit", "--address", "http://127.0.0.1:9", *arguments])
 
-    assert main() == 2
+    assert run_jobs("submit", "--address", "http://127.0.0.1:9", *arguments) == 2
     error = capsys.readouterr().err
     assert f"error: {told} would be forwarded" in error
     assert "0123456789secret" not in error

@@ -2,7 +2,6 @@
 
 import os
 import socket
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -10,9 +9,9 @@ from contextlib import ExitStack, suppress
 import pytest
 
 from jobs import reach
-from jobs.__main__ import main
 from jobs.cluster import check
 from pipelines.stage.errors import UserError
+from tests.in_process import run_jobs
 
 ANSWERS = {
     "http": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
@@ -88,9 +87,8 @@ def test_a_cluster_that_ray_would_wait_for_is_told_with_its_address(monkeypatch,
 )
 def test_a_dashboard_that_is_none_is_told(monkeypatch, capsys, listening, address, code, message):
     monkeypatch.setattr(reach, "TIMEOUT_S", 0.3)
-    monkeypatch.setattr(sys, "argv", ["jobs", "submit", "--address", address.format(**listening), "--", "models"])
 
-    assert main() == code
+    assert run_jobs("submit", "--address", address.format(**listening), "--", "models") == code
     told = capsys.readouterr().err
     assert message.format(**listening) in told
     assert "Traceback" not in told

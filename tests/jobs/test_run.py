@@ -1,13 +1,12 @@
 """`run` is refused at its start for what its last stage would be refused for, and then nothing is written."""
 
 import json
-import sys
 
 import pytest
 
-from jobs.__main__ import main
 from pipelines.checkpoints.run_folder import RUN, RunFolder
 from pipelines.storage import Tables
+from tests.in_process import run_jobs
 from tests.tiny import WORDS, tiny_bi_encoder, tiny_cross_encoder
 
 GOOD = {"query": "what is a cat", "positive": "a small animal", "negative": "a big city"}
@@ -50,9 +49,8 @@ def refuse(models, tmp_path, monkeypatch, capsys):
     def call(*changes: str, more: tuple[str, ...] = ()) -> str:
         sets = [f"--set={setting.format(**places)}" for setting in (*settings, *changes)]
         root = ["--tables", str(tmp_path / "tables"), "--name", "small", "--input", str(tmp_path / "rows.jsonl")]
-        monkeypatch.setattr(sys, "argv", ["jobs", "run", *root, *sets, *more])
         before = sorted(tmp_path.rglob("*"))
-        assert main() == 2
+        assert run_jobs("run", *root, *sets, *more) == 2
         assert sorted(tmp_path.rglob("*")) == before
         return capsys.readouterr().err
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from jobs.__main__ import main
 from jobs.arms import steps_within
 from jobs.recipe import load_recipe
 from jobs.studies import STUDIES, load_study, merged
 from pipelines import ingest, score
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables
+from tests.in_process import run_jobs
 from tests.test_flow import write_corpus
 from tests.tiny import WORDS, tiny_bi_encoder
 
@@ -89,14 +89,9 @@ def run(folder, monkeypatch, capsys):
     """Run `study` on the folder's tables in this process; gives its code, stdout and stderr."""
 
     def call(*arguments, stderr=None):
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        words = ["jobs", "study", str(folder / "small.toml"), "--tables", str(folder / "tables")]
         with monkeypatch.context() as patch:
-            patch.setattr(sys, "argv", [*words, *map(str, arguments)])
             patch.setattr(sys, "stderr", stderr or sys.stderr)
-            code = main()
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+            code = run_jobs("study", folder / "small.toml", "--tables", folder / "tables", *arguments)
         return code, *capsys.readouterr()
 
     return call

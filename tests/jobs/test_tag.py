@@ -4,15 +4,15 @@ import json
 
 import pytest
 
-from jobs.__main__ import main
 from pipelines import curate
 from pipelines.storage import Tables
 from tests.curated_versions import HALF
+from tests.in_process import run_jobs
 from tests.scored_versions import scored_rows, write_scored, write_triplets
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
+def run(tmp_path, capsys):
     """Run a command on a root with two curations; gives code, stdout and stderr."""
     tables = Tables.at(str(tmp_path / "tables"))
     rows = scored_rows([(f"query {number}", "a", 5.0, "b", -5.0) for number in range(8)])
@@ -21,8 +21,7 @@ def run(tmp_path, monkeypatch, capsys):
         curate.run(scored, HALF.model_copy(update={"test_share": share}))
 
     def call(*words):
-        monkeypatch.setattr("sys.argv", ["jobs", *words, "--tables", tables.uri])
-        return main(), *capsys.readouterr()
+        return run_jobs(*words, "--tables", tables.uri), *capsys.readouterr()
 
     return call
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from jobs.__main__ import main
 from pipelines import curate
 from pipelines.storage import Tables
 from tests.aged import age
 from tests.curated_versions import HALF
+from tests.in_process import run_jobs
 from tests.scored_versions import scored_rows, write_scored, write_triplets
 
 
@@ -25,10 +25,9 @@ def tables(tmp_path):
 
 
 @pytest.fixture
-def run(tables, monkeypatch, capsys):
+def run(tables, capsys):
     def call(*words):
-        monkeypatch.setattr("sys.argv", ["jobs", *words, "--tables", tables.uri])
-        return main(), *capsys.readouterr()
+        return run_jobs(*words, "--tables", tables.uri), *capsys.readouterr()
 
     return call
 

@@ -1,19 +1,18 @@
 """Selections side by side: each figure is what measuring that student alone gives, and all see the same batches."""
 
 import json
-import sys
 
 import numpy as np
 import polars as pl
 import pytest
 
-from jobs.__main__ import main
 from pipelines.benchmarks.initialise import compare, dev_set, selections
 from pipelines.evaluation.metrics import per_query
 from pipelines.stage.errors import UserError
 from pipelines.students.initialise import initialise_student
 from tests.curated_versions import curated as curated_of
 from tests.curated_versions import query_in
+from tests.in_process import run_jobs
 from tests.training_data import vector_of
 
 COLUMNS = ["ndcg_before", "ndcg_after", "teacher_cosine_before", "teacher_cosine_after"]
@@ -90,18 +89,16 @@ def test_a_version_without_dev_queries_is_refused(setting, tmp_path):
         compare(curated, selections(config), steps=1)
 
 
-def test_the_command_prints_one_line_per_selection(setting, monkeypatch, capsys):
+def test_the_command_prints_one_line_per_selection(setting, capsys):
     curated, config, _ = setting
     sets = [
         f"--set=distill.{name}={json.dumps(value)}" for name, value in config.model_dump(exclude_defaults=True).items()
     ]
     words = ["bench", "initialise", "--tables", curated.tables.uri, "--from", str(curated), "--steps", "1", "--json"]
-    monkeypatch.setattr(sys, "argv", ["jobs", *words, "--layers", "first", "--layers", "0,3", *sets])
 
-    assert main() == 0
+    assert run_jobs(*words, "--layers", "first", "--layers", "0,3", *sets) == 0
 
     rows = json.loads(capsys.readouterr().out)
     assert [row["layers"] for row in rows] == ["0 1", "0 3", "0 2"]
-    monkeypatch.setattr(sys, "argv", ["jobs", "bench", "initialize"])
-    assert main() == 2
+    assert run_jobs("bench", "initialize") == 2
     assert "there is no bench 'initialize'; expected one of score, distill, initialise" in capsys.readouterr().err

@@ -15,6 +15,7 @@ from pipelines.benchmarks.score import Plan, Rows, compare
 from pipelines.benchmarks.workload import SHAPES, Pairs, made_up_pairs, random_cross_encoder
 from pipelines.teachers.config import TeacherConfig
 from pipelines.teachers.cross_encoder import CrossEncoderTeacher
+from tests.in_process import run_jobs
 from tests.tiny import texts, tiny_cross_encoder
 
 ROOT = Path(__file__).parents[3]
@@ -92,9 +93,6 @@ def test_the_command_runs_without_ray_and_tables():
         (["--rows", "100000"], "there are 4000 pairs, expected at least 100000"),
     ],
 )
-def test_what_cannot_be_measured_is_refused(words, told, capsys, monkeypatch):
-    from jobs.__main__ import main
-
-    monkeypatch.setattr(sys, "argv", ["jobs", "bench", "score", *words])
-    assert main() == 2
+def test_what_cannot_be_measured_is_refused(words, told, capsys):
+    assert run_jobs("bench", "score", *words) == 2
     assert told in capsys.readouterr().err
