@@ -6,9 +6,10 @@
 The passages are all positives of the input, the corpora of its BEIR folders and the --passages file. A negative is
 never a passage that the input knows as positive for that query, nor the query's own text or document; case,
 punctuation, spacing and Unicode's spellings make no other query and no other passage (`normalise` in
-pipelines/texts/comparison.py). What is drawn depends on the query, the set of passages, the positives and the config,
-not on the order of rows. A pair labelled 0 is no positive: its passage is a negative given to its query, beside those
-that are drawn. Of a BEIR folder the train judgements are mined, or else all.
+pipelines/texts/comparison.py), and passages that are nearly the same count as one. What is drawn depends on the query,
+the set of passages, the positives and the config, not on the order of rows. A pair labelled 0 is no positive: its
+passage is a negative given to its query, beside those that are drawn. Of a BEIR folder the train judgements are mined,
+or else all.
 
 With `dense` among the miners, or `consistent_within` (pipelines/mining/consistency.py), a bi-encoder encodes all
 queries and passages on Ray's actors, each once: what is in teacher_vectors is taken from there, and a run that was
@@ -40,12 +41,14 @@ from pipelines.mining.draw import Candidate, DrawConfig, mine_negatives
 from pipelines.mining.inputs import (
     Known,
     Pair,
+    PassageLimits,
     Passages,
     all_passages,
     is_mined,
     known_positives,
     read_judgements,
     read_pairs,
+    tell_near_duplicates,
 )
 from pipelines.scoring.config import ScoreConfig
 from pipelines.stage.errors import UserError
@@ -58,8 +61,8 @@ if TYPE_CHECKING:
     from pipelines.scoring.pair_encoder import PairEncoder
 
 ADDED = {*ConsistencyConfig.model_fields, "miners", "draw", "encoder"}
-ADDED |= {"max_positive_share", "min_positive_margin", "like_query_cosine"}
-"""Fields that older minings had not: at their defaults they decide nothing, and an older mining is told as the same."""
+ADDED |= {"max_positive_share", "min_positive_margin", "like_query_cosine", "near_duplicates"}
+"""Fields that older minings had not: at their defaults an older one is told as the same, and nothing is mined anew."""
 
 
 class MineConfig(DrawConfig, ConsistencyConfig, RowChecks):
@@ -116,8 +119,7 @@ def run(
     Args:
         encoder: `config.encoder_config`'s; with it comes `connect`, which connects to Ray, as often as asked.
     """
-    columns = columns or {}
-    check_named_columns(columns)
+    check_named_columns(columns := columns or {})
     record_missing_files(tables, config)
     judgements = {path: beir for folder in filter(is_beir_folder, inputs) for path, beir in read_judgements(folder)}
     found = find_files((path for path in inputs if not is_beir_folder(path)), quoting)
@@ -132,7 +134,8 @@ def run(
     def spill_rows(intake: Intake) -> list[TableVersion]:
         pairs = list(read_pairs(intake, judgements, columns, own_source=source is None))
         known = known_positives(pairs, judgements.values())
-        drawn_from = all_passages(pairs, judgements.values(), passage_files, config, config.max_passages, known)
+        limits = PassageLimits(config.max_passages, config.near_duplicates)
+        drawn_from = all_passages(pairs, judgements.values(), passage_files, config, limits, known)
         index = _index(dense, known, drawn_from, intake.files) if dense else None
         if index and config.consistent_within is not None:
             pairs = _consistent(intake, pairs, known, positive_ranks(known, drawn_from, index, config), config)
@@ -198,6 +201,7 @@ def _consistent(intake: Intake, pairs: list[Pair], known: Known, ranks: Ranks, c
 def _spill_mined(
     intake: Intake, pairs: list[Pair], passages: Passages, known: Known, negatives: Mapping[str, list[Candidate]]
 ) -> None:
+    tell_near_duplicates(passages, pairs, _sources(intake, pairs))
     for position, number, row in (pair for pair in pairs if pair.row.is_positive):
         query_id = text_id(row.query)
         found = list(map(Negative, known.given.get(query_id, ())))
