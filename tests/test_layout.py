@@ -33,7 +33,7 @@ PACKAGES = {  # package of pipelines/ -> all of ours that it may import; each st
     "curation": "schemas stage storage texts intake",
     "students": "schemas stage storage texts checkpoints unpadded search curation",
     "evaluation": "schemas stage storage texts checkpoints teachers search intake curation students",
-    "inspection": "schemas stage storage checkpoints curation",
+    "inspection": "schemas stage storage texts checkpoints curation",
     "erasure": "schemas stage storage texts checkpoints scoring inspection",
     "publication": "schemas stage storage checkpoints curation inspection",
     "benchmarks": "stage storage texts unpadded checkpoints teachers search curation students evaluation",

@@ -6,8 +6,7 @@ read range by range: memory is bounded by ROWS_PER_RANGE.
 
 import polars as pl
 
-from pipelines.curation.outcomes import dropped_by, dropped_outcome, kept_outcome
-from pipelines.stage.errors import UserError
+from pipelines.curation.outcomes import dropped_outcome, kept_outcome, with_dropped
 from pipelines.storage import QueryRange, TableVersion
 from pipelines.storage.ranges import bucket_ranges, count_buckets
 
@@ -32,7 +31,7 @@ def diff(before: TableVersion, after: TableVersion) -> pl.DataFrame:
 
     An outcome is kept, corrected:REASON, dropped:REASON or absent; rows whose outcome stayed are counted as well.
     """
-    sides = [_with_dropped(version) for version in (before, after)]
+    sides = [with_dropped(version) for version in (before, after)]
     query_ids = pl.concat([version.scan().select("query_id") for side in sides for version in side])
     counts = [
         moved(*(_outcomes(kept, dropped, query_range) for kept, dropped in sides))
@@ -40,16 +39,6 @@ def diff(before: TableVersion, after: TableVersion) -> pl.DataFrame:
     ]
     empty = pl.DataFrame(schema={**dict.fromkeys(KEYS, pl.String), "rows": pl.Int64})
     return pl.concat([empty, *counts]).group_by(KEYS).agg(pl.col("rows").sum()).sort(KEYS)
-
-
-def _with_dropped(curated: TableVersion) -> tuple[TableVersion, TableVersion]:
-    """A curated version and the dropped_triplets version of the same curation."""
-    if curated.name != "curated_triplets":
-        raise UserError(f"{curated} cannot be compared; expected two versions of curated_triplets")
-    dropped = dropped_by(curated.usable())
-    if dropped is None:
-        raise UserError(f"{curated} has no dropped_triplets of the same curation: what it dropped is not known")
-    return curated, dropped.usable()
 
 
 def _outcomes(kept: TableVersion, dropped: TableVersion, query_range: QueryRange) -> pl.DataFrame:
