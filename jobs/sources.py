@@ -30,14 +30,15 @@ def main(
 ) -> None:
     from jobs.recipe import load_recipe
     from jobs.versions import version_to_read
-    from pipelines.inspection.sources import about_sources, leave_one_out, toml_weights, weights
+    from pipelines.inspection.sources import about_sources, leave_one_out, source_lines, toml_weights, weights
     from pipelines.stage.errors import UserError
 
     if sum([as_weights, leave_out is not None, as_json]) > 1:
         raise UserError("--weights, --leave-out and --json each print something else; expected one of them")
     if leave_out is not None and leave_out < 1:
         raise UserError(f"--leave-out is {leave_out} steps, expected 1 or more")
-    load_recipe(recipe, None)
+    if leave_out is not None:
+        load_recipe(recipe, None)
     curated = version_to_read(root.open(), "curated_triplets", from_)
     sources = about_sources(curated)
     if as_weights:
@@ -45,5 +46,7 @@ def main(
     elif leave_out is not None:
         print(leave_one_out(sources, recipe, leave_out), end="")
         print("write it to a file and run: python -m jobs study FILE", file=sys.stderr)
-    else:
+    elif as_json:
         print_frame(sources, as_json)
+    else:
+        print("\n".join(source_lines(sources)))

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 import polars as pl
 
 from pipelines.curation.outcomes import by_source, curation_of, with_dropped
+from pipelines.stage.render import aligned_table
+from pipelines.stage.terminal import cut
 from pipelines.storage import QueryRange, Tables, TableVersion
 from pipelines.storage.ranges import bucket_ranges, count_buckets
 from pipelines.texts.near_duplicates import NearDuplicates
@@ -20,6 +22,8 @@ ROWS_PER_RANGE = 500_000
 PASSAGES_SAMPLED = 20_000  # of each source
 NEAR_DUPLICATES = 0.9  # as mine counts them
 INCONSISTENT = "positive_not_among_nearest"  # why mine leaves out a pair that its encoder does not believe
+SHARES = ("kept", "corrected", "dropped", "disagreement", "near_copies")
+WIDEST_NAME = 24
 SIDES = ("query", "positive", "negative")
 
 
@@ -27,11 +31,12 @@ def about_sources(curated: TableVersion, *, passages_sampled: int = PASSAGES_SAM
     """One row a source, that of whose rows the least stayed as they were first.
 
     Returns:
-        source, queries, rows (triplets that were scored); kept, corrected, dropped (shares of the rows), main_reason of
-        the others; disagreement, the share of rows whose negative the teacher prefers, as they came; near_copies, the
-        share of its passages (positives, `passages_sampled` at most) that are nearly the same as another of them;
-        query_chars, positive_chars, negative_chars (means); quarantined, inconsistent: input rows of its files that
-        became no triplet, and those of them whose positive is not among the nearest; null where no file has its name.
+        source, queries, rows (triplets that were scored); kept, corrected, dropped (shares of the rows); disagreement,
+        the share of rows whose negative the teacher prefers, as they came; near_copies, the share of its passages
+        (positives, `passages_sampled` at most) that are nearly the same as another of them; main_reason of what did
+        not stay; query_chars, positive_chars, negative_chars (means); quarantined, inconsistent: input rows of its
+        files that became no triplet, and those of them whose positive is not among the nearest; null where no file has
+        its name.
     Raises:
         UserError: no curation made the version, or what it dropped is not known.
     """
@@ -49,8 +54,25 @@ def about_sources(curated: TableVersion, *, passages_sampled: int = PASSAGES_SAM
     table = shares.join(of_rows.drop("rows"), on="source", how="left", maintain_order="left")
     table = table.join(samples.near_copies(), on="source", how="left", maintain_order="left")
     table = table.join(_left_out(curated.tables), on="source", how="left", maintain_order="left")
-    first = ["source", "queries", "rows", "kept", "corrected", "dropped", "main_reason", "disagreement", "near_copies"]
+    first = ["source", "queries", "rows", *SHARES, "main_reason"]
     return table.rename({"contradicted": "disagreement"}).select(*first, *names, "quarantined", "inconsistent")
+
+
+def source_lines(sources: pl.DataFrame) -> list[str]:
+    """The table as text; of the lengths of query, positive and negative the means, in characters."""
+    rows = [
+        [cut(row["source"], WIDEST_NAME), f"{row['queries']:,}", f"{row['rows']:,}",
+         *(f"{row[name]:.1%}" for name in SHARES), row["main_reason"] or "",
+         " / ".join(f"{row[f'{side}_chars']:,.0f}" for side in SIDES), _counted(row["quarantined"]),
+         _counted(row["inconsistent"])]
+        for row in sources.iter_rows(named=True)
+    ]  # fmt: skip
+    header = ["source", "queries", "rows", *SHARES, "mainly", "characters", "quarantined", "inconsistent"]
+    return aligned_table([name.replace("_", " ") for name in header], rows).split("\n")
+
+
+def _counted(value: int | None) -> str:
+    return "" if value is None else f"{value:,}"
 
 
 def weights(sources: pl.DataFrame) -> dict[str, float]:

@@ -20,7 +20,9 @@ def test_it_prints_a_row_a_source(run, version):
     assert code == 0, err
     (row,) = json.loads(out)
     assert (row["source"], row["rows"], row["kept"], row["disagreement"]) == ("docs", 2, 0.5, 0.5)
-    assert "docs" in run("sources", "--from", version)[1]
+    header, line = run("sources", "--from", version)[1].splitlines()
+    assert header.split()[:5] == ["source", "queries", "rows", "kept", "corrected"]
+    assert line.split()[:7] == ["docs", "2", "2", "50.0%", "0.0%", "50.0%", "50.0%"]
 
 
 def test_its_weights_are_read_by_a_recipe(run, version, tmp_path):
@@ -42,7 +44,7 @@ def test_its_study_is_one(run, version, tmp_path):
     [
         (["--weights", "--json"], "each print something else; expected one of them"),
         (["--leave-out", "0"], "--leave-out is 0 steps, expected 1 or more"),
-        (["--recipe", "none_such"], "none_such"),
+        (["--leave-out", "3", "--recipe", "none_such"], "none_such"),
         (["--from", "curated_triplets@7"], "curated_triplets@7"),
     ],
 )
