@@ -98,7 +98,7 @@ def test_shuffled_pairs_go_to_quarantine_with_their_rank_and_their_positives_sta
     config = MineConfig(
         consistent_within=2, first_rank=1, negatives_per_query=3, random_negatives=0, max_bad_share=0.01
     )
-    score = ScoreConfig(teacher=encoder, teacher_kind="bi_encoder", max_tokens=64, precision="float32")
+    score = ScoreConfig(teacher=encoder, teacher_kind="bi_encoder", max_tokens=64, precision="float32", max_actors=1)
     tables = Tables.at(str(tmp_path / "tables"))
     triplets = mine.run(tables, [str(path)], config, encoder=config.encoder_config(score), connect=connected)
 

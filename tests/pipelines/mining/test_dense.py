@@ -137,7 +137,9 @@ def test_where_ranks_give_too_few_every_one_is_taken_and_random_ones_stand_in(dr
 
 def mined(tables, path, encoder, connect=connected, **values):
     config = MineConfig(**{"first_rank": 1, "last_rank": 20, "random_negatives": 0, "miners": ("dense",), **values})
-    score = ScoreConfig(teacher=encoder, teacher_kind="bi_encoder", max_tokens=64, precision="float32", chunk_rows=20)
+    score = ScoreConfig(
+        teacher=encoder, teacher_kind="bi_encoder", max_tokens=64, precision="float32", chunk_rows=20, max_actors=1
+    )
     return mine.run(tables, [path], config, encoder=config.encoder_config(score), connect=connect)
 
 
