@@ -23,9 +23,12 @@ passages of 100 words (pipelines/search/bm25.py); vectors come block by block (p
 
 import json
 import shlex
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import polars as pl
 from pydantic import Field
 
 from pipelines.intake.accounts import FileCounts, Intake, describe_file
@@ -35,8 +38,17 @@ from pipelines.intake.delimited import Quoting
 from pipelines.intake.find_files import find_files
 from pipelines.intake.input_files import InputFile
 from pipelines.intake.layouts import RowChecks, check_named_columns
-from pipelines.intake.spill import Negative
-from pipelines.mining.consistency import REASON, ConsistencyConfig, Ranks, consistent, positive_ranks, tell_gone
+from pipelines.intake.spill import Negative, Spill
+from pipelines.mining.consistency import (
+    REASON,
+    ConsistencyConfig,
+    Ranks,
+    consistent,
+    foreseen,
+    in_share_of,
+    positive_ranks,
+    tell_gone,
+)
 from pipelines.mining.draw import Candidate, DrawConfig, mine_negatives
 from pipelines.mining.inputs import (
     Known,
@@ -53,6 +65,7 @@ from pipelines.mining.inputs import (
 from pipelines.scoring.config import ScoreConfig
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables, TableVersion
+from pipelines.storage.erased import erased_ids
 from pipelines.storage.fingerprint import fingerprint_of
 from pipelines.texts.ids import text_id
 
@@ -94,8 +107,8 @@ class MineConfig(DrawConfig, ConsistencyConfig, RowChecks):
             return score.model_copy(update=own | dict.fromkeys(("teacher_sha256", "query_prompt", "passage_prompt")))
         if score.teacher_kind != "bi_encoder":
             raise UserError(
-                f"dense negatives and consistency need a bi-encoder, found the {score.teacher_kind} {score.teacher}; "
-                "name one with mine.encoder, as score.teacher is named"
+                f"dense negatives and consistency need a bi-encoder, found the {score.teacher_kind} {score.teacher}: "
+                "expected mine.encoder to name one, as score.teacher is named"
             )
         return score
 
@@ -105,37 +118,26 @@ def run(
     inputs: list[str],
     config: MineConfig,
     *,
-    passages: str | None = None,
-    columns: Mapping[str, str] | None = None,
-    quoting: Quoting | None = None,
-    source: str | None = None,
-    licence: str | None = None,
     closed: str | None = None,
     encoder: ScoreConfig | None = None,
     connect: Callable[[], None] | None = None,
+    **told: Any,
 ) -> TableVersion:
     """Append what is new of the mined triplets. Returns the newest triplets version, the old one if nothing was new.
 
     Args:
         encoder: `config.encoder_config`'s; with it comes `connect`, which connects to Ray, as often as asked.
+        told: of the files, as `_Asked.of` takes it.
     """
-    check_named_columns(columns := columns or {})
     record_missing_files(tables, config)
-    judgements = {path: beir for folder in filter(is_beir_folder, inputs) for path, beir in read_judgements(folder)}
-    found = find_files((path for path in inputs if not is_beir_folder(path)), quoting)
-    found += [InputFile(path, beir.name, quoting=quoting) for path, beir in judgements.items() if is_mined(path)]
-    files = [describe_file(file, source, licence) for file in found]
-    passage_files = find_files([passages] if passages is not None else [], quoting)
+    asked = _Asked.of(inputs, config, **told)
     dense = _encoder(tables, encoder, connect, inputs) if encoder and connect else None
-    told = {**columns, "mined": _fingerprint(files, judgements, passage_files, config, dense)}
-    for file in files:
-        file.columns = json.dumps({**told, **file.found.told}, sort_keys=True)
+    how = {**asked.columns, "mined": _fingerprint(asked, dense)}
+    for file in asked.files:
+        file.columns = json.dumps({**how, **file.found.told}, sort_keys=True)
 
     def spill_rows(intake: Intake) -> list[TableVersion]:
-        pairs = list(read_pairs(intake, judgements, columns, own_source=source is None))
-        known = known_positives(pairs, judgements.values())
-        limits = PassageLimits(config.max_passages, config.near_duplicates)
-        drawn_from = all_passages(pairs, judgements.values(), passage_files, config, limits, known)
+        pairs, known, drawn_from = asked.read(intake)
         index = _index(dense, known, drawn_from, intake.files) if dense else None
         if index and config.consistent_within is not None:
             pairs = _consistent(intake, pairs, known, positive_ranks(known, drawn_from, index, config), config)
@@ -144,7 +146,83 @@ def run(
         return [index.queries.version] if index else []
 
     per_row = config.negatives_per_query
-    return append_new(tables, "mine", config, files, spill_rows, triplets_per_row=per_row, closed=closed)
+    return append_new(tables, "mine", config, asked.files, spill_rows, triplets_per_row=per_row, closed=closed)
+
+
+def foresee(
+    tables: Tables,
+    inputs: list[str],
+    config: MineConfig,
+    share: float,
+    *,
+    encoder: ScoreConfig,
+    connect: Callable[[], None],
+    **told: Any,
+) -> pl.DataFrame:
+    """What consistency would leave out, from a share of the queries: `foreseen` of each source, the worst first.
+
+    The ranks are those that the run would give. Only vectors are written, which the run then need not make.
+
+    Args:
+        told: of the files, as `_Asked.of` takes it.
+    Raises:
+        UserError: consistency is not asked for, or the share holds no query.
+    """
+    if config.consistent_within is None:
+        raise UserError(
+            "mine --dry-run says what consistency would leave out; say within how many: --consistent-within"
+        )
+    asked, dense = _Asked.of(inputs, config, **told), _encoder(tables, encoder, connect, inputs)
+    with tempfile.TemporaryDirectory(prefix="mine-") as folder:
+        intake = Intake(asked.files, config, Spill(Path(folder), 0), erased_ids(tables))
+        pairs, known, drawn_from = asked.read(intake)
+    drawn, of_share = in_share_of(pairs, known, share)
+    positives = (text for texts in of_share.positives.values() for text in texts)
+    passages = {*positives, *drawn_from.texts[: config.consistency_sample]}
+    version = dense.encode(of_share.queries.values(), sorted(passages), asked.files)
+    index = _index_of(version, dense, of_share, drawn_from)
+    _, gone = consistent(drawn, positive_ranks(of_share, drawn_from, index, config), config, of_share)
+    sources = {position: file.source for position, file in enumerate(asked.files)}
+    return foreseen(pairs, drawn, gone, sources)
+
+
+class _Asked(NamedTuple):
+    """What is to be mined, opened."""
+
+    config: MineConfig
+    files: list[FileCounts]
+    judgements: dict[str, BeirSet]  # by their files
+    passage_files: list[InputFile]
+    columns: Mapping[str, str]
+    own_source: bool
+
+    @classmethod
+    def of(
+        cls,
+        inputs: list[str],
+        config: MineConfig,
+        *,
+        passages: str | None = None,
+        columns: Mapping[str, str] | None = None,
+        quoting: Quoting | None = None,
+        source: str | None = None,
+        licence: str | None = None,
+    ) -> "_Asked":
+        check_named_columns(columns := columns or {})
+        judgements = {path: beir for folder in filter(is_beir_folder, inputs) for path, beir in read_judgements(folder)}
+        found = find_files((path for path in inputs if not is_beir_folder(path)), quoting)
+        found += [InputFile(path, beir.name, quoting=quoting) for path, beir in judgements.items() if is_mined(path)]
+        files = [describe_file(file, source, licence) for file in found]
+        passage_files = find_files([passages] if passages is not None else [], quoting)
+        return cls(config, files, judgements, passage_files, columns, source is None)
+
+    def read(self, intake: Intake) -> tuple[list[Pair], Known, Passages]:
+        """The pairs, what is known as positive, and what negatives are drawn from."""
+        judged, config = self.judgements.values(), self.config
+        pairs = list(read_pairs(intake, self.judgements, self.columns, own_source=self.own_source))
+        known = known_positives(pairs, judged)
+        limits = PassageLimits(config.max_passages, config.near_duplicates)
+        return pairs, known, all_passages(pairs, judged, self.passage_files, config, limits, known)
 
 
 def _encoder(tables: Tables, config: ScoreConfig, connect: Callable[[], None], inputs: list[str]) -> "PairEncoder":
@@ -155,9 +233,13 @@ def _encoder(tables: Tables, config: ScoreConfig, connect: Callable[[], None], i
 
 
 def _index(encoder: "PairEncoder", known: Known, passages: Passages, files: Sequence[FileCounts]) -> "DenseIndex":
+    version = encoder.encode(known.queries.values(), passages.texts, files)
+    return _index_of(version, encoder, known, passages)
+
+
+def _index_of(version: TableVersion | None, encoder: "PairEncoder", known: Known, passages: Passages) -> "DenseIndex":
     from pipelines.mining.dense import dense_index  # torch: BM25 does without
 
-    version = encoder.encode(known.queries.values(), passages.texts, files)
     return dense_index(version, encoder.name, sorted(known.queries), passages)
 
 
@@ -170,20 +252,14 @@ def _sources(intake: Intake, pairs: list[Pair]) -> dict[str, set[str]]:
     return sources
 
 
-def _fingerprint(
-    files: list[FileCounts],
-    judgements: Mapping[str, BeirSet],
-    passages: list[InputFile],
-    config: MineConfig,
-    dense: "PairEncoder | None",
-) -> str:
+def _fingerprint(asked: _Asked, dense: "PairEncoder | None") -> str:
     """Of everything that decides the negatives; in ingested_files it tells one mining of a file from another."""
-    contents = sorted({file.sha256 for file in files} | {beir.digest for beir in judgements.values()})
-    defaults, values = MineConfig().model_dump(mode="json"), config.model_dump(mode="json")
+    contents = {file.sha256 for file in asked.files} | {beir.digest for beir in asked.judgements.values()}
+    defaults, values = MineConfig().model_dump(mode="json"), asked.config.model_dump(mode="json")
     if not dense:
         values = {name: value for name, value in values.items() if name not in ADDED or value != defaults[name]}
     named = [dense.name] if dense else []
-    return fingerprint_of([values, contents, sorted(file.sha256 for file in passages), *named])
+    return fingerprint_of([values, sorted(contents), sorted(file.sha256 for file in asked.passage_files), *named])
 
 
 def _consistent(intake: Intake, pairs: list[Pair], known: Known, ranks: Ranks, config: MineConfig) -> list[Pair]:

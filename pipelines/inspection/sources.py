@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 import polars as pl
 
 from pipelines.curation.outcomes import by_source, curation_of, with_dropped
-from pipelines.stage.render import aligned_table
+from pipelines.stage.render import aligned_table, on_one_line
 from pipelines.stage.terminal import cut
 from pipelines.storage import QueryRange, Tables, TableVersion
 from pipelines.storage.ranges import bucket_ranges, count_buckets
@@ -61,7 +61,7 @@ def about_sources(curated: TableVersion, *, passages_sampled: int = PASSAGES_SAM
 def source_lines(sources: pl.DataFrame) -> list[str]:
     """The table as text; of the lengths of query, positive and negative the means, in characters."""
     rows = [
-        [cut(row["source"], WIDEST_NAME), f"{row['queries']:,}", f"{row['rows']:,}",
+        [cut(on_one_line(row["source"]), WIDEST_NAME), f"{row['queries']:,}", f"{row['rows']:,}",
          *(f"{row[name]:.1%}" for name in SHARES), row["main_reason"] or "",
          " / ".join(f"{row[f'{side}_chars']:,.0f}" for side in SIDES), _counted(row["quarantined"]),
          _counted(row["inconsistent"])]

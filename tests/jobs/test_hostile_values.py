@@ -276,6 +276,11 @@ ingest --input {good} --source ''
 ingest --input {good} --licence ''
 ingest --input {good} --tables {tmp}/bytes
 mine --input {tmp}/bytes
+mine --input {good} --share 0.5
+mine --input {good} --dry-run
+mine --input {good} --dry-run --share 0
+mine --input {good} --dry-run --share nan
+mine --input {good} --dry-run --consistent-within 2
 mine --input {good} --passages {tmp}/nosuch
 mine --input {good} --passages {tmp}/bytes
 mine --input {good} --passages {tmp}/folder
