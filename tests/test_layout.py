@@ -50,6 +50,7 @@ WITHOUT_A_MODULE = {  # test file -> what it tests instead of the module of its 
 }
 ONLY_IN = {  # library -> the only files and folders that may import it
     "deltalake": ["pipelines/storage"],
+    "faiss": ["pipelines/search/approximate.py"],
     "pandera": ["schemas", "pipelines/storage"],
     "ray": [
         "pipelines/streaming",

@@ -43,7 +43,7 @@ def write(tmp_path, rows, name="pairs.jsonl"):
     return str(tmp_path / name)
 
 
-def index(tables, *, without=()):
+def index(tables, *, without=(), recall=None):
     """Over random vectors, of which some texts have none; with the vectors."""
     seeded = np.random.default_rng(5)
     ids = {kind: sorted(text_id(f"{kind}{n}") for n in range(size))
@@ -51,7 +51,7 @@ def index(tables, *, without=()):
     vectors = {kind: unit(seeded.standard_normal((len(of_kind), WIDTH))) for kind, of_kind in ids.items()}
     for kind, number in without:
         vectors[kind][number] = np.nan
-    return index_of(tables, {kind: (ids[kind], vectors[kind]) for kind in ids}), vectors
+    return index_of(tables, {kind: (ids[kind], vectors[kind]) for kind in ids}, recall), vectors
 
 
 def compared(of_index, *, pairs=(), k=9, start=3, stop=11):
@@ -70,6 +70,19 @@ def test_ranks_and_cosines_are_those_of_a_full_comparison_for_any_block(tables, 
     assert np.array_equal(hits.positions, np.argsort(-cosines, axis=1)[:, :9])
     assert np.allclose(hits.scores, -np.sort(-cosines, axis=1)[:, :9], atol=1e-6)
     assert np.allclose(of_pairs, [cosines[pair] for pair in pairs], atol=1e-6)
+
+
+def test_an_index_that_must_find_all_ranks_as_a_full_comparison_but_for_its_16_bits(tables, capsys):
+    without = [("query", 4), ("passage", 0), ("passage", 40)]
+    pairs = [(7, 40), (0, 1), (2, 17), (2, 3), (0, 39)]
+    exact, of_exact = compared(index(tables, without=without)[0], pairs=pairs, k=60)
+    hits, of_pairs = compared(index(tables, without=without, recall=1.0)[0], pairs=pairs, k=60)
+
+    assert "finds 1.000 of the 41 nearest of 12 queries" in capsys.readouterr().err
+    assert np.array_equal(np.sort(hits.positions, axis=1), np.sort(exact.positions, axis=1))
+    assert np.array_equal(hits.positions[:, :3], exact.positions[:, :3])
+    assert np.allclose(hits.scores, exact.scores, atol=2e-3)
+    assert np.allclose(of_pairs, of_exact, atol=1e-6, equal_nan=True)
 
 
 def test_texts_without_a_vector_are_near_to_nothing_and_missing_ranks_are_filled_up(tables):
