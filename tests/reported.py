@@ -32,7 +32,7 @@ CONFIG = CurateConfig(test_share=0.4, dev_share=0.1, max_drop_share=1)
 STRICT = CONFIG.model_copy(update={"cross_encoder": CrossEncoderThresholds(min_teacher_margin=4)})
 SCORES = {  # source -> (positive, negative) of its rows, by their number
     "clean": lambda number: (4.0 + number % 5, -3.0 - number % 3),
-    "mixed": lambda number: (3.0, 2.8) if number % 4 == 0 else (3.0 + number % 2, -2.0),
+    "mixed": lambda number: (3.0, 2.8) if number % 4 == 0 else (3.0 + number % 2, -0.5),
     "rotten": lambda number: (-4.0, 4.0) if number % 3 else (-1.0, -0.5),
 }
 DIMENSIONS = {4: 0.1, 2: 0.0}  # of the student -> what it gains on a value
@@ -72,7 +72,9 @@ def _rows(source: str, number: int, text: Callable[[str], str]) -> pl.DataFrame:
         for at in range(number)
         for positive, negative in [SCORES[source](at)]
     ]
-    return scored_rows(rows, source=text(source), positive_tokens_cut=3 if source == "mixed" else 0)
+    scored = scored_rows(rows, source=text(source), positive_tokens_cut=3 if source == "mixed" else 0)
+    error = pl.when(pl.col("positive_score").is_null()).then(pl.lit("too long"))
+    return scored.with_columns(scoring_error=error)
 
 
 def write_model(tables: Tables, curated: TableVersion, model: str = MODEL, steps: int = 6) -> None:

@@ -63,11 +63,6 @@ RAW = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202e\u
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    return reported(tmp_path_factory.mktemp("reported"))
-
-
-@pytest.fixture(scope="module")
 def page(root):
     return root.page(against=True)
 
