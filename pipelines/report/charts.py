@@ -65,35 +65,35 @@ def histogram(
 def outlines(
     bins: pl.DataFrame, series: Mapping[str, str], title: str, sentence: str, axis: str, lines: Sequence[Line] = ()
 ) -> Picture:
-    """Steps of several distributions over one axis: low, rows and `series` (of the keys; shown under the values)."""
-    named = bins.select("low", "rows", series=pl.col("series").replace_strict(series))
+    """Steps of several distributions over one axis.
+
+    Args:
+        bins: bin (a number), low, high, rows and `series` (of the keys of `series`; shown as its values).
+    """
+    named = _as_steps(bins.select("bin", "low", "high", "rows", series=pl.col("series").replace_strict(series)), "rows")
     steps = (
         alt.Chart(named)
         .mark_line(interpolate="step-after", strokeWidth=2)
         .encode(
-            x=alt.X("low:Q", title=axis, scale=alt.Scale(zero=False, nice=False)),
+            x=alt.X("at:Q", title=axis, scale=alt.Scale(zero=False, nice=False)),
             y=alt.Y("rows:Q", title="rows", axis=COUNTS),
             color=_colours(list(series.values())),
             strokeDash=_dashes(list(series.values())),
         )
     )
-    ends = (_end(bins["low"].min()), _end(bins["low"].max()))
+    ends = (_end(named["at"].min()), _end(named["at"].max()))
     return Picture(alt.layer(steps, *_rules(lines, ends)).properties(width=WIDTH, height=HEIGHT), title, sentence)
 
 
 def lengths(bins: pl.DataFrame, title: str, sentence: str) -> Picture:
-    """Shares of texts by their characters, on an axis of doublings."""
+    """Shares of texts by their characters, on an axis of doublings: text, bin, low, high, share."""
     order = ["query", "positive", "negative"]
+    scale, ticks = alt.Scale(type="log", base=2, nice=False), alt.Axis(tickCount=6, format=",d")
     steps = (
-        alt.Chart(bins.select("low", "share", series="text"))
+        alt.Chart(_as_steps(bins.rename({"text": "series"}), "share"))
         .mark_line(interpolate="step-after", strokeWidth=2)
         .encode(
-            x=alt.X(
-                "low:Q",
-                title="characters",
-                scale=alt.Scale(type="log", base=2, nice=False),
-                axis=alt.Axis(tickCount=6, format=",d"),
-            ),
+            x=alt.X("at:Q", title="characters", scale=scale, axis=ticks),
             y=alt.Y("share:Q", title="share of texts", axis=SHARES),
             color=_colours(order),
             strokeDash=_dashes(order),
@@ -102,15 +102,25 @@ def lengths(bins: pl.DataFrame, title: str, sentence: str) -> Picture:
     return Picture(steps.properties(width=WIDTH, height=HEIGHT), title, sentence)
 
 
+def _as_steps(bins: pl.DataFrame, value: str) -> pl.DataFrame:
+    """series, at and the value: a point at each bin's lower edge, and 0 from where a bin without rows begins."""
+    edges = [bins.select("bin", at="low"), bins.select(pl.col("bin") + 1, at="high")]
+    every = pl.concat(edges).unique("bin", keep="first", maintain_order=True)
+    points = every.join(bins.select("series").unique(), how="cross")
+    steps = points.join(bins.select("series", "bin", value), on=["series", "bin"], how="left")
+    return steps.select("series", "at", pl.col(value).fill_null(0)).sort("series", "at")
+
+
 def shares(rows: pl.DataFrame, title: str, sentence: str) -> Picture:
     """A bar a name, cut into kept, corrected and dropped: name, outcome, share; in the order of the rows."""
     named = rows.with_columns(name=_shown(rows["name"]))
     order = named["name"].unique(maintain_order=True).to_list()
+    place, width = _names(order)
     bars = (
         alt.Chart(named.select("name", "outcome", "share", "place"))
         .mark_bar(height={"band": 0.8})
         .encode(
-            y=alt.Y("name:N", sort=order, title=None, axis=alt.Axis(labelLimit=130, ticks=False, domain=False)),
+            y=place,
             x=alt.X("share:Q", title="share of rows", axis=SHARES, scale=alt.Scale(domain=[0, 1])),
             color=alt.Color(
                 "outcome:N", scale=alt.Scale(domain=list(OF_OUTCOME), range=list(OF_OUTCOME.values())), legend=LEGEND
@@ -118,19 +128,18 @@ def shares(rows: pl.DataFrame, title: str, sentence: str) -> Picture:
             order="place:Q",
         )
     )
-    return Picture(bars.properties(width=WIDTH - 90, height=max(40, 18 * len(order))), title, sentence)
+    return Picture(bars.properties(width=width, height=max(40, 18 * len(order))), title, sentence)
 
 
 def counts(rows: pl.DataFrame, title: str, sentence: str, colour: str = "dropped", axis: str = "rows") -> Picture:
     """A bar a name, with its number: name, rows; in the order of the rows."""
     named = rows.with_columns(name=_shown(rows["name"]), told=pl.col("rows").map_elements("{:,}".format, pl.String))
-    place = alt.Y("name:N", sort=named["name"].to_list(), title=None, axis=alt.Axis(labelLimit=150, ticks=False))
+    place, width = _names(named["name"].to_list())
     base = alt.Chart(named.select("name", "rows", "told")).encode(y=place, x=alt.X("rows:Q", title=axis, axis=COUNTS))
     numbers = base.mark_text(align="left", dx=3, color=PALETTE["text"]).encode(text="told:N")
     bars = base.mark_bar(color=PALETTE[colour], height={"band": 0.8})
-    return Picture(
-        alt.layer(bars, numbers).properties(width=WIDTH - 130, height=max(40, 18 * len(named))), title, sentence
-    )
+    height = max(40, 18 * len(named))
+    return Picture(alt.layer(bars, numbers).properties(width=width - 40, height=height), title, sentence)
 
 
 def ranks(cells: pl.DataFrame, step: float, names: tuple[str, str], title: str, sentence: str) -> Picture:
@@ -285,6 +294,13 @@ def _shown(names: pl.Series, limit: int = 24) -> pl.Series:
         if first[shown] != name
     }
     return pl.Series([others.get(name, shown) for name, shown in zip(names, told, strict=True)], dtype=pl.String)
+
+
+def _names(order: list[str]) -> tuple[alt.Y, int]:
+    """An axis of names, with room for a wide font, and the width that is left beside it."""
+    room = min(170, 20 + int(6.2 * max(map(len, order))))
+    axis = alt.Axis(labelLimit=170, ticks=False, domain=False, minExtent=room)
+    return alt.Y("name:N", sort=order, title=None, axis=axis), WIDTH - room
 
 
 def _colours(order: list[str], *, show: bool = True) -> alt.Color:

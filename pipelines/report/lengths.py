@@ -25,7 +25,7 @@ class LengthFigures(NamedTuple):
     share: float  # of the queries, whose texts were measured
     triplets: int
     max_tokens: int | None  # that the teacher read of a query with its passage (a bi-encoder: of a text)
-    bins: pl.DataFrame  # text (query, positive, negative), low, high (characters), share of that kind's texts
+    bins: pl.DataFrame  # text (query, positive, negative), bin, low, high (characters), share of that kind's texts
     medians: dict[str, float]  # text -> characters
     cut: pl.DataFrame  # source, rows, positives_cut, negatives_cut, tokens_cut: where most is cut first
 
@@ -45,12 +45,12 @@ def length_figures(subject: Subject, by_source: pl.DataFrame) -> LengthFigures |
     octave = pl.col("chars").clip(1).log(2)
     counts = (
         chars.unpivot(variable_name="text", value_name="chars")
-        .group_by("text", bin=(octave * BINS_PER_DOUBLING).floor())
+        .group_by("text", bin=(octave * BINS_PER_DOUBLING).floor().cast(pl.Int32))
         .agg(rows=pl.len())
         .with_columns(share=pl.col("rows") / len(chars))
     )
     edge = pl.lit(2.0).pow(pl.col("bin") / BINS_PER_DOUBLING)
-    bins = counts.select("text", "share", low=edge, high=edge * 2 ** (1 / BINS_PER_DOUBLING)).sort("text", "low")
+    bins = counts.select("text", "bin", "share", low=edge, high=edge * 2 ** (1 / BINS_PER_DOUBLING)).sort("text", "low")
     cut = by_source.filter(of_teacher).select(
         "source", "rows", "rows_cut", "positives_cut", "negatives_cut", "tokens_cut"
     )

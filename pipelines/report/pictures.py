@@ -62,7 +62,9 @@ def thresholds(subject: Subject, quantity: str, teacher: str) -> list[Line]:
 def of_teacher(subject: Subject, scores: ScoreFigures, teacher: str) -> list[Picture]:
     """Scores of positives and negatives over one axis, and the margins, of all sources together."""
     bins = (
-        scores.bins.filter(pl.col("teacher") == teacher).group_by("quantity", "low", "high").agg(pl.col("rows").sum())
+        scores.bins.filter(pl.col("teacher") == teacher)
+        .group_by("quantity", "bin")
+        .agg(pl.col("low", "high").first(), pl.col("rows").sum())
     )
     row = scores.teachers.filter(pl.col("teacher") == teacher).row(0, named=True)
     if not row["scored"]:

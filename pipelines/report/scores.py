@@ -33,7 +33,7 @@ class ScoreFigures(NamedTuple):
 
     teachers: pl.DataFrame  # teacher, rows, errors, contradicted, tokens_cut, and of each quantity mean, std, min, max
     sources: pl.DataFrame  # the same by teacher and source
-    bins: pl.DataFrame  # teacher, source, quantity, low, high, rows: raw units
+    bins: pl.DataFrame  # teacher, source, quantity, bin (0 to BINS - 1), low, high, rows; those without rows left out
 
 
 def score_figures(subject: Subject, sources: list[str]) -> ScoreFigures | None:
@@ -90,7 +90,7 @@ def _summed(parts: pl.DataFrame, *keys: str) -> pl.DataFrame:
 
 
 def _binned(scored: pl.LazyFrame, teachers: pl.DataFrame, quantity: str) -> pl.LazyFrame:
-    """teacher, source, quantity, low, high, rows. Positives and negatives of a teacher have the same bins."""
+    """teacher, source, bin, quantity, low, high, rows. Positives and negatives of a teacher have the same bins."""
     like = [quantity] if quantity == "margin" else ["positive", "negative"]
     lowest = pl.min_horizontal(_end(name, -1) for name in like)
     highest = pl.max_horizontal(_end(name, 1) for name in like)
@@ -104,7 +104,7 @@ def _binned(scored: pl.LazyFrame, teachers: pl.DataFrame, quantity: str) -> pl.L
     )
     low = pl.col("start") + pl.col("bin") * pl.col("width")
     columns = {"quantity": pl.lit(quantity), "low": low, "high": low + pl.col("width")}
-    return counts.select("teacher", "source", **columns, rows="rows").sort("teacher", "source", "low")
+    return counts.select("teacher", "source", "bin", **columns, rows="rows").sort("teacher", "source", "low")
 
 
 def _end(name: str, sign: int) -> pl.Expr:

@@ -36,7 +36,8 @@ def made_up(first: int, rows: int, total: int) -> pl.DataFrame:
     source = random.integers(0, 12, rows)
     positive = np.where((source == 7) & (random.random(rows) < 0.3), -3.0, random.normal(3, 2, rows))
     pool = [" ".join(random.choice(WORDS, 45)) for _ in range(2_000)]
-    words = [[pool[number] for number in random.integers(0, 2_000, rows)] for _ in range(3)]
+    drawn = random.integers(0, 2**40, (3, rows)).tolist()  # each text is one of its own: no dictionary holds them
+    words = [[f"{number:x} {pool[number % 2_000]}" for number in of_side] for of_side in drawn]
     return pl.DataFrame(
         {
             "triplet_id": ids[:rows],
