@@ -58,7 +58,7 @@ def gather(subject: Subject) -> Report:
     judged = outcomes(subject)
     scores = score_figures(subject, judged.sources["source"].head(MULTIPLES).to_list())
     teachers = scores.teachers.sort("rows", descending=True)["teacher"].to_list() if scores else []
-    measured = quality(subject)
+    measured = quality(subject.tables, [row["model_id"] for row in subject.models], subject.result.teacher)
     report = Report(
         subject=subject,
         outcomes=judged,

@@ -15,7 +15,7 @@ from pipelines.report.sample import share_of_queries
 from pipelines.report.subject import Subject
 from pipelines.storage.commits import ScoringResult
 
-SAMPLED_ROWS = 300_000
+SAMPLED_ROWS = 200_000
 BINS_PER_DOUBLING = 2
 
 

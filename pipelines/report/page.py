@@ -190,7 +190,7 @@ def _sections(report: Report) -> Row:
     return {
         "tables": _tables(report),
         "pictures": {
-            "outcome_shares": pictures.outcome_shares(report.outcomes),
+            "outcome_shares": pictures.outcome_shares(report.outcomes.sources),
             "reason_counts": pictures.reason_counts(report.outcomes) if len(report.outcomes.reasons) else None,
             "agreement": pictures.agreement(agreed) if agreed else None,
             "movement": pictures.movement(moved) if moved else None,

@@ -23,9 +23,9 @@ from pipelines.report.training import Curves
 MOST_BARS = 15
 
 
-def outcome_shares(outcomes: Outcomes) -> Picture:
-    """The worst sources, each with what became of its rows."""
-    worst = outcomes.sources.head(MOST_BARS)
+def outcome_shares(sources: pl.DataFrame) -> Picture:
+    """The worst sources, each with what became of its rows: `curation.outcomes.by_source`. The card has it as well."""
+    worst = sources.head(MOST_BARS)
     long = worst.select("source", *(pl.col(name) / pl.col("rows") for name in charts.OF_OUTCOME)).unpivot(
         index="source", variable_name="outcome", value_name="share"
     )
@@ -36,7 +36,11 @@ def outcome_shares(outcomes: Outcomes) -> Picture:
     kept = f"{first['kept'] / first['rows']:.1%} of {first['rows']:,} rows"
     told = f"Of {plain(first['source'])}, {kept} stayed as they came"
     rows = rows.sort(pl.col("name").replace_strict(order), "place")
-    return charts.shares(rows, "What became of each source's rows", f"{told}; sources below it fared better.")
+    return charts.shares(
+        rows,
+        "What became of each source's rows",
+        f"{told}{'; the other sources fared better' if len(worst) > 1 else ''}.",
+    )
 
 
 def reason_counts(outcomes: Outcomes) -> Picture:

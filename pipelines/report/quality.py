@@ -20,7 +20,7 @@ from pipelines.report.subject import Row, Subject
 from pipelines.storage import Tables, TableVersion
 from pipelines.storage.commits import EvaluationResult
 
-METRIC = METRICS[0]
+METRIC, *OTHER_METRICS = METRICS
 CHEAP = 128  # dimensions: the size whose price is told
 DEFAULTS = {"num_permutations": 10_000, "num_resamples": 2_000, "seed": 0}  # of an evaluation that does not say
 
@@ -57,15 +57,20 @@ class Measured(NamedTuple):
         return self.summary.filter(pl.col("system") == "student").row(0, named=True)
 
 
-def quality(subject: Subject) -> list[Measured]:
-    """Every model of the subject on every data set that it was evaluated on; the models in order, the sets by name."""
-    evaluations = subject.tables.newest("evaluations")
-    if evaluations is None or not subject.models:
+def quality(tables: Tables, models: Iterable[str], teacher: str) -> list[Measured]:
+    """Every model on every data set that it was evaluated on; the models in order, the sets by name.
+
+    Args:
+        models: model ids.
+        teacher: whom a model is compared with, where no evaluation says so.
+    """
+    evaluations = tables.newest("evaluations")
+    if evaluations is None:
         return []
     told = [(version.commit.config, result) for version, result in evaluations.results(EvaluationResult)]
     measured = []
-    for model in (row["model_id"] for row in subject.models):
-        roles = _roles(model, told, subject.result.teacher)
+    for model in models:
+        roles = _roles(model, told, teacher)
         values = evaluations.scan().filter(pl.col("model_id").is_in(list(roles))).collect(engine="streaming")
         own = values.filter(pl.col("model_id") == model)
         for data_set in own["data_set"].unique().sort():
@@ -102,9 +107,16 @@ def _measured(
     whole = values.filter(pl.col("query_id").is_in(queries.implode())).join(
         alike, on=["model_id", "dimension"], how="semi"
     )
-    summary = summarise(whole, roles, **settings)
+    summary = summarise(_with_all_metrics(whole), roles, **settings)
     price = _price(whole.filter(pl.col("model_id") == model, pl.col("metric") == METRIC), settings)
     return Measured(model, data_set, summary, whole, roles, tuple(sorted(left_out)), price)
+
+
+def _with_all_metrics(values: pl.DataFrame) -> pl.DataFrame:
+    """The values, and null for a metric that an evaluation did not have."""
+    keys = ["model_id", "data_set", "query_id", "dimension"]
+    every = values.select(keys).unique().join(pl.DataFrame({"metric": METRICS}), how="cross")
+    return every.join(values, on=[*keys, "metric"], how="left").select(values.columns)
 
 
 def _price(own: pl.DataFrame, settings: dict[str, int]) -> Price | None:

@@ -45,36 +45,43 @@ def score_figures(subject: Subject, sources: list[str]) -> ScoreFigures | None:
     if subject.scored is None:
         return None
     rows = subject.scored.scan().with_columns(**QUANTITIES)
-    is_scored = pl.all_horizontal(value.is_finite().fill_null(False) for value in QUANTITIES.values())
-    by_source = rows.group_by("teacher", "source").agg(*_sums(is_scored)).collect(engine="streaming")
+    by_source = _sums(rows).collect(engine="streaming")
     teachers = _summed(by_source, "teacher")
     named = pl.when(pl.col("source").is_in(sources)).then("source").alias("source")
-    scored = rows.filter(is_scored).select("teacher", named, *QUANTITIES)
+    scored = rows.filter(_is_scored()).select("teacher", named, *QUANTITIES)
     lazy = [_binned(scored, teachers, quantity) for quantity in QUANTITIES]
     return ScoreFigures(
         teachers, _summed(by_source, "teacher", "source"), pl.concat(pl.collect_all(lazy, engine="streaming"))
     )
 
 
-def _sums(is_scored: pl.Expr) -> list[pl.Expr]:
-    """What of a group's rows can be added up."""
-    margin = pl.col("margin").filter(is_scored)
-    totals = [
-        pl.len().cast(pl.Int64).alias("rows"),
-        is_scored.sum().cast(pl.Int64).alias("scored"),
-        (margin <= 0).sum().cast(pl.Int64).alias("contradicted"),
-        ((pl.col("positive_tokens_cut") > 0) | (pl.col("negative_tokens_cut") > 0)).sum().alias("rows_cut"),
-        (pl.col("positive_tokens_cut") > 0).sum().alias("positives_cut"),
-        (pl.col("negative_tokens_cut") > 0).sum().alias("negatives_cut"),
-        (pl.col("positive_tokens_cut").cast(pl.Int64).sum() + pl.col("negative_tokens_cut").cast(pl.Int64).sum()).alias(
-            "tokens_cut"
-        ),
-    ]
-    for name in QUANTITIES:
-        value = pl.col(name).filter(is_scored).cast(pl.Float64)
-        totals += [value.sum().alias(f"{name}_sum"), (value * value).sum().alias(f"{name}_squares")]
-        totals += [value.min().alias(f"{name}_min"), value.max().alias(f"{name}_max")]
-    return totals
+def _sums(rows: pl.LazyFrame) -> pl.LazyFrame:
+    """teacher, source, and what of their rows can be added up. Only plain sums are streamed: no filter in them."""
+    is_scored = _is_scored()
+    flags = {
+        "rows": pl.lit(True),
+        "scored": is_scored,
+        "contradicted": is_scored & (pl.col("margin") <= 0),
+        "rows_cut": (pl.col("positive_tokens_cut") > 0) | (pl.col("negative_tokens_cut") > 0),
+        "positives_cut": pl.col("positive_tokens_cut") > 0,
+        "negatives_cut": pl.col("negative_tokens_cut") > 0,
+    }
+    numbers = {name: flag.cast(pl.Int64) for name, flag in flags.items()}
+    numbers["tokens_cut"] = pl.col("positive_tokens_cut").cast(pl.Int64) + pl.col("negative_tokens_cut")
+    values = {name: pl.when(is_scored).then(pl.col(name).cast(pl.Float64)) for name in QUANTITIES}
+    squares = {f"{name}_squares": value * value for name, value in values.items()}
+    columns = rows.select("teacher", "source", **numbers, **values, **squares)
+    return columns.group_by("teacher", "source").agg(
+        *(pl.col(name).sum() for name in (*numbers, *squares)),
+        *(pl.col(name).sum().alias(f"{name}_sum") for name in values),
+        *(pl.col(name).min().alias(f"{name}_min") for name in values),
+        *(pl.col(name).max().alias(f"{name}_max") for name in values),
+    )
+
+
+def _is_scored() -> pl.Expr:
+    """Whether a row with QUANTITIES has two finite scores."""
+    return pl.all_horizontal(pl.col(name).is_finite().fill_null(False) for name in QUANTITIES)
 
 
 def _summed(parts: pl.DataFrame, *keys: str) -> pl.DataFrame:

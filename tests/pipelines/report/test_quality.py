@@ -10,7 +10,7 @@ from tests.reported import JUDGE, MODEL, evaluate, reported, write_model
 
 @pytest.fixture(scope="module")
 def measured(root):
-    (one,) = quality(Subject.find(root.tables, root.curated))
+    (one,) = quality(root.tables, [MODEL], JUDGE)
     return one
 
 
@@ -66,7 +66,7 @@ def test_models_stand_in_the_order_asked_for_else_the_newest_first(tmp_path):
 
     found = Subject.find(root.tables, root.curated)
     assert [row["model_id"] for row in found.models] == [newer, MODEL]
-    assert [one.model_id for one in quality(found)] == [newer, MODEL]
+    assert [one.model_id for one in quality(root.tables, [newer, MODEL], JUDGE)] == [newer, MODEL]
     asked = Subject.find(root.tables, root.curated, models=["small", newer, MODEL])
     assert [row["name"] for row in asked.models][:2] == ["small", "newer"]
 
