@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 COMMANDS = (
     "ingest", "mine", "score", "curate", "distill", "evaluate", "publish",
-    "run", "study", "reproduce", "history", "diff", "sources", "query", "models",
+    "run", "study", "reproduce", "history", "diff", "sources", "query", "models", "report",
     "tag", "compact", "vacuum", "erase", "bench", "check", "submit",
 )  # fmt: skip
 

@@ -10,22 +10,25 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 from pyarrow import fs
 from sentence_transformers import SentenceTransformer
 
-from pipelines.checkpoints.models import all_models, row_of_weights, rows_of_model
+from pipelines.checkpoints.models import row_of_weights, rows_of_model, trained_from
 from pipelines.checkpoints.name import weights_sha256
 from pipelines.checkpoints.run_folder import MODEL, RUN, RunFolder
 from pipelines.publication.manifest import FORMAT, manifest_of
-from pipelines.publication.model_card import model_card
+from pipelines.publication.model_card import card_pictures, model_card
+from pipelines.report.quality import Measured, quality
+from pipelines.report.svg import standalone
 from pipelines.stage.disk import check_writable
 from pipelines.stage.errors import UserError
 from pipelines.stage.paths import path_of
 from pipelines.stage.progress import tell
 from pipelines.storage import Tables
-from schemas import Evaluations
+from pipelines.storage.commits import CurationResult
 
 MANIFEST = "manifest.json"
 
@@ -69,24 +72,21 @@ def _build(tables: Tables, rows: pl.DataFrame, folder: Path) -> Path:
     fs.copy_files(source, str(folder), source_filesystem=trained.filesystem, destination_filesystem=local)
     row = row_of_weights(rows, weights_sha256(folder))
     manifest = manifest_of(tables, row, trained.read(RUN))
+    measured = _measured(tables, row)
+    for file, picture in card_pictures(manifest, measured).items():
+        (folder / file).write_text(standalone(picture), encoding="utf-8")
     manifest["files"] = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     loaded = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
-    card = model_card(manifest, loaded, _evaluations(tables, row["model_id"]))
+    card = model_card(manifest, loaded, measured)
     (folder / "README.md").write_text(card, encoding="utf-8")
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return folder
 
 
-def _evaluations(tables: Tables, model_id: str) -> pl.DataFrame:
-    """The model's evaluations and, on the same data sets, those of all that is no other trained model."""
-    evaluations = tables.latest("evaluations")
-    if evaluations is None:
-        return pl.DataFrame(schema=Evaluations.polars_schema())
-    others = all_models(tables).filter(pl.col("model_id") != model_id)["model_id"]
-    of_others = pl.concat([others, "untrained:" + others])
-    rows = evaluations.scan().filter(~pl.col("model_id").is_in(of_others.implode()))
-    own_sets = rows.filter(pl.col("model_id") == model_id).select("data_set").unique()
-    return rows.join(own_sets, on="data_set", how="semi").collect()
+def _measured(tables: Tables, row: dict[str, Any]) -> list[Measured]:
+    """What the model is worth, as `report` has it: beside the teacher of the curation that it was trained on."""
+    curation = trained_from(tables, row)[0].origin().commit.reports(CurationResult)
+    return quality(tables, [row["model_id"]], curation.teacher if curation else "")
 
 
 def _check_replaceable(filesystem: fs.FileSystem, path: str, to: str) -> None:

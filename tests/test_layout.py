@@ -35,7 +35,8 @@ PACKAGES = {  # package of pipelines/ -> all of ours that it may import; each st
     "evaluation": "schemas stage storage texts checkpoints teachers search intake curation students",
     "inspection": "schemas stage storage texts checkpoints curation",
     "erasure": "schemas stage storage texts checkpoints scoring inspection",
-    "publication": "schemas stage storage checkpoints curation inspection",
+    "report": "schemas stage storage checkpoints teachers curation evaluation inspection",
+    "publication": "schemas stage storage checkpoints curation inspection report",
     "benchmarks": "stage storage texts unpadded checkpoints teachers search curation students evaluation",
 }
 LONGEST_FUNCTION = 45  # lines

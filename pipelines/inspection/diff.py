@@ -15,15 +15,21 @@ ABSENT = "absent"
 KEYS = ["source", "before", "after"]
 
 
-def moved(before: pl.DataFrame, after: pl.DataFrame) -> pl.DataFrame:
-    """source, before, after, rows: of two frames of triplet_id, source, outcome; `absent` where one has no such row."""
+def moved(before: pl.DataFrame, after: pl.DataFrame, num_examples: int = 0) -> pl.DataFrame:
+    """source, before, after, rows: of two frames of triplet_id, source, outcome; `absent` where one has no such row.
+
+    Args:
+        num_examples: above 0 there is a column `triplet_ids`, too: up to so many of each group, the smallest.
+    """
     both = before.join(after, on="triplet_id", how="full", coalesce=True, suffix="_after")
     named = both.select(
+        "triplet_id",
         source=pl.coalesce("source", "source_after"),
         before=pl.col("outcome").fill_null(ABSENT),
         after=pl.col("outcome_after").fill_null(ABSENT),
     )
-    return named.group_by(KEYS).agg(rows=pl.len().cast(pl.Int64))
+    examples = {"triplet_ids": pl.col("triplet_id").bottom_k(num_examples)} if num_examples else {}
+    return named.group_by(KEYS).agg(rows=pl.len().cast(pl.Int64), **examples)
 
 
 def diff(before: TableVersion, after: TableVersion) -> pl.DataFrame:
@@ -31,14 +37,23 @@ def diff(before: TableVersion, after: TableVersion) -> pl.DataFrame:
 
     An outcome is kept, corrected:REASON, dropped:REASON or absent; rows whose outcome stayed are counted as well.
     """
+    return diff_with_examples(before, after, 1).drop("triplet_ids")
+
+
+def diff_with_examples(before: TableVersion, after: TableVersion, num_examples: int) -> pl.DataFrame:
+    """`diff`, and in `triplet_ids` up to so many rows of each group: the smallest ids, which are hashes."""
     sides = [with_dropped(version) for version in (before, after)]
     query_ids = pl.concat([version.scan().select("query_id") for side in sides for version in side])
     counts = [
-        moved(*(_outcomes(kept, dropped, query_range) for kept, dropped in sides))
+        moved(_outcomes(*sides[0], query_range), _outcomes(*sides[1], query_range), num_examples)
         for query_range in bucket_ranges(count_buckets(query_ids), ROWS_PER_RANGE)
     ]
-    empty = pl.DataFrame(schema={**dict.fromkeys(KEYS, pl.String), "rows": pl.Int64})
-    return pl.concat([empty, *counts]).group_by(KEYS).agg(pl.col("rows").sum()).sort(KEYS)
+    empty = pl.DataFrame(
+        schema={**dict.fromkeys(KEYS, pl.String()), "rows": pl.Int64(), "triplet_ids": pl.List(pl.String)}
+    )
+    found = pl.concat([empty, *counts]).group_by(KEYS)
+    ids = pl.col("triplet_ids").list.explode().bottom_k(num_examples)
+    return found.agg(pl.col("rows").sum(), ids).sort(KEYS)
 
 
 def _outcomes(kept: TableVersion, dropped: TableVersion, query_range: QueryRange) -> pl.DataFrame:

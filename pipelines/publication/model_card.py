@@ -1,10 +1,12 @@
 """A model card: valid front matter, the measured table, the data behind the model, and how to use it cut or whole.
 
-The text is model_card.md beside this, a Jinja template; here are its tables.
+The text is model_card.md beside this, a Jinja template; here are its tables. Figures and pictures are the report's.
 """
 
+import html
+import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +14,29 @@ import polars as pl
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from sentence_transformers import SentenceTransformer
 
+from pipelines.curation.outcomes import by_source
+from pipelines.report.charts import Picture
+from pipelines.report.pictures import dimensions, outcome_shares
+from pipelines.report.quality import METRIC, OTHER_METRICS, Measured
 from pipelines.stage.render import markdown_table
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
-SYSTEM = ["data_set", "model_id", "dimension"]
+QUALITY, CURATION = "quality.svg", "curation.svg"
+OUTCOME_COUNTS = {"source": pl.String, "outcome": pl.String, "reason": pl.String, "rows": pl.Int64}
 VERSION = ["version", "stage", "table_id", "digest"]
 
 Row = dict[str, Any]
 
 
-def model_card(manifest: Row, model: SentenceTransformer, evaluations: pl.DataFrame) -> str:
-    """The whole README.md. `evaluations` are rows of that table: this model's and those of what it is compared with."""
-    model_id = manifest["model"]["model_id"]
-    means = mean_values(evaluations)
+def model_card(manifest: Row, model: SentenceTransformer, measured: Sequence[Measured]) -> str:
+    """The whole README.md. `measured` is what the report has of this model, `card_pictures` lie beside the card."""
+    model_id, pictures = manifest["model"]["model_id"], card_pictures(manifest, measured)
     card_data = ModelCardData(
         library_name="sentence-transformers",
         pipeline_tag="sentence-similarity",
         tags=["sentence-transformers", "feature-extraction", "information-retrieval", "distillation", "matryoshka"],
         model_name=manifest["model"]["name"],
-        eval_results=eval_results(means.filter(pl.col("model_id") == model_id)) or None,
+        eval_results=eval_results(measured) or None,
     )
     assert model.transformers_model is not None, "a student is a transformer"
     facts = model.transformers_model.config
@@ -49,7 +55,8 @@ def model_card(manifest: Row, model: SentenceTransformer, evaluations: pl.DataFr
         millions=round(sum(parameter.numel() for parameter in model.parameters()) / 1e6, 1),
         prompts={name: prompt for name, prompt in model.prompts.items() if prompt},
         default_prompt=f"that of {model.default_prompt_name}" if model.default_prompt_name else None,
-        measured=measured_table(means, model_id),
+        measured=measured_table(measured),
+        pictures={name: _plain(picture.sentence) for name, picture in pictures.items()},
         stages=stage_table(manifest["stages"]),
         others=manifest["other_curations"],
         outcomes=outcome_table(manifest["curation"]),
@@ -60,49 +67,55 @@ def model_card(manifest: Row, model: SentenceTransformer, evaluations: pl.DataFr
     return str(card)
 
 
-def mean_values(evaluations: pl.DataFrame) -> pl.DataFrame:
-    """The mean over queries of each metric, and how many queries it is of."""
-    return (
-        evaluations.group_by(*SYSTEM, "metric")
-        .agg(value=pl.col("value").mean(), queries=pl.len())
-        .sort("data_set", "model_id", "dimension", "metric", descending=[False, False, True, False])
-    )
+def card_pictures(manifest: Row, measured: Sequence[Measured]) -> dict[str, Picture]:
+    """File name -> the picture that the report has as well: what the model is worth, what curation did."""
+    counts = pl.DataFrame(manifest["curation"], schema=OUTCOME_COUNTS)
+    sources = by_source(counts.with_columns(pl.col("reason").fill_null("")))
+    found = {QUALITY: dimensions(measured[0])} if measured else {}
+    return found | ({CURATION: outcome_shares(sources)} if len(sources) else {})
 
 
-def eval_results(means: pl.DataFrame) -> list[EvalResult]:
+def eval_results(measured: Iterable[Measured]) -> list[EvalResult]:
     """The model's own means as the front matter's model-index wants them."""
     return [
         EvalResult(
             task_type="information-retrieval",
             task_name="Information Retrieval",
-            dataset_type=row["data_set"],
-            dataset_name=row["data_set"],
-            metric_type=row["metric"].lower().replace("@", "_at_"),
-            metric_name=f"{row['metric']} at {row['dimension']} dimensions",
-            metric_value=round(row["value"], 4),
+            dataset_type=one.data_set,
+            dataset_name=one.data_set,
+            metric_type=metric.lower().replace("@", "_at_"),
+            metric_name=f"{metric} at {row['dimension']} dimensions",
+            metric_value=round(row[metric], 4),
         )
-        for row in means.to_dicts()
+        for one in measured
+        for row in one.summary.filter(pl.col("model_id") == one.model_id).to_dicts()
+        for metric in (METRIC, *OTHER_METRICS)
+        if row[metric] is not None
     ]
 
 
-def measured_table(means: pl.DataFrame, model_id: str) -> str:
+def measured_table(measured: Iterable[Measured]) -> str:
     """One line per data set, system and dimension, one column per metric; empty when nothing was measured."""
-    if means.is_empty():
-        return ""
-    metrics = means["metric"].unique().sort().to_list()
-    ours_first = means.sort(pl.col("model_id") != model_id, maintain_order=True).sort("data_set", maintain_order=True)
-    wide = ours_first.pivot("metric", index=[*SYSTEM, "queries"], values="value", maintain_order=True)
     rows = [
         [
-            row["data_set"],
-            "this model" if row["model_id"] == model_id else row["model_id"],
+            one.data_set,
+            "this model" if row["model_id"] == one.model_id else row["model_id"],
             row["dimension"] or "",
             f"{row['queries']:,}",
-            *("" if row[metric] is None else f"{row[metric]:.3f}" for metric in metrics),
+            f"{row[METRIC]:.3f}",
+            f"{row['low']:.3f} to {row['high']:.3f}",
+            *("" if row[metric] is None else f"{row[metric]:.3f}" for metric in OTHER_METRICS),
         ]
-        for row in wide.to_dicts()
+        for one in measured
+        for row in one.summary.to_dicts()
     ]
-    return markdown_table(["data set", "system", "dimension", "queries", *metrics], rows)
+    columns = ["data set", "system", "dimension", "queries", METRIC, "95 % interval", *OTHER_METRICS]
+    return markdown_table(columns, rows) if rows else ""
+
+
+def _plain(sentence: str) -> str:
+    """A sentence as Markdown shows it letter by letter: no name in it can become markup."""
+    return html.escape(re.sub(r"([\\`*_\[\]!#|~])", r"\\\1", sentence), quote=False)
 
 
 def stage_table(stages: Iterable[Row]) -> str:

@@ -1,6 +1,7 @@
 """Publishing a tiny student from real Delta tables: the folder, its manifest, its card, and what is refused."""
 
 import hashlib
+import html
 import json
 import shutil
 from pathlib import Path
@@ -14,6 +15,11 @@ from sentence_transformers import SentenceTransformer
 from pipelines import publish
 from pipelines.checkpoints.name import weights_sha256
 from pipelines.publication.manifest import lock_file
+from pipelines.publication.model_card import _plain
+from pipelines.report.gather import gather
+from pipelines.report.pictures import dimensions, outcome_shares
+from pipelines.report.subject import Subject
+from pipelines.report.svg import standalone
 from pipelines.stage.config import Config
 from pipelines.stage.errors import UserError
 from pipelines.storage import Lineage, Tables, TableVersion, new_version
@@ -193,6 +199,25 @@ def test_card_has_front_matter_that_the_hub_reads_and_the_measured_means(publish
     assert 'query: `"query: "`' in card.text
     assert "truncate_dim=8" in card.text
     assert "layers 0, 1 of `source@" in card.text
+
+
+def test_card_and_report_have_the_same_figures_and_pictures(trained, published):
+    subject = Subject.find(trained, trained.parse("curated_triplets@0"))
+    report = gather(subject)
+    best, card = report.measured[0].best, (published / "README.md").read_text()
+
+    assert f"| this model | 32 | 2 | {best['nDCG@10']:.3f} | {best['low']:.3f} to {best['high']:.3f} |" in card
+    for file, picture in (
+        ("quality.svg", dimensions(report.measured[0])),
+        ("curation.svg", outcome_shares(report.outcomes.sources)),
+    ):
+        assert (published / file).read_text() == standalone(picture)
+        assert f"]({file})\n\n{html.escape(picture.sentence, quote=False)}" in card.replace("\\", "")
+        assert file in manifest_in(published)["files"]
+
+
+def test_no_name_in_a_sentence_of_the_card_becomes_markup():
+    assert _plain("of <b>*x*</b> [a](b) `c` | d") == "of &lt;b&gt;\\*x\\*&lt;/b&gt; \\[a\\](b) \\`c\\` \\| d"
 
 
 def test_publishing_again_replaces_an_earlier_publication_and_gives_the_same_bytes(trained, published, tmp_path):

@@ -1,0 +1,115 @@
+"""Where rows and weights come from: files, versions and models as a graph, each with the command that prints it.
+
+    Subject  --lineage-->  nodes (file, table version, model), edges
+
+From the commits alone, as `history` has them. A version that stands below several others is there once.
+"""
+
+from pathlib import PurePosixPath
+from typing import NamedTuple
+
+from pipelines.inspection.graph import made_from
+from pipelines.report.subject import Subject
+from pipelines.stage.errors import UserError
+from pipelines.storage import TableVersion
+from pipelines.storage.commits import Input, IntakeResult
+
+MOST_NODES = 24
+MOST_FILES = 8
+
+
+class Node(NamedTuple):
+    """A file, a version or a model; those that it was made from stand above it."""
+
+    id: str
+    kind: str  # file, version or model
+    label: str
+    command: str  # that prints it; empty for a file
+    said: str  # by whom it was made, of what
+
+
+class Lineage(NamedTuple):
+    """Nodes in the order in which they were made, inputs first."""
+
+    nodes: list[Node]
+    edges: list[tuple[str, str]]  # (made from, made)
+    left_out: int  # files and versions beyond MOST_FILES and MOST_NODES
+
+
+def lineage(subject: Subject) -> Lineage:
+    """Of the curated version, what it dropped, and the models."""
+    versions: dict[str, TableVersion] = {}
+    edges: list[tuple[str, str]] = []
+    starts = [one for one in (subject.curated, subject.dropped) if one]
+    models = [(row, _trained_on(subject, row)) for row in subject.models]
+    waiting = [*starts, *(version for _, inputs in models for version in inputs)]
+    while waiting:
+        version = waiting.pop(0)
+        if str(version) not in versions:
+            versions[str(version)] = version
+            for parent in _parents(version):
+                edges.append((str(parent), str(version)))
+                waiting.append(parent)
+    shown = _inputs_first(versions, edges)
+    left_out = len(shown[:-MOST_NODES])
+    files, more_files = _files([versions[name] for name in shown[-MOST_NODES:]])
+    nodes = [
+        Node(f"file {number}", "file", PurePosixPath(path).name, "", path) for number, (path, _) in enumerate(files)
+    ]
+    edges += [(f"file {number}", name) for number, (_, name) in enumerate(files)]
+    nodes += [_version_node(versions[name]) for name in shown[-MOST_NODES:]]
+    for row, inputs in models:
+        said = f"distill: {row['steps']:,} steps, weights sha256 {row['weights_sha256'][:12]}"
+        nodes.append(Node(row["model_id"], "model", row["model_id"], "python -m jobs models", said))
+        edges += [(str(version), row["model_id"]) for version in inputs]
+    known = {node.id for node in nodes}
+    return Lineage(nodes, [edge for edge in edges if known.issuperset(edge)], left_out + more_files)
+
+
+def _version_node(version: TableVersion) -> Node:
+    commit = version.commit
+    said = f"{commit.stage or commit.operation or 'unknown'}, config {commit.config_fingerprint or 'not known'}"
+    return Node(str(version), "version", str(version), f"python -m jobs history {version}", said)
+
+
+def _trained_on(subject: Subject, row: dict[str, object]) -> list[TableVersion]:
+    names = [str(row[name]) for name in ("curated_version", "vectors_version") if row[name]]
+    return [version for name in names if (version := _found(subject, Input(version=name)))]
+
+
+def _parents(version: TableVersion) -> list[TableVersion]:
+    recorded = {one.version: one for one in version.commit.inputs}
+    found = [_found_in(version, recorded.get(name, Input(version=name))) for name in made_from(version)]
+    return [one for one in found if one]
+
+
+def _found(subject: Subject, read: Input) -> TableVersion | None:
+    return _found_in(subject.curated, read)
+
+
+def _found_in(near: TableVersion, read: Input) -> TableVersion | None:
+    """A version of the same root whose commit can be asked; None where the log has lost it."""
+    try:
+        version = near.tables.recorded(read)
+        version.commit  # noqa: B018  # raises where the log has lost it
+    except UserError:
+        return None
+    return version
+
+
+def _inputs_first(versions: dict[str, TableVersion], edges: list[tuple[str, str]]) -> list[str]:
+    """The names so that each stands below what it was made from."""
+    parents: dict[str, set[str]] = {name: set() for name in versions}
+    for parent, made in edges:
+        parents[made].add(parent)
+    ordered: list[str] = []
+    while left := [name for name in versions if name not in ordered]:
+        ordered += [name for name in left if parents[name] <= set(ordered)] or left
+    return ordered
+
+
+def _files(versions: list[TableVersion]) -> tuple[list[tuple[str, str]], int]:
+    """(path, version) of the input files, and how many more there are."""
+    results = [(version, version.commit.reports(IntakeResult)) for version in versions]
+    found = [(file.path, str(version)) for version, result in results if result for file in result.ingested_files]
+    return found[:MOST_FILES], max(0, len(found) - MOST_FILES)

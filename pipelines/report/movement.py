@@ -1,0 +1,58 @@
+"""What moved between two curations: a flow of counts, by `inspection.diff`, and a row or two of each stream.
+
+diff(before, after)  --movement-->  before, after, rows over all sources; by source; examples
+"""
+
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from pipelines.inspection.diff import diff_with_examples
+from pipelines.report.judgement import shown_columns
+from pipelines.report.subject import Subject
+from pipelines.storage import TableVersion
+
+EXAMPLES_EACH = 2
+MOST_FLOWS = 12  # with examples
+
+
+class Movement(NamedTuple):
+    """Rows as they were scored; an outcome is kept, corrected:REASON, dropped:REASON or absent."""
+
+    before: TableVersion
+    stayed: int
+    moved: int
+    flows: pl.DataFrame  # before, after, rows; those that stayed as well; the largest first
+    by_source: pl.DataFrame  # source, moved, rows; most moved first
+    examples: list[dict[str, Any]]  # before, after, and a row as `judgement.examples` has it
+
+
+def movement(subject: Subject) -> Movement | None:
+    """None where no other curation was named. Raises UserError where one of them has no dropped_triplets."""
+    if subject.before is None:
+        return None
+    found = diff_with_examples(subject.before, subject.curated, EXAMPLES_EACH)
+    flows = found.group_by("before", "after").agg(pl.col("rows").sum(), pl.col("triplet_ids").list.explode())
+    flows = flows.sort("rows", "before", "after", descending=[True, False, False])
+    is_moved = pl.col("before") != pl.col("after")
+    by_source = found.group_by("source").agg(moved=pl.col("rows").filter(is_moved).sum(), rows=pl.col("rows").sum())
+    stayed, moved = (int(flows.filter(which)["rows"].sum()) for which in (~is_moved, is_moved))
+    return Movement(
+        subject.before,
+        stayed,
+        moved,
+        flows.drop("triplet_ids"),
+        by_source.sort("moved", "source", descending=[True, False]),
+        _examples(subject, flows.filter(is_moved).head(MOST_FLOWS)),
+    )
+
+
+def _examples(subject: Subject, flows: pl.DataFrame) -> list[dict[str, Any]]:
+    """The first ids of each stream as whole rows, as they were scored."""
+    if subject.scored is None or flows.is_empty():
+        return []
+    first = flows.with_columns(pl.col("triplet_ids").list.unique().list.sort().list.head(EXAMPLES_EACH))
+    ids = first.select("before", "after", triplet_id="triplet_ids").explode("triplet_id")
+    is_one = pl.col("triplet_id").is_in(ids["triplet_id"].implode()) & (pl.col("teacher") == subject.result.teacher)
+    texts = subject.scored.scan().filter(is_one).select(*shown_columns()).collect(engine="streaming")
+    return ids.join(texts, on="triplet_id", maintain_order="left").to_dicts()

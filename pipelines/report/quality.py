@@ -1,0 +1,233 @@
+"""What a model is worth: nDCG@10 by dimension beside its teacher, its untrained self and BM25, and query by query.
+
+    evaluations  --quality-->     one row per model, data set, system and dimension, by `evaluation.comparison`
+    evaluations  --by_query-->    which queries the student wins and loses against its teacher, the worst with texts
+
+Means, intervals and p-values come from the function by which `evaluate` prints them, with the settings of the
+evaluation's own commit, so the page has its figures to the last digit.
+"""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import polars as pl
+from pyarrow import fs
+
+from pipelines.checkpoints.run_folder import MODEL, RunFolder
+from pipelines.evaluation.comparison import summarise
+from pipelines.evaluation.metrics import METRICS, mean_interval
+from pipelines.report.subject import Row, Subject
+from pipelines.storage import Tables, TableVersion
+from pipelines.storage.commits import EvaluationResult
+
+METRIC, *OTHER_METRICS = METRICS
+CHEAP = 128  # dimensions: the size whose price is told
+DEFAULTS = {"num_permutations": 10_000, "num_resamples": 2_000, "seed": 0}  # of an evaluation that does not say
+
+
+class Price(NamedTuple):
+    """What a cut vector loses, over the queries of one data set."""
+
+    dimension: int
+    full: int
+    value: float  # nDCG@10 at `dimension`
+    full_value: float
+    low: float  # 95 % interval of the difference, value - full_value
+    high: float
+
+    @property
+    def difference(self) -> float:
+        return self.value - self.full_value
+
+
+class Measured(NamedTuple):
+    """One model on one data set."""
+
+    model_id: str
+    data_set: str
+    summary: pl.DataFrame  # system, model_id, dimension, queries, the metrics, low, high, minus_*, p_*
+    values: pl.DataFrame  # of evaluations
+    roles: dict[str, str]  # model_id -> student, untrained, teacher, bm25, ...
+    left_out: tuple[str, ...]  # systems that were measured on other queries
+    price: Price | None  # None where there is one dimension alone
+
+    @property
+    def best(self) -> Row:
+        """The student at its largest dimension."""
+        return self.summary.filter(pl.col("system") == "student").row(0, named=True)
+
+
+def quality(tables: Tables, models: Iterable[str], teacher: str) -> list[Measured]:
+    """Every model on every data set that it was evaluated on; the models in order, the sets by name.
+
+    Args:
+        models: model ids.
+        teacher: whom a model is compared with, where no evaluation says so.
+    """
+    evaluations = tables.newest("evaluations")
+    if evaluations is None:
+        return []
+    told = [(version.commit.config, result) for version, result in evaluations.results(EvaluationResult)]
+    measured = []
+    for model in models:
+        roles = _roles(model, told, teacher)
+        values = evaluations.scan().filter(pl.col("model_id").is_in(list(roles))).collect(engine="streaming")
+        own = values.filter(pl.col("model_id") == model)
+        for data_set in own["data_set"].unique().sort():
+            of_set = values.filter(pl.col("data_set") == data_set)
+            measured.append(_measured(model, data_set, of_set, roles, _settings(model, data_set, told)))
+    return measured
+
+
+def _roles(model: str, told: Iterable[tuple[Row, EvaluationResult]], teacher: str) -> dict[str, str]:
+    """model_id -> role of all that a model is compared with: as the newest evaluation has them, else by their names."""
+    of_teacher = teacher
+    for _, result in told:
+        if result.systems.get(model) == "student" and "teacher" in result.systems.values():
+            of_teacher = next(system for system, role in result.systems.items() if role == "teacher")
+            break
+    named = {f"{kind}:{model}": kind for kind in ("int8", "binary", "untrained")}
+    return {model: "student", **named, of_teacher: "teacher", "bm25": "bm25"}
+
+
+def _settings(model: str, data_set: str, told: Iterable[tuple[Row, EvaluationResult]]) -> dict[str, int]:
+    """How the newest evaluation of the model on the set drew its intervals and its test."""
+    configs = (config for config, result in told if model in result.systems and data_set in result.sizes)
+    config = next(configs, {})
+    return {name: config.get(name, default) for name, default in DEFAULTS.items()}
+
+
+def _measured(
+    model: str, data_set: str, values: pl.DataFrame, roles: dict[str, str], settings: dict[str, int]
+) -> Measured:
+    queries = values.filter(pl.col("model_id") == model)["query_id"].unique()
+    of_queries = values.filter(pl.col("metric") == METRIC, pl.col("query_id").is_in(queries.implode()))
+    alike = of_queries.group_by("model_id", "dimension").len().filter(pl.col("len") == len(queries))
+    left_out = set(values["model_id"]) - set(alike["model_id"])
+    whole = values.filter(pl.col("query_id").is_in(queries.implode())).join(
+        alike, on=["model_id", "dimension"], how="semi"
+    )
+    summary = summarise(_with_all_metrics(whole), roles, **settings)
+    price = _price(whole.filter(pl.col("model_id") == model, pl.col("metric") == METRIC), settings)
+    return Measured(model, data_set, summary, whole, roles, tuple(sorted(left_out)), price)
+
+
+def _with_all_metrics(values: pl.DataFrame) -> pl.DataFrame:
+    """The values, and null for a metric that an evaluation did not have."""
+    keys = ["model_id", "data_set", "query_id", "dimension"]
+    every = values.select(keys).unique().join(pl.DataFrame({"metric": METRICS}), how="cross")
+    return every.join(values, on=[*keys, "metric"], how="left").select(values.columns)
+
+
+def _price(own: pl.DataFrame, settings: dict[str, int]) -> Price | None:
+    """Of the dimension nearest below or at CHEAP, or the smallest, against the largest."""
+    dimensions = own["dimension"].unique().sort().to_list()
+    if len(dimensions) < 2:
+        return None
+    cheap, full = max([one for one in dimensions[:-1] if one <= CHEAP], default=dimensions[0]), dimensions[-1]
+    columns = [own.filter(pl.col("dimension") == one).sort("query_id")["value"].to_numpy() for one in (cheap, full)]
+    drawn = {"num_resamples": settings["num_resamples"], "seed": settings["seed"]}
+    interval = mean_interval(columns[0] - columns[1], **drawn)
+    return Price(cheap, full, float(columns[0].mean()), float(columns[1].mean()), interval.low, interval.high)
+
+
+class ModelSize(NamedTuple):
+    """What a model is made of."""
+
+    layers: int | None
+    width: int | None
+    weights_bytes: int | None  # of its safetensors; None where they are not there
+
+
+def model_size(tables: Tables, row: Row) -> ModelSize:
+    """From the model's folder: its config.json and the sizes of its files."""
+    folder = RunFolder(tables, row["name"])
+    config: dict[str, Any] = folder.read(f"{MODEL}/config.json") or {}
+    files = folder.filesystem.get_file_info(fs.FileSelector(f"{folder.path}/{MODEL}", allow_not_found=True))
+    weights = [info.size for info in files if info.base_name.endswith(".safetensors")]
+    width = config.get("hidden_size")
+    return ModelSize(config.get("num_hidden_layers"), width, sum(weights) if weights else None)
+
+
+class ByQuery(NamedTuple):
+    """The student against its teacher, query by query, at the dimension where both are compared."""
+
+    data_set: str
+    dimension: int
+    wins: int
+    ties: int
+    losses: int
+    bins: pl.DataFrame  # low, high (difference of nDCG@10), rows
+    worst: pl.DataFrame  # query_id, student, teacher, difference, query (null: no table has it)
+    passages: dict[str, list[Row]]  # query_id -> its passages: role, text, chars, teacher_score
+    why_no_texts: str | None
+
+
+DIFFERENCE_BINS = 20
+WORST_QUERIES = 10
+PASSAGES = 5
+
+
+def by_query(subject: Subject, measured: Measured) -> ByQuery | str:
+    """Wins, ties and losses; or why they cannot be told."""
+    teacher = next((one for one, role in measured.roles.items() if role == "teacher"), None)
+    values = measured.values.filter(pl.col("metric") == METRIC)
+    of_teacher = values.filter(pl.col("model_id") == teacher)
+    if of_teacher.is_empty():
+        return f"no values of its teacher ({teacher}) are recorded for {measured.data_set}"
+    own = values.filter(pl.col("model_id") == measured.model_id)
+    dimension = int(str(own["dimension"].max()))
+    at = dimension if dimension in of_teacher["dimension"] else int(str(of_teacher["dimension"].max()))
+    both = (
+        own.filter(pl.col("dimension") == dimension)
+        .select("query_id", student="value")
+        .join(of_teacher.filter(pl.col("dimension") == at).select("query_id", teacher="value"), on="query_id")
+        .with_columns(difference=pl.col("student") - pl.col("teacher"))
+    )
+    bin_ = ((pl.col("difference") + 1) / 2 * DIFFERENCE_BINS).floor().clip(0, DIFFERENCE_BINS - 1)
+    low = bin_ * 2 / DIFFERENCE_BINS - 1
+    bins = both.group_by(low=low).agg(rows=pl.len()).with_columns(high=pl.col("low") + 2 / DIFFERENCE_BINS).sort("low")
+    worst = both.filter(pl.col("difference") < 0).sort("difference", "query_id").head(WORST_QUERIES)
+    passages, why = _passages(subject, measured.data_set, worst["query_id"].to_list())
+    texts = pl.DataFrame(
+        [(query_id, rows[0]["query"]) for query_id, rows in passages.items()],
+        schema={"query_id": pl.String, "query": pl.String}, orient="row",
+    )  # fmt: skip
+    signs = [int((both["difference"] * sign > 0).sum()) for sign in (1, -1)]
+    return ByQuery(
+        measured.data_set, dimension, signs[0], len(both) - sum(signs), signs[1], bins,
+        worst.join(texts, on="query_id", how="left", maintain_order="left"), passages, why,
+    )  # fmt: skip
+
+
+def _passages(subject: Subject, data_set: str, query_ids: list[str]) -> tuple[dict[str, list[Row]], str | None]:
+    """Each query's passages as they were ingested, with the teacher's scores; and why there are none."""
+    if subject.scored is None:
+        return {}, "the scored triplets that hold the texts cannot be read any more"
+    if not data_set.startswith("curated_triplets@"):
+        return {}, f"the tables hold no texts of {data_set}: they stand in the folder that it was read from"
+    found = _scored_passages(subject.scored, subject.result.teacher, query_ids)
+    why = None if found or not query_ids else f"no scored triplet has these queries of {data_set}"
+    return found, why
+
+
+def _scored_passages(scored: TableVersion, teacher: str, query_ids: list[str]) -> dict[str, list[Row]]:
+    rows = scored.scan().filter(pl.col("query_id").is_in(query_ids) & (pl.col("teacher") == teacher))
+    sides = [
+        rows.select(
+            "query_id",
+            pl.col("query").str.head(2_000),
+            role=pl.lit(role),
+            text_id=f"{role}_id",
+            text=pl.col(role).str.head(2_000),
+            chars=pl.col(role).str.len_chars(),
+            teacher_score=f"{role}_score",
+        )
+        for role in ("positive", "negative")
+    ]
+    found = pl.concat(sides).unique(["query_id", "text_id"]).collect(engine="streaming")
+    ordered = found.sort("query_id", "teacher_score", "text_id", descending=[False, True, False], nulls_last=True)
+    passages: dict[str, list[Row]] = {}
+    for row in ordered.group_by("query_id", maintain_order=True).head(PASSAGES).to_dicts():
+        passages.setdefault(row["query_id"], []).append(row)
+    return passages

@@ -1,0 +1,24 @@
+"""What each reason of a curation means, in a sentence for who has never read the rules; see curation/rules.py."""
+
+MEANINGS = {
+    "swapped": "Positive and negative had changed places: the teacher finds the negative relevant and the positive "
+    "not, so they were exchanged.",
+    "promoted": "The negative answers the query as well as a positive: it became the positive, against a true negative "
+    "of the same query.",
+    "teacher_prefers_negative": "The teacher scores the negative higher than the positive.",
+    "margin_too_small": "The teacher sees hardly a difference between positive and negative.",
+    "negative_too_relevant": "The negative is relevant, too: a false negative, which would teach the wrong thing.",
+    "equal_when_cut": "Both passages are the same as far as the teacher reads: what differs lies beyond max_tokens.",
+    "no_negative_left": "It would have been corrected, but the query has no true negative to put against it.",
+    "duplicate_after_correction": "Corrected, it would have been the same as another row.",
+    "positive_in_training": "Its query is held out for tests, and a training row has one of its positives.",
+    "scoring_failed": "The teacher could not score it.",
+    "positive_is_negative": "Positive and negative are the same text.",
+    "score_not_finite": "A score is infinite or not a number.",
+    "text_in_evaluation_set": "One of its texts stands in an evaluation set: training on it would be cheating.",
+}
+
+
+def meaning(reason: str) -> str:
+    """A sentence; of a reason that another program or a newer rule gave, its name."""
+    return MEANINGS.get(reason, f"{reason.replace('_', ' ').capitalize()}.")

@@ -1,0 +1,109 @@
+"""What a report is about: one curation's versions, the scores it went by, its rules' thresholds, and its models.
+
+    Subject.find(tables, curated, before, model names)  -->  every version that the sections read, or why not
+
+Nothing is read here but commits and the small models table. What cannot be read any more is named, not refused: the
+page says so in its place. Only the curated version itself has to be there.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from pipelines.checkpoints.models import all_models, rows_of_model
+from pipelines.curation.held_out import input_of
+from pipelines.curation.outcomes import curation_of, dropped_by
+from pipelines.curation.rules import BiEncoderThresholds, CrossEncoderThresholds, Thresholds
+from pipelines.stage.errors import UserError
+from pipelines.storage import Tables, TableVersion
+from pipelines.storage.commits import CurationResult, TrainingResult
+from pipelines.teachers.config import KINDS
+
+MOST_MODELS = 6
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Versions that can be read, each None where it is not there any more."""
+
+    tables: Tables
+    curated: TableVersion
+    result: CurationResult
+    thresholds: Thresholds
+    unit: str  # of the teacher's scores: logits or cosines
+    dropped: TableVersion | None
+    scored: TableVersion | None
+    before: TableVersion | None  # another curation, that this one is compared with
+    models: tuple[Row, ...]  # rows of the models table, the one that is reported first
+    missing: tuple[str, ...]  # a sentence for each version that is not there
+
+    @classmethod
+    def find(
+        cls, tables: Tables, curated: TableVersion, before: TableVersion | None = None, models: Sequence[str] = ()
+    ) -> "Subject":
+        """Everything behind a curated version.
+
+        Args:
+            models: NAME or NAME@12hex, in the order of the page; none is all that were trained on this version (of
+                those the MOST_MODELS newest), the best on dev first where all have been measured there; where none
+                was, the newest of all.
+        Raises:
+            UserError: no curation made the version, or there is no such model.
+        """
+        result, missing = curation_of(curated.usable()), list[str]()
+        dropped = dropped_by(curated)
+        if dropped is None or dropped.unusable:
+            why = f"{dropped} {dropped.unusable}" if dropped else "dropped_triplets has no version of this curation"
+            missing.append(f"What was dropped can only be counted, not shown: {why}.")
+            dropped = None
+        unit = KINDS[result.teacher_kind].unit if result.teacher_kind in KINDS else "logits"
+        return cls(
+            tables=tables,
+            curated=curated,
+            result=result,
+            thresholds=_thresholds(curated, unit),
+            unit=unit,
+            dropped=dropped,
+            scored=_scored(curated, missing),
+            before=before,
+            models=tuple(_models(tables, curated, models)),
+            missing=tuple(missing),
+        )
+
+
+def _thresholds(curated: TableVersion, unit: str) -> Thresholds:
+    """The rules' thresholds as the curation's commit has them."""
+    config = curated.written().commit.config
+    if unit == "logits":
+        return CrossEncoderThresholds.model_validate(config.get("cross_encoder", {}))
+    return BiEncoderThresholds.model_validate(config.get("bi_encoder", {}))
+
+
+def _scored(curated: TableVersion, missing: list[str]) -> TableVersion | None:
+    """The scored version that was curated; where it is gone, that is noted."""
+    try:
+        return input_of(curated, "scored_triplets").usable()
+    except UserError as error:
+        missing.append(f"What the teacher said cannot be read any more: {error}.")
+        return None
+
+
+def _models(tables: Tables, curated: TableVersion, names: Sequence[str]) -> list[Row]:
+    """Rows of the models table: those named, or those of this curated version."""
+    if names:
+        return [rows_of_model(tables, name).row(-1, named=True) for name in dict.fromkeys(names)]
+    newest = tables.latest("models")
+    order = [result.model for _, result in newest.results(TrainingResult)] if newest else []
+    place = pl.col("model_id").replace_strict(
+        {name: at for at, name in reversed([*enumerate(order)])}, default=len(order)
+    )
+    known = all_models(tables).sort(place, maintain_order=True).unique("model_id", keep="first", maintain_order=True)
+    names_of_it = {str(curated), str(curated.origin())}
+    of_version = known.filter(pl.col("curated_version").is_in(names_of_it)).head(MOST_MODELS)
+    if of_version["dev_set"].n_unique() == 1 and of_version["dev_set"].null_count() == 0:
+        of_version = of_version.sort("dev_ndcg_at_10", descending=True, maintain_order=True)
+    return of_version.to_dicts() or known.head(1).to_dicts()

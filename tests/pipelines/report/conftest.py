@@ -1,0 +1,18 @@
+"""One root for all tests of reports that only read it."""
+
+import pytest
+
+from pipelines.report.subject import Subject
+from tests.reported import Reported, reported
+
+
+@pytest.fixture(scope="session")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Reported:
+    """Three sources of forty rows, of which one is rotten; two teachers, two curations, an evaluated model."""
+    return reported(tmp_path_factory.mktemp("reported"))
+
+
+@pytest.fixture(scope="session")
+def subject(root: Reported) -> Subject:
+    """What a report without --against is about."""
+    return Subject.find(root.tables, root.curated)

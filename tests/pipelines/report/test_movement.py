@@ -1,0 +1,23 @@
+"""What moved between two curations: counts that add up, and rows of each stream."""
+
+import polars as pl
+
+from pipelines.report.movement import EXAMPLES_EACH, movement
+from pipelines.report.subject import Subject
+
+
+def test_streams_add_up_and_each_has_rows_that_took_it(root):
+    told = movement(Subject.find(root.tables, root.curated, root.before))
+
+    assert told.stayed + told.moved == 120 == told.flows["rows"].sum()
+    assert told.moved == told.by_source["moved"].sum() > 0
+    streams = told.flows.filter(pl.col("before") != pl.col("after"))
+    for before, after, rows in streams.iter_rows():
+        of_stream = [row for row in told.examples if (row["before"], row["after"]) == (before, after)]
+        assert len(of_stream) == min(rows, EXAMPLES_EACH)
+    dropped = set(root.tables.parse("dropped_triplets@0").scan().collect()["triplet_id"])
+    assert {row["triplet_id"] for row in told.examples if row["before"].startswith("dropped")} <= dropped
+
+
+def test_without_another_curation_nothing_moved(root):
+    assert movement(Subject.find(root.tables, root.curated)) is None

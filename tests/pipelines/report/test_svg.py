@@ -1,0 +1,62 @@
+"""A picture in the page: named, in the page's own colours, with ids of its own, and never of too many points."""
+
+import re
+import xml.etree.ElementTree as ElementTree
+
+import polars as pl
+import pytest
+
+from pipelines.report import charts
+from pipelines.report.svg import MOST_POINTS, drawn, standalone
+
+BINS = pl.DataFrame({"low": [0.0, 1.0], "high": [1.0, 2.0], "rows": [3, 5]})
+HOSTILE = "<script>&\u202e"
+
+
+@pytest.fixture(scope="module")
+def picture():
+    return charts.histogram(BINS, HOSTILE.strip("\u202e"), "A sentence.", "axis", lines=[charts.Line(0.5, "rule")])
+
+
+def test_it_is_an_image_with_a_name_and_its_colours_are_the_pages(picture):
+    root = ElementTree.fromstring(drawn(picture, 1))
+
+    assert (root.get("role"), root.get("aria-label")) == ("img", "<script>&")
+    assert root.find("{http://www.w3.org/2000/svg}title").text == "<script>&"
+    colours = {one.get(name) for one in root.iter() for name in ("fill", "stroke")} - {None, "none", "transparent"}
+    assert colours == {"var(--text)", "var(--grid)", "var(--kept)"}
+    assert not {name for one in root.iter() for name in one.attrib} & {"style", "class", "font-family"}
+    assert "rule" in "".join(root.itertext())
+
+
+def test_two_pictures_share_no_id():
+    lines = charts.curves(
+        pl.DataFrame({"step": [0, 1], "stage": "a", "measure": "loss", "value": [1.0, 2.0]}), "t", "s", "axis"
+    )
+    ids = [set(re.findall(r' id="([^"]+)"', drawn(lines, number))) for number in (1, 2)]
+
+    assert not ids[0] & ids[1]
+    assert {name.partition("-")[0] for name in ids[0]} <= {"p1"}
+
+
+def test_a_file_of_its_own_has_both_palettes(picture):
+    source = standalone(picture)
+
+    assert "prefers-color-scheme: dark" in source
+    assert all(f"--{name}:" in source for name in charts.PALETTE)
+
+
+def test_too_many_points_are_a_slip_of_ours():
+    many = pl.DataFrame({"low": [float(at) for at in range(MOST_POINTS + 1)], "rows": 1}).with_columns(
+        high=pl.col("low") + 1
+    )
+
+    with pytest.raises(AssertionError, match="bin them"):
+        drawn(charts.histogram(many, "many", "s", "axis"), 1)
+
+
+def test_names_that_look_alike_when_cut_stay_two():
+    rows = pl.DataFrame({"name": ["x" * 40 + "1", "x" * 40 + "2"], "rows": [1, 2]})
+    text = drawn(charts.counts(rows, "t", "s"), 1)
+
+    assert len(set(re.findall(r">(x+…[^<]*)<", text))) == 2
