@@ -20,7 +20,7 @@ from typing import NamedTuple
 import polars as pl
 
 from pipelines.generation.asking import Asking, Budget
-from pipelines.generation.commits import PAID, TABLE, Plan, commit_rows, plan, rows_of
+from pipelines.generation.commits import PAID, TABLE, Known, Plan, commit_rows, plan, rows_of
 from pipelines.generation.config import GenerateConfig
 from pipelines.generation.endpoint import api_key
 from pipelines.generation.passages import AS_FOUND, Read, Told, read_passages
@@ -140,7 +140,7 @@ def _drain(tables: Tables, found: Read, left: Plan, config: GenerateConfig) -> b
     progress = Progress("generate", "passages", done=left.wanted - len(seeds), total=left.wanted)
     again = f", {len(seeds) - left.num_unasked:,} of them again" if left.num_unasked < len(seeds) else ""
     tell(f"generate: {len(seeds):,} of {left.wanted:,} passages are left{again}, by {config.generator}")
-    committer = _Committer(tables, found, config, progress)
+    committer = _Committer(tables, found, config, progress, left)
     asking = Asking(seeds, config, _candidates(found, config), budget)
     try:
         with finishing() as asked, asking:
@@ -161,19 +161,22 @@ def _drain(tables: Tables, found: Read, left: Plan, config: GenerateConfig) -> b
 
 
 def _in_turn(seeds: Sequence[Seed]) -> list[Seed]:
-    """The shortest, which is asked alone, then the others from anywhere: two runs at once hardly ask the same ones."""
+    """The shortest, which is asked alone, then the others in any order: two runs at once hardly ask the same ones."""
     first = min(seeds, key=lambda seed: len(seed.columns["passage"]))
-    begin = random.randrange(len(seeds))
-    return [first, *(seed for seed in [*seeds[begin:], *seeds[:begin]] if seed is not first)]
+    others = [seed for seed in seeds if seed is not first]
+    random.shuffle(others)
+    return [first, *others]
 
 
 class _Committer:
     """Finished rows on their way into the table."""
 
-    def __init__(self, tables: Tables, found: Read, config: GenerateConfig, progress: Progress) -> None:
+    def __init__(self, tables: Tables, found: Read, config: GenerateConfig, progress: Progress, left: Plan) -> None:
         self.waiting: list[Row] = []
         self._tables, self._found, self._config, self._progress = tables, found, config, progress
-        self._at, self._version = time.monotonic(), tables.latest(TABLE)
+        self._at = time.monotonic()
+        failed = frozenset(seed.columns["passage_id"] for seed in left.seeds if seed.is_again)
+        self._known = Known(left.version, failed)
 
     def is_due(self) -> bool:
         return bool(self.waiting) and time.monotonic() - self._at >= self._config.commit_every_s
@@ -183,11 +186,13 @@ class _Committer:
         rows, self.waiting = self.waiting, []
         if not rows:
             return set()
-        committed = commit_rows(self._tables, rows, self._config, self._found.files)
-        before, self._version, self._at = self._version, committed.version, time.monotonic()
+        committed = commit_rows(self._tables, rows, self._config, self._found.files, self._known)
+        self._at = time.monotonic()
         self._progress.advance(committed.rows)
-        if committed.compared_with == before:
+        if committed.compared_with == self._known.version:
+            self._known = self._known._replace(version=committed.version)
             return set()
+        self._known = Known(None, frozenset())  # another run is at work: from here on the table tells
         there = rows_of(committed.compared_with, self._config.generator)
         return set(there.filter(pl.col("reason").ne_missing(ENDPOINT_ERROR))["passage_id"])
 

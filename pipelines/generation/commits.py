@@ -29,6 +29,7 @@ class Plan(NamedTuple):
     seeds: list[Seed]  # without one, or whose endpoint failed; by passage id
     done: pl.DataFrame  # of the wanted: passage_id, reason and PAID
     spent: tuple[int, int, int]  # passages, input and output tokens of all this generator's rows
+    version: TableVersion | None = None  # that this was read from
 
     @property
     def num_unasked(self) -> int:
@@ -37,7 +38,8 @@ class Plan(NamedTuple):
 
 def plan(tables: Tables, passages: pl.DataFrame, config: GenerateConfig) -> Plan:
     """Of these passages (by their ids), those that `max_passages` takes, less what the generator has asked."""
-    there = rows_of(tables.latest(TABLE), config.generator)
+    version = tables.latest(TABLE)
+    there = rows_of(version, config.generator)
     wanted = passages.head(config.max_passages or len(passages)).with_row_index("position")
     again = pl.col("reason").eq_missing(ENDPOINT_ERROR)
     left = wanted.join(there.filter(~again), on="passage_id", how="anti", maintain_order="left")
@@ -49,7 +51,7 @@ def plan(tables: Tables, passages: pl.DataFrame, config: GenerateConfig) -> Plan
     ]
     done = there.filter(~again).join(wanted, on="passage_id", how="semi")
     tokens = there.select(pl.col("input_tokens", "output_tokens").fill_null(0).sum()).row(0)
-    return Plan(len(wanted), seeds, done, (len(there), *tokens))
+    return Plan(len(wanted), seeds, done, (len(there), *tokens), version)
 
 
 def _paid(row: Row) -> tuple[int, int | None, int | None]:
@@ -68,11 +70,22 @@ def rows_of(version: TableVersion | None, generator: str) -> pl.DataFrame:
 class Committed(NamedTuple):
     rows: int
     compared_with: TableVersion | None  # the newest version before
-    version: TableVersion | None  # the newest version now, but for what others add meanwhile
+    version: TableVersion | None  # that has these rows and those of `compared_with`; None: and perhaps others'
+
+
+class Known(NamedTuple):
+    """What need not be read again as long as nobody else commits."""
+
+    version: TableVersion | None
+    failed: frozenset[str]  # of the passages that are asked, those that have a row there, all of failed tries
 
 
 def commit_rows(
-    tables: Tables, rows: Sequence[Row], config: GenerateConfig, files: Sequence[IngestedFile]
+    tables: Tables,
+    rows: Sequence[Row],
+    config: GenerateConfig,
+    files: Sequence[IngestedFile],
+    known: Known | None = None,
 ) -> Committed:
     """Commit those that are new."""
     schema = GeneratedQueries.polars_schema()
@@ -80,7 +93,7 @@ def commit_rows(
     is_failed = pl.col("reason").eq_missing(ENDPOINT_ERROR)
     while True:
         version = base = tables.latest(TABLE)
-        there = rows_of_ids(base, config.generator, frame["passage_id"])
+        there = _there(base, config.generator, frame["passage_id"], known)
         new = frame.join(there, on="passage_id", how="anti", maintain_order="left")
         better = frame.filter(~is_failed).join(there.filter(is_failed), on="passage_id", how="semi")
         with suppress(VersionMoved):
@@ -89,14 +102,18 @@ def commit_rows(
                     writer.write(new)
                 version = writer.version
             if len(better):
-                version = replace_rows(tables, GeneratedQueries, better, KEY, _lineage(better, config, files))
+                replaced = replace_rows(tables, GeneratedQueries, better, KEY, _lineage(better, config, files))
+                version = replaced if version and replaced.version == version.version + 1 else None
             return Committed(len(new) + len(better), base, version)
 
 
-def rows_of_ids(version: TableVersion | None, generator: str, ids: pl.Series) -> pl.DataFrame:
-    """A generator's rows of some passages, of which only files that may hold them are read."""
+def _there(version: TableVersion | None, generator: str, ids: pl.Series, known: Known | None) -> pl.DataFrame:
+    """A generator's rows of some passages: passage_id and reason."""
     if version is None or ids.is_empty():
-        return rows_of(None, generator)
+        return rows_of(None, generator).select("passage_id", "reason")
+    if known and known.version == version:
+        failed = ids.filter(ids.is_in(list(known.failed))).to_frame()
+        return failed.with_columns(reason=pl.lit(ENDPOINT_ERROR))
     near = pl.col("passage_id").is_between(pl.lit(ids.min()), pl.lit(ids.max()))
     rows = version.scan().filter((pl.col("generator") == generator) & near)
     return rows.select("passage_id", "reason").collect().join(ids.to_frame(), on="passage_id", how="semi")

@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from pipelines.generation.commits import commit_rows, plan
+from pipelines.generation.commits import Known, commit_rows, plan
 from pipelines.generation.config import GenerateConfig
 from pipelines.storage import Tables
 from pipelines.storage.commits import GenerationResult
@@ -86,3 +86,13 @@ def test_the_plan_is_what_has_no_row_and_what_failed_with_what_it_cost(tables):
         (3, (0, 0, 0), False),
     ]
     assert left.done["reason"].to_list() == [None, "refused"]
+
+
+def test_what_is_known_is_not_read_again_until_another_commits(tables):
+    first = commit_rows(tables, [row(0, "endpoint_error"), row(1)], CONFIG, [])
+    known = Known(first.version, frozenset([PASSAGES["passage_id"][0]]))
+    second = commit_rows(tables, [row(0), row(2)], CONFIG, [], known)
+
+    assert (second.rows, second.compared_with) == (2, first.version)
+    assert commit_rows(tables, [row(2), row(3)], CONFIG, [], known).rows == 1, "the table has moved on"
+    assert tables.latest("generated_queries").num_rows() == 4
