@@ -8,7 +8,8 @@ never a passage that the input knows as positive for that query, nor the query's
 punctuation, spacing and Unicode's spellings make no other query and no other passage (`normalise` in
 pipelines/texts/comparison.py). What is drawn depends on the query, the set of passages, the positives and the config,
 not on the order of rows. A pair labelled 0 is no positive: its passage is a negative given to its query, beside those
-that are drawn. Of a BEIR folder the train judgements are mined, or else all.
+that are drawn. Of a BEIR folder the train judgements are mined, or else all. An input generated_queries@v is a version
+of that table: its pairs and their negatives (pipelines/mining/generated.py).
 
 With `dense` among the miners, or `consistent_within` (pipelines/mining/consistency.py), a bi-encoder encodes all
 queries and passages on Ray's actors, each once: what is in teacher_vectors is taken from there, and a run that was
@@ -37,6 +38,7 @@ from pipelines.intake.layouts import RowChecks, check_named_columns
 from pipelines.intake.spill import Negative
 from pipelines.mining.consistency import REASON, ConsistencyConfig, Ranks, consistent, positive_ranks, tell_gone
 from pipelines.mining.draw import Candidate, DrawConfig, mine_negatives
+from pipelines.mining.generated import take_generated
 from pipelines.mining.inputs import (
     Known,
     Pair,
@@ -116,13 +118,13 @@ def run(
     Args:
         encoder: `config.encoder_config`'s; with it comes `connect`, which connects to Ray, as often as asked.
     """
-    columns = columns or {}
-    check_named_columns(columns)
+    check_named_columns(columns := columns or {})
     record_missing_files(tables, config)
-    judgements = {path: beir for folder in filter(is_beir_folder, inputs) for path, beir in read_judgements(folder)}
-    found = find_files((path for path in inputs if not is_beir_folder(path)), quoting)
+    generated, others = take_generated(tables, inputs)
+    judgements = {path: beir for folder in filter(is_beir_folder, others) for path, beir in read_judgements(folder)}
+    found = find_files((path for path in others if not is_beir_folder(path)), quoting)
     found += [InputFile(path, beir.name, quoting=quoting) for path, beir in judgements.items() if is_mined(path)]
-    files = [describe_file(file, source, licence) for file in found]
+    files = [describe_file(file, source, licence) for file in [*found, *generated]]
     passage_files = find_files([passages] if passages is not None else [], quoting)
     dense = _encoder(tables, encoder, connect, inputs) if encoder and connect else None
     told = {**columns, "mined": _fingerprint(files, judgements, passage_files, config, dense)}
@@ -132,16 +134,16 @@ def run(
     def spill_rows(intake: Intake) -> list[TableVersion]:
         pairs = list(read_pairs(intake, judgements, columns, own_source=source is None))
         known = known_positives(pairs, judgements.values())
-        drawn_from = all_passages(pairs, judgements.values(), passage_files, config, config.max_passages, known)
+        corpora = judgements.values(), passage_files, generated
+        drawn_from = all_passages(pairs, *corpora, config, config.max_passages, known)
         index = _index(dense, known, drawn_from, intake.files) if dense else None
         if index and config.consistent_within is not None:
             pairs = _consistent(intake, pairs, known, positive_ranks(known, drawn_from, index, config), config)
         negatives = dict(mine_negatives(known, drawn_from, config, _sources(intake, pairs), index))
         _spill_mined(intake, pairs, drawn_from, known, negatives)
-        return [index.queries.version] if index else []
+        return [*(one.version for one in generated), *([index.queries.version] if index else [])]
 
-    per_row = config.negatives_per_query
-    return append_new(tables, "mine", config, files, spill_rows, triplets_per_row=per_row, closed=closed)
+    return append_new(tables, "mine", config, files, spill_rows, config.negatives_per_query, closed)
 
 
 def _encoder(tables: Tables, config: ScoreConfig, connect: Callable[[], None], inputs: list[str]) -> "PairEncoder":
