@@ -34,8 +34,8 @@ def main(
 ) -> int:
     stage = replace(stage, set_=[*(stage.set_ or []), *price_override(price_per_million)])
     recipe, tables = stage.load()
-    begun = begun_from(tables, name)
     check_intake(recipe, mine_negatives, write_queries)
+    begun = begun_from(tables, name)
     check_all(recipe, beir or [])
     check_training_stages(tables, recipe)
     closed = _has_begun(tables, name) if begun else None
