@@ -128,8 +128,8 @@ def run(
     passage_files = find_files([passages] if passages is not None else [], quoting)
     dense = _encoder(tables, encoder, connect, inputs) if encoder and connect else None
     told = {**columns, "mined": _fingerprint(files, judgements, passage_files, config, dense)}
-    for file in files:
-        file.columns = json.dumps({**told, **file.found.told}, sort_keys=True)
+    for account in files:
+        account.columns = json.dumps({**told, **account.found.told}, sort_keys=True)
 
     def spill_rows(intake: Intake) -> list[TableVersion]:
         pairs = list(read_pairs(intake, judgements, columns, own_source=source is None))

@@ -16,7 +16,7 @@ from tests.tiny import WORDS, tiny_bi_encoder
 
 NUM_PASSAGES = 120
 MORE = ["curate.test_share=0.3", "distill.max_steps=4", "evaluate.max_test_queries=10", "mine.first_rank=1"]
-MORE += ["mine.max_positive_share=1.0", "generate.commit_every_s=0.2", "generate.max_retries=8"]
+MORE += ["mine.max_positive_share=1.0", "distill.vectors=0.0", "generate.commit_every_s=0.2", "generate.max_retries=8"]
 
 
 @pytest.fixture(scope="module")
@@ -67,3 +67,8 @@ def test_passages_become_a_model_whose_history_leads_to_them(run, folder):
         assert code == 0, err
         assert "going on with small" in err
         assert server.ledger.requests == asked
+    assert run_jobs("publish", "--model", "small", "--to", folder / "published") == 0
+    (told,) = json.loads((folder / "published" / "manifest.json").read_text())["generated"]
+    assert (told["version"], told["generator"][:6]) == (str(version), "rules@")
+    assert [Path(file["path"]).name for file in told["files"]] == ["corpus.jsonl"]
+    assert f"The queries of `{version}` are no people's" in (folder / "published" / "README.md").read_text()

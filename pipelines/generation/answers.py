@@ -73,6 +73,8 @@ def read_written(answer: str, passage: str, max_query_chars: int) -> Written:
         raise Unusable("nothing_to_ask", "the query is empty")
     if is_blank(task):
         raise Unusable("malformed_answer", "the task is empty")
+    if not re.search(r"\w", query):  # "...", as the prompt has it
+        raise Unusable("malformed_answer", "the query has no word")
     if problem := encoding_error(query) or encoding_error(task):
         raise Unusable("malformed_answer", problem)
     if len(query) > max_query_chars or len(task) > max_query_chars:

@@ -138,7 +138,7 @@ def _read(reply: Reply, config: GenerateConfig, read: Callable[[str], Any]) -> A
     except Unusable as error:
         if reply.finish == "length":
             detail = f"cut after {config.max_output_tokens:,} tokens (generate.max_output_tokens)"
-            raise Unusable(error.reason, detail) from error
+            raise Unusable("malformed_answer", detail) from error
         raise
     except (ValueError, RecursionError) as error:  # of the JSON, say a number of 5,000 digits
         raise Unusable("malformed_answer", describe(error)) from error

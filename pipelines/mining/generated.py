@@ -92,7 +92,8 @@ def of_version(version: TableVersion) -> GeneratedQueriesInput:
         raise UserError(f"{version} was not made by generate; see `python -m jobs history {TABLE}`")
     if result.complete is None:
         tell(f"{version} is not complete: what {result.generator} has written so far is taken")
-    return GeneratedQueriesInput(str(version), TABLE, version=version, generator=result.generator)
+    licence = ", ".join(sorted({file.licence for file in result.ingested_files if file.licence})) or None
+    return GeneratedQueriesInput(str(version), TABLE, licence=licence, version=version, generator=result.generator)
 
 
 def _version(tables: Tables, given: str) -> TableVersion | None:

@@ -285,6 +285,17 @@ def test_a_killed_run_goes_on_and_a_key_is_left_nowhere(tables, tmp_path):
     assert not any(b"very-secret" in content for content in [*written, told.encode()])
 
 
+def test_ctrl_c_commits_what_was_answered(tables, tmp_path):
+    passages = write_passages(tmp_path / "p.jsonl", 200)
+    with serving(Faults(latency_s=0.05)) as server:
+        driver = Driver(tables, passages, server, concurrency=8, commit_every_s=100)
+        driver.after(server, 40).send_signal(signal.SIGINT)
+        code, told = driver.end()
+
+        assert (code, "interrupted;" in told, "Traceback" in told) == (3, True, False)
+        assert server.ledger.answered.total() - 3 * 8 <= rows_of(tables)["calls"].sum() > 10
+
+
 def test_sigterm_finishes_and_commits_what_is_under_way(tables, tmp_path):
     passages = write_passages(tmp_path / "p.jsonl", 200)
     with serving(Faults(latency_s=0.05)) as server:

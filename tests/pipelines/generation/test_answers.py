@@ -33,6 +33,7 @@ def test_the_object_is_found_in_what_models_put_around_it(answer):
         ('{"query": "who?"}', "malformed_answer", "task: Field required"),
         ('{"task": "t", "query": 5}', "malformed_answer", "query: Input should be a valid string"),
         ('{"task": " ", "query": "who?"}', "malformed_answer", "the task is empty"),
+        ('{"task": "...", "query": "..."}', "malformed_answer", "the query has no word"),
         ('{"task": "", "query": ""}', "nothing_to_ask", "the query is empty"),
         (json.dumps({"task": "t", "query": "x" * 101}), "malformed_answer", "101 characters, expected at most 100"),
         ('{"task": "t", "query": "half \\ud800"}', "malformed_answer", "surrogates not allowed at character 5"),
