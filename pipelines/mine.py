@@ -9,7 +9,8 @@ punctuation, spacing and Unicode's spellings make no other query and no other pa
 pipelines/texts/comparison.py), and passages that are nearly the same count as one. What is drawn depends on the query,
 the set of passages, the positives and the config, not on the order of rows. A pair labelled 0 is no positive: its
 passage is a negative given to its query, beside those that are drawn. Of a BEIR folder the train judgements are mined,
-or else all.
+or else all. An input generated_queries@v is a version of that table: its pairs and their negatives
+(pipelines/mining/generated.py).
 
 With `dense` among the miners, or `consistent_within` (pipelines/mining/consistency.py), a bi-encoder encodes all
 queries and passages on Ray's actors, each once: what is in teacher_vectors is taken from there, and a run that was
@@ -50,6 +51,7 @@ from pipelines.mining.consistency import (
     tell_gone,
 )
 from pipelines.mining.draw import Candidate, DrawConfig, mine_negatives
+from pipelines.mining.generated import GeneratedQueriesInput, take_generated
 from pipelines.mining.inputs import (
     Known,
     Pair,
@@ -134,7 +136,7 @@ def run(
         told: of the files, as `_Asked.of` takes it.
     """
     record_missing_files(tables, config)
-    asked = _Asked.of(inputs, config, **told)
+    asked = _Asked.of(tables, inputs, config, **told)
     dense = _encoder(tables, encoder, connect, inputs) if encoder and connect else None
     how = {**asked.columns, "mined": _fingerprint(asked, dense)}
     for file in asked.files:
@@ -147,7 +149,7 @@ def run(
             pairs = _consistent(intake, pairs, known, positive_ranks(known, drawn_from, index, config), config)
         negatives = dict(mine_negatives(known, drawn_from, config, _sources(intake, pairs), index))
         _spill_mined(intake, pairs, drawn_from, known, negatives)
-        return [index.queries.version] if index else []
+        return [*(one.version for one in asked.generated), *([index.queries.version] if index else [])]
 
     per_row = config.negatives_per_query
     return append_new(tables, "mine", config, asked.files, spill_rows, triplets_per_row=per_row, closed=closed)
@@ -176,7 +178,7 @@ def foresee(
         raise UserError(
             "mine --dry-run says what consistency would leave out; say within how many: --consistent-within"
         )
-    asked, dense = _Asked.of(inputs, config, **told), _encoder(tables, encoder, connect, inputs)
+    asked, dense = _Asked.of(tables, inputs, config, **told), _encoder(tables, encoder, connect, inputs)
     with tempfile.TemporaryDirectory(prefix="mine-") as folder:
         intake = Intake(asked.files, config, Spill(Path(folder), 0), erased_ids(tables))
         pairs, known, drawn_from = asked.read(intake)
@@ -197,12 +199,14 @@ class _Asked(NamedTuple):
     files: list[FileCounts]
     judgements: dict[str, BeirSet]  # by their files
     passage_files: list[InputFile]
+    generated: list[GeneratedQueriesInput]
     columns: Mapping[str, str]
     own_source: bool
 
     @classmethod
     def of(
         cls,
+        tables: Tables,
         inputs: list[str],
         config: MineConfig,
         *,
@@ -213,12 +217,13 @@ class _Asked(NamedTuple):
         licence: str | None = None,
     ) -> "_Asked":
         check_named_columns(columns := columns or {})
-        judgements = {path: beir for folder in filter(is_beir_folder, inputs) for path, beir in read_judgements(folder)}
-        found = find_files((path for path in inputs if not is_beir_folder(path)), quoting)
+        generated, others = take_generated(tables, inputs)
+        judgements = {path: beir for folder in filter(is_beir_folder, others) for path, beir in read_judgements(folder)}
+        found = find_files((path for path in others if not is_beir_folder(path)), quoting)
         found += [InputFile(path, beir.name, quoting=quoting) for path, beir in judgements.items() if is_mined(path)]
-        files = [describe_file(file, source, licence) for file in found]
+        files = [describe_file(file, source, licence) for file in [*found, *generated]]
         passage_files = find_files([passages] if passages is not None else [], quoting)
-        return cls(config, files, judgements, passage_files, columns, source is None)
+        return cls(config, files, judgements, passage_files, generated, columns, source is None)
 
     def read(self, intake: Intake) -> tuple[list[Pair], Known, Passages]:
         """The pairs, what is known as positive, and what negatives are drawn from."""
@@ -226,7 +231,8 @@ class _Asked(NamedTuple):
         pairs = list(read_pairs(intake, self.judgements, self.columns, own_source=self.own_source))
         known = known_positives(pairs, judged)
         limits = PassageLimits(config.max_passages, config.near_duplicates)
-        return pairs, known, all_passages(pairs, judged, self.passage_files, config, limits, known)
+        corpora = judged, self.passage_files, self.generated
+        return pairs, known, all_passages(pairs, *corpora, config, limits, known)
 
 
 def _encoder(tables: Tables, config: ScoreConfig, connect: Callable[[], None], inputs: list[str]) -> "PairEncoder":

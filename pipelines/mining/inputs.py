@@ -21,6 +21,7 @@ from pipelines.intake.layouts import CheckedRow, Layouts, RowChecks, shown_name,
 from pipelines.intake.plain_texts import say_what_is_left_out
 from pipelines.intake.qrels import qrels_name, qrels_names
 from pipelines.intake.raw_rows import RawRow, in_batches
+from pipelines.mining.generated import GeneratedQueriesInput
 from pipelines.stage.errors import UserError, first_of
 from pipelines.stage.progress import tell
 from pipelines.texts.comparison import comparison_ids
@@ -111,7 +112,8 @@ def read_pairs(
     for position, file in enumerate(intake.files):
         judged = judgements.get(file.path)
         opened = file.found.open() if judged is None else _judged_pairs(file.path, judged)
-        named = columns if judged is None else {}
+        is_named = judged is None and not isinstance(file.found, GeneratedQueriesInput)
+        named = columns if is_named else {}
         layouts = Layouts(file.path, opened.columns, named, pairs=True, own_source=own_source)
         yield from (Pair(position, number, row) for number, row in intake.good_rows(position, opened, layouts))
 
@@ -183,6 +185,13 @@ def _forbid_own(titled: list[tuple[str, str]], known: Known) -> None:
             known.of_question[question].add(passage)
 
 
+def _forbid_relevant(judged: Iterable[tuple[str, str]], known: Known) -> None:
+    """A passage that was judged to answer a query is no negative of it: (query, passage) of each."""
+    for _, question, passage in _compared(list(judged)):
+        if question in known.of_question:
+            known.of_question[question].add(passage)
+
+
 def _compared(pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[tuple[str, str], str, str]]:
     """Each (query, passage) with the `comparison_ids` of both."""
     queries, passages = [query for query, _ in pairs], [passage for _, passage in pairs]
@@ -193,20 +202,24 @@ def all_passages(
     pairs: list[Pair],
     judgements: Iterable[BeirSet],
     passages: Iterable[InputFile],
+    generated: Iterable[GeneratedQueriesInput],
     checks: RowChecks,
     limits: PassageLimits,
     known: Known,
 ) -> Passages:
-    """Of the pairs, of the BEIR folders and of further files; tells what is held in memory.
+    """Of the pairs, of the BEIR folders, of generated queries and of further files; tells what is held in memory.
 
-    A further passage whose text without its title is a question becomes forbidden for it; so does what is nearly the
-    same as a passage that is forbidden.
+    A further passage whose text without its title is a question becomes forbidden for it, and one that was judged to
+    answer it; so does what is nearly the same as a passage that is forbidden.
     """
+    for one in generated:
+        _forbid_relevant(one.judged_relevant(), known)
     positives = (text for pair in pairs for text in pair.row.positives)
     corpora = (text for beir in judgements for text in beir.corpus.values())
     good = (text for text in corpora if text_problem(text, checks.max_text_chars) is None)
     further = (text for file in passages for text in _read_passages(file, checks, known))
-    collected = Passages(chain(positives, good, further), *limits)
+    seeds = (text for one in generated for text in one.rows["passage"])
+    collected = Passages(chain(positives, good, seeds, further), *limits)
     for forbidden in known.of_question.values():
         forbidden.update([collected.counts_as[one] for one in forbidden if one in collected.counts_as])
     held = f"{len(pairs):,} pairs and {len(collected):,} passages"

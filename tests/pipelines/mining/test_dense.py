@@ -250,5 +250,5 @@ def test_what_needs_a_bi_encoder_says_so(encoder):
 
 def test_minings_of_before_are_known_again():
     """The fingerprint of a mining without dense negatives is what it was before there were any."""
-    nothing = mine._Asked(MineConfig(), [], {}, [], {}, own_source=True)
+    nothing = mine._Asked(MineConfig(), [], {}, [], [], {}, own_source=True)
     assert mine._fingerprint(nothing, None) == "f7ea67edb2f1"
