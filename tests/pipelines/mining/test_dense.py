@@ -195,6 +195,7 @@ def test_no_negative_is_as_near_as_the_positive_whoever_mined_it(ray_cluster, ta
     assert "candidates within the ranks are no negatives" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_positive_of_a_like_query_is_no_negative(ray_cluster, tables, tmp_path, encoder, monkeypatch):
     monkeypatch.setattr(dense, "LIKE_QUERIES", 60)
     like = [
@@ -228,6 +229,7 @@ def test_many_queries_at_once_or_few_give_the_same(ray_cluster, tables, tmp_path
     assert (found[0]["miner_score"] - found[1]["miner_score"]).abs().max() < 1e-5
 
 
+@pytest.mark.slow
 def test_texts_that_cannot_be_encoded_leave_the_others(ray_cluster, tables, tmp_path, tmp_path_factory):
     broken = poison(tiny_bi_encoder(tmp_path_factory.mktemp("broken") / "twin"))
     pairs = [*PAIRS, {"query": "poison", "positive": text("x")}, {"query": text("y"), "positive": "poison"}]
