@@ -12,7 +12,7 @@ import polars as pl
 
 from pipelines.intake.beir import read_beir
 from pipelines.texts.comparison import normalise, normalised
-from pipelines.texts.near_duplicates import NearDuplicates
+from pipelines.texts.near_duplicates import NearTexts
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class EvaluationTexts:
 
     data_sets: list[str]  # beir/scifact@0123456789ab
     texts: pl.Series  # normalised, distinct
-    near_duplicates: float | None = None  # the threshold of `NearDuplicates`; None: only the same
+    near_duplicates: float | None = None  # the threshold of `NearTexts`; None: only the same
 
     @classmethod
     def read(cls, folders: Sequence[str | Path], near_duplicates: float | None = None) -> "EvaluationTexts":
@@ -47,12 +47,10 @@ class EvaluationTexts:
         found = normalised(texts).is_in(self.texts.implode())
         if self.near_duplicates is None:
             return found
-        near = [one is not None for one in self._index.find(texts.filter(~found).to_list())]
+        near = self._near_texts.hold(texts.filter(~found).to_list())
         return found.scatter((~found).arg_true(), pl.Series(near, dtype=pl.Boolean))
 
     @cached_property
-    def _index(self) -> NearDuplicates:
+    def _near_texts(self) -> NearTexts:
         assert self.near_duplicates is not None, "asked for only then"
-        index = NearDuplicates(self.near_duplicates)
-        index.add(self.texts.to_list())
-        return index
+        return NearTexts(self.texts.to_list(), self.near_duplicates)

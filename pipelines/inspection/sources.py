@@ -16,7 +16,7 @@ from pipelines.stage.render import aligned_table, on_one_line
 from pipelines.stage.terminal import cut
 from pipelines.storage import QueryRange, Tables, TableVersion
 from pipelines.storage.ranges import bucket_ranges, count_buckets
-from pipelines.texts.near_duplicates import NearDuplicates
+from pipelines.texts.near_duplicates import first_alike
 
 ROWS_PER_RANGE = 500_000
 PASSAGES_SAMPLED = 20_000  # of each source
@@ -124,9 +124,9 @@ class _Samples:
         """source, near_copies: the share of those sampled that count as another of them."""
         shares = []
         for (source,), sampled in self._found.group_by("source", maintain_order=True):
-            first_of = NearDuplicates(NEAR_DUPLICATES).add_new(sampled["positive"].to_list())
-            copies = sum(first != place for place, first in enumerate(first_of))
-            shares.append({"source": source, "near_copies": copies / len(first_of)})
+            firsts = first_alike(sampled["positive"].to_list(), NEAR_DUPLICATES)
+            copies = sum(first != place for place, first in enumerate(firsts))
+            shares.append({"source": source, "near_copies": copies / len(firsts)})
         return pl.DataFrame(shares, {"source": pl.String, "near_copies": pl.Float64})
 
 

@@ -26,7 +26,7 @@ from pipelines.stage.errors import UserError, first_of
 from pipelines.stage.progress import tell
 from pipelines.texts.comparison import comparison_ids
 from pipelines.texts.ids import text_id
-from pipelines.texts.near_duplicates import NearDuplicates
+from pipelines.texts.near_duplicates import first_alike
 
 SOURCES_TOLD = 10
 PASSAGE_COLUMNS = ("text", "passage", "title")
@@ -50,7 +50,7 @@ class Known(NamedTuple):
 
 class PassageLimits(NamedTuple):
     max_passages: int  # more distinct ones are refused
-    near_duplicates: float | None = None  # the threshold of `NearDuplicates`; None: what is nearly the same is another
+    near_duplicates: float | None = None  # the threshold of `first_alike`; None: what is nearly the same is another
 
 
 class Passages:
@@ -73,11 +73,11 @@ class Passages:
         self.counts_as: dict[str, str] = {}  # comparison id -> that of another passage, nearly the same
         self.is_near_duplicate = np.zeros(len(ids), bool)  # of each position: whether it counts as another passage
         if near_duplicates is not None:
-            self._count_as_one(NearDuplicates(near_duplicates).add_new(self.texts))
+            self._count_as_one(first_alike(self.texts, near_duplicates))
 
-    def _count_as_one(self, first_of: Sequence[int]) -> None:
+    def _count_as_one(self, firsts: Sequence[int]) -> None:
         own = self.comparison_ids
-        self.comparison_ids = [own[first] for first in first_of]
+        self.comparison_ids = [own[first] for first in firsts]
         self.counts_as = {one: other for one, other in zip(own, self.comparison_ids, strict=True) if one != other}
         self.is_near_duplicate = np.array([one in self.counts_as for one in own])
 

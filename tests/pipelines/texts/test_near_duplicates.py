@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from pipelines.texts.near_duplicates import NUM_HASHES, NearDuplicates, num_bands
+from pipelines.texts.near_duplicates import NUM_HASHES, NearTexts, first_alike, num_bands
 
 WORDS = [f"word{number}" for number in range(2_000)]
 
@@ -32,7 +32,7 @@ def test_edited_copies_count_as_the_first_and_others_as_themselves():
     assert share(originals[0], copies[0]) == pytest.approx(95 / 101)
     assert share(originals[0], rewritten[0]) < 0.6
 
-    found = NearDuplicates(0.9).add_new([*originals, *copies, *rewritten])
+    found = first_alike([*originals, *copies, *rewritten], 0.9)
 
     assert found[:300] == list(range(300))
     hits = sum(copy == original for original, copy in enumerate(found[300:600]))
@@ -42,7 +42,7 @@ def test_edited_copies_count_as_the_first_and_others_as_themselves():
 
 def test_case_punctuation_and_spelling_make_no_difference():
     text = "Iron, copper & zinc are METALS that conduct; wood does not."
-    assert NearDuplicates(1).add_new([text, "iron copper zinc are metals  that conduct wood does not"]) == [0, 0]
+    assert first_alike([text, "iron copper zinc are metals  that conduct wood does not"], 1) == [0, 0]
 
 
 @pytest.mark.parametrize(
@@ -55,32 +55,35 @@ def test_case_punctuation_and_spelling_make_no_difference():
     ],
 )
 def test_short_texts_that_differ_are_two(first, second):
-    assert NearDuplicates(0.8).add_new([first, second]) == [0, 1]
+    assert first_alike([first, second], 0.8) == [0, 1]
 
 
 def test_where_words_have_no_spaces_characters_are_compared():
     text = "東京は日本の首都であり、世界でも最大級の都市のひとつとして知られている。"
     text += "人口は一千万人を超え、経済と文化の中心である。"
-    assert NearDuplicates(0.8).add_new([text, text.replace("最大級", "有数")]) == [0, 0]
+    assert first_alike([text, text.replace("最大級", "有数")], 0.8) == [0, 0]
 
 
 def test_a_chain_of_edits_ends_where_it_is_too_far_from_its_first_text():
     words = text_of(1)
     chain = [with_changed(words, *range(0, 10 * edits, 10)) for edits in range(10)]
-    found = NearDuplicates(0.8).add_new(chain)
+    found = first_alike(chain, 0.8)
 
     assert found[1] == 0
     assert found[9] != 0
     assert all(share(chain[first], chain[number]) > 0.7 for number, first in enumerate(found))
 
 
-def test_of_known_texts_the_nearest_is_found_and_none_where_all_are_far():
+def test_of_known_texts_one_that_is_near_is_found_and_none_where_all_are_far():
     words = text_of(2)
-    index = NearDuplicates(0.7)
-    index.add([with_changed(words, 10, 50), with_changed(words, 50)])
+    near = NearTexts([with_changed(words, 10, 50), " ".join(text_of(4))], 0.7)
 
-    assert index.find([" ".join(words), " ".join(text_of(3))]) == [1, None]
-    assert index.find([]) == []
+    assert near.hold([" ".join(words), " ".join(text_of(3)), *([" ".join(text_of(4))] * 3)]).tolist() == [
+        *(True, False),
+        *[True] * 3,
+    ]
+    assert near.hold([]).tolist() == []
+    assert NearTexts([], 0.7).hold(["a text of four words"]).tolist() == [False]
 
 
 @pytest.mark.parametrize("threshold", [0.5, 0.7, 0.8, 0.9, 0.95, 1])
