@@ -126,7 +126,7 @@ def test_a_budget_stops_cleanly_and_a_larger_one_goes_on(tables, tmp_path, capsy
         stopped = generate.run(tables, [passages], config(server, max_cost=whole / 2))
         spent = config(server).cost(*rows_of(tables).select(pl.col("input_tokens", "output_tokens").sum()).row(0))
 
-        assert whole * 0.4 < spent <= whole / 2
+        assert whole * 0.4 < spent <= whole * 0.51, "but for one that is dearer than all before"
         assert 10 < stopped.left < 30
         assert len(rows_of(tables)) == 40 - stopped.left
         assert "is spent, and" in capsys.readouterr().err
