@@ -49,7 +49,7 @@ class Generation(NamedTuple):
 def check(config: GenerateConfig) -> None:
     """Refuse, before anything is read, what names no endpoint, no model or no key. Raises UserError."""
     config.base_url()
-    assert config.generator
+    _ = config.generator
     api_key(config)
 
 

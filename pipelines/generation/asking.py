@@ -26,14 +26,17 @@ AFFORDABLE_EVERY_S = 0.02
 
 
 class Budget:
-    """Whether one more passage may be begun: what this generator's rows cost, and the dearest's for each under way."""
+    """Whether one more passage may be begun: what this generator's rows cost, and the dearest's for each under way.
+
+    With a limit no more are under way than this run has finished, and one: the first ones tell what is dear.
+    """
 
     def __init__(self, config: GenerateConfig, spent: tuple[int, int, int] = (0, 0, 0)) -> None:
         """`spent`: passages, input and output tokens of the rows that are there."""
         self._config = config
         self.passages, self.input_tokens, self.output_tokens = spent
         self.under_way, self.is_spent = 0, False
-        self._dearest = (self.cost or 0.0) / max(1, self.passages)
+        self._finished, self._dearest = 0, (self.cost or 0.0) / max(1, self.passages)
 
     @property
     def cost(self) -> float | None:
@@ -43,6 +46,8 @@ class Budget:
     def may_begin(self) -> bool:
         """Counts a passage as under way if so."""
         limit, cost = self._config.max_cost, self.cost
+        if limit is not None and self.under_way > self._finished:
+            return False
         reserved = (self.under_way + 1) * self._dearest
         if limit is not None and cost is not None and (cost >= limit or cost + reserved > limit):
             self.is_spent = self.under_way == 0
@@ -52,7 +57,7 @@ class Budget:
 
     def finished(self, seed: Seed, row: Row) -> None:
         """Raises UserError where the endpoint counts no tokens and a limit is to be held."""
-        self.under_way -= 1
+        self.under_way, self._finished = self.under_way - 1, self._finished + 1
         if row["input_tokens"] is None or row["output_tokens"] is None:
             if self._config.max_cost is not None:
                 raise UserError(

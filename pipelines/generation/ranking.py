@@ -30,8 +30,9 @@ class Candidates:
     """Passages in the order of their ids, searched by BM25."""
 
     def __init__(self, passages: Sequence[str], count: int) -> None:
+        """`count`: of candidates for a query, the seed among them; 0 needs no index."""
         self.passages, self._count = passages, count
-        self._index = Bm25Index(passages)
+        self._index = Bm25Index(passages if count else [])
 
     def of(self, query: str, seed: int) -> list[Candidate]:
         """The best for a query, at most `count` of them with the seed, in the order of their ids: none stands first
