@@ -41,6 +41,7 @@ def run(folder, ray_cluster, monkeypatch, capsys):
     return call
 
 
+@pytest.mark.slow
 def test_passages_become_a_model_whose_history_leads_to_them(run, folder):
     with serving(Faults(fails=0.1, malformed=0.1)) as server:
         code, out, err = run(server, "--price-per-million", "0.15,0.60", "--set=generate.max_cost=0.01")
