@@ -43,7 +43,7 @@ def diff(before: TableVersion, after: TableVersion) -> pl.DataFrame:
 
 def diff_with_examples(before: TableVersion, after: TableVersion, num_examples: int) -> pl.DataFrame:
     """`diff`, and in `triplet_ids` up to so many rows of each group: the smallest ids, which are hashes."""
-    sides = [_with_dropped(version) for version in (before, after)]
+    sides = [with_dropped(version) for version in (before, after)]
     query_ids = pl.concat([version.scan().select("query_id") for side in sides for version in side])
     counts = [
         moved(_outcomes(*sides[0], query_range), _outcomes(*sides[1], query_range), num_examples)
@@ -57,8 +57,8 @@ def diff_with_examples(before: TableVersion, after: TableVersion, num_examples: 
     return found.agg(pl.col("rows").sum(), ids).sort(KEYS)
 
 
-def _with_dropped(curated: TableVersion) -> tuple[TableVersion, TableVersion]:
-    """A curated version and the dropped_triplets version of the same curation."""
+def with_dropped(curated: TableVersion) -> tuple[TableVersion, TableVersion]:
+    """A curated version and the dropped_triplets of the same curation. Raises UserError where it cannot be compared."""
     if curated.name != "curated_triplets":
         raise UserError(f"{curated} cannot be compared; expected two versions of curated_triplets")
     dropped = dropped_by(curated.usable())
