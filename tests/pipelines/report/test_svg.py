@@ -3,6 +3,7 @@
 import re
 import xml.etree.ElementTree as ElementTree
 
+import altair as alt
 import polars as pl
 import pytest
 
@@ -30,13 +31,13 @@ def test_it_is_an_image_with_a_name_and_its_colours_are_the_pages(picture):
 
 
 def test_two_pictures_share_no_id():
-    lines = charts.curves(
-        pl.DataFrame({"step": [0, 1], "stage": "a", "measure": "loss", "value": [1.0, 2.0]}), "t", "s", "axis"
-    )
-    ids = [set(re.findall(r' id="([^"]+)"', drawn(lines, number))) for number in (1, 2)]
+    clipped = alt.Chart(BINS).mark_line(clip=True).encode(x="low:Q", y="rows:Q")
+    sources = [drawn(charts.Picture(clipped, "t", "s"), number) for number in (1, 2)]
+    ids = [set(re.findall(r' id="([^"]+)"', source)) for source in sources]
 
+    assert ids[0]
     assert not ids[0] & ids[1]
-    assert {name.partition("-")[0] for name in ids[0]} <= {"p1"}
+    assert all(set(re.findall(r"url\(#([^)]+)\)", source)) <= of for source, of in zip(sources, ids, strict=True))
 
 
 def test_a_file_of_its_own_has_both_palettes(picture):
