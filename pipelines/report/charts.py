@@ -206,7 +206,7 @@ def by_dimension(summary: pl.DataFrame, title: str, sentence: str, metric: str) 
         color=_colours(order),
     )
     is_student = alt.datum.series == "student"
-    scale = alt.Scale(zero=False)
+    scale = alt.Scale(domain=[_end(rows["low"].min()), _end(rows["high"].max())])
     band = (
         base.transform_filter(is_student)
         .mark_errorbar(ticks=True)
@@ -222,7 +222,7 @@ def scatter(rows: pl.DataFrame, x: str, title: str, sentence: str, axis: str, me
     """A point a model with its interval: name, value, low, high and the column `x`."""
     named = rows.with_columns(name=_shown(rows["name"], 22), x=pl.col(x)).select("name", "x", "value", "low", "high")
     base = alt.Chart(named).encode(x=alt.X("x:Q", title=axis, scale=alt.Scale(zero=False, padding=12)))
-    scale = alt.Scale(zero=False)
+    scale = alt.Scale(domain=[_end(rows["low"].min()), _end(rows["high"].max())])
     points = base.mark_point(filled=True, size=60, color=PALETTE["kept"]).encode(
         y=alt.Y("value:Q", title=metric, scale=scale)
     )
