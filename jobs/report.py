@@ -6,6 +6,8 @@ from cyclopts import Parameter
 
 from jobs.options import RootOptions
 
+INTERRUPTED = "interrupted; nothing was written, and the same command begins again"
+
 
 def main(
     *,

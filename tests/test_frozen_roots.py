@@ -95,6 +95,15 @@ def test_each_of_its_curations_has_its_own_dropped_rows(run, root, tmp_path):
     assert sum(dropped) == Tables.at(str(root)).parse("dropped_triplets@0").num_rows()
 
 
+def test_a_report_shows_its_model_and_its_two_teachers(run, tmp_path):
+    page = tmp_path / "report.html"
+
+    assert run("report", "--against", "curated_triplets@0", "--to", page)[0] == 0
+    told = page.read_text(encoding="utf-8")
+    for figure in ("ndcg_at_10", "agreement_correlation", "moved_rows", "queries_lost", "tokens_cut"):
+        assert f'data-figure="{figure}"' in told
+
+
 def test_the_finished_model_is_found_under_its_name(run, ray_cluster):
     code, out, err = run("distill", "--from", "curated_triplets@0", "--name", "small", recipe=True)
 

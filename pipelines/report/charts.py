@@ -16,6 +16,7 @@ WIDTH, HEIGHT = 300, 150  # pixels: a picture is no wider than a phone
 PALETTE = {  # name -> the colour that stands for it until svg.py has put the variable in its place
     "text": "#010101",
     "grid": "#020202",
+    "page": "#070707",
     "kept": "#030303",
     "corrected": "#040404",
     "dropped": "#050505",
@@ -48,14 +49,14 @@ class Line(NamedTuple):
 
 
 def histogram(
-    bins: pl.DataFrame, title: str, sentence: str, axis: str, *, lines: Sequence[Line] = (), colour: str = "kept"
+    bins: pl.DataFrame, title: str, sentence: str, axis: str, *, lines: Sequence[Line] = (), of: str = "rows"
 ) -> Picture:
     """Bars from low to high, of rows; lines at thresholds, each with its name above."""
-    base = alt.Chart(bins.select("low", "high", "rows")).mark_rect(color=PALETTE[colour])
+    base = alt.Chart(bins.select("low", "high", "rows")).mark_rect(color=PALETTE["kept"])
     bars = base.encode(
         x=alt.X("low:Q", title=axis, scale=alt.Scale(zero=False, nice=False)),
         x2="high:Q",
-        y=alt.Y("rows:Q", title="rows", axis=COUNTS),
+        y=alt.Y("rows:Q", title=of, axis=COUNTS),
         y2=alt.datum(0),
     )
     ends = (_end(bins["low"].min()), _end(bins["high"].max()))
@@ -118,7 +119,7 @@ def shares(rows: pl.DataFrame, title: str, sentence: str) -> Picture:
     place, width = _names(order)
     bars = (
         alt.Chart(named.select("name", "outcome", "share", "place"))
-        .mark_bar(height={"band": 0.8})
+        .mark_bar(height={"band": 0.8}, stroke=PALETTE["page"], strokeWidth=1)
         .encode(
             y=place,
             x=alt.X("share:Q", title="share of rows", axis=SHARES, scale=alt.Scale(domain=[0, 1])),
@@ -205,7 +206,7 @@ def by_dimension(summary: pl.DataFrame, title: str, sentence: str, metric: str) 
         color=_colours(order),
     )
     is_student = alt.datum.series == "student"
-    scale = alt.Scale(zero=False)
+    scale = alt.Scale(domain=[_end(rows["low"].min()), _end(rows["high"].max())])
     band = (
         base.transform_filter(is_student)
         .mark_errorbar(ticks=True)
@@ -221,7 +222,7 @@ def scatter(rows: pl.DataFrame, x: str, title: str, sentence: str, axis: str, me
     """A point a model with its interval: name, value, low, high and the column `x`."""
     named = rows.with_columns(name=_shown(rows["name"], 22), x=pl.col(x)).select("name", "x", "value", "low", "high")
     base = alt.Chart(named).encode(x=alt.X("x:Q", title=axis, scale=alt.Scale(zero=False, padding=12)))
-    scale = alt.Scale(zero=False)
+    scale = alt.Scale(domain=[_end(rows["low"].min()), _end(rows["high"].max())])
     points = base.mark_point(filled=True, size=60, color=PALETTE["kept"]).encode(
         y=alt.Y("value:Q", title=metric, scale=scale)
     )

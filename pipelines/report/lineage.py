@@ -15,6 +15,7 @@ from pipelines.storage import TableVersion
 from pipelines.storage.commits import Input, IntakeResult
 
 MOST_NODES = 24
+MOST_WALKED = 200  # versions whose commits are read: a table may have very many
 MOST_FILES = 8
 
 
@@ -34,6 +35,7 @@ class Lineage(NamedTuple):
     nodes: list[Node]
     edges: list[tuple[str, str]]  # (made from, made)
     left_out: int  # files and versions beyond MOST_FILES and MOST_NODES
+    is_whole: bool  # whether nothing stands behind the MOST_WALKED versions that were looked at
 
 
 def lineage(subject: Subject) -> Lineage:
@@ -43,14 +45,14 @@ def lineage(subject: Subject) -> Lineage:
     starts = [one for one in (subject.curated, subject.dropped) if one]
     models = [(row, _trained_on(subject, row)) for row in subject.models]
     waiting = [*starts, *(version for _, inputs in models for version in inputs)]
-    while waiting:
+    while waiting and len(versions) < MOST_WALKED:
         version = waiting.pop(0)
         if str(version) not in versions:
             versions[str(version)] = version
             for parent in _parents(version):
                 edges.append((str(parent), str(version)))
                 waiting.append(parent)
-    shown = _inputs_first(versions, edges)
+    shown = _inputs_first(versions, [edge for edge in edges if edge[0] in versions])
     left_out = len(shown[:-MOST_NODES])
     files, more_files = _files([versions[name] for name in shown[-MOST_NODES:]])
     nodes = [
@@ -63,7 +65,7 @@ def lineage(subject: Subject) -> Lineage:
         nodes.append(Node(row["model_id"], "model", row["model_id"], "python -m jobs models", said))
         edges += [(str(version), row["model_id"]) for version in inputs]
     known = {node.id for node in nodes}
-    return Lineage(nodes, [edge for edge in edges if known.issuperset(edge)], left_out + more_files)
+    return Lineage(nodes, [edge for edge in edges if known.issuperset(edge)], left_out + more_files, not waiting)
 
 
 def _version_node(version: TableVersion) -> Node:

@@ -230,7 +230,9 @@ def by_query(told: ByQuery) -> Picture:
         f"At {told.dimension} dimensions the student is better on {told.wins:,} queries, equal on {told.ties:,} and "
         f"worse on {told.losses:,}."
     )
-    return charts.histogram(told.bins, "Student minus teacher, by query", sentence, f"difference of {METRIC}")
+    return charts.histogram(
+        told.bins, "Student minus teacher, by query", sentence, f"difference of {METRIC}", of="queries"
+    )
 
 
 def graph(told: Lineage) -> Picture:

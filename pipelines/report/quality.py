@@ -163,7 +163,7 @@ class ByQuery(NamedTuple):
     why_no_texts: str | None
 
 
-DIFFERENCE_BINS = 20
+DIFFERENCE_BINS = 21  # of -1 to 1: the middle one holds the queries on which both are equal
 WORST_QUERIES = 10
 PASSAGES = 5
 
@@ -185,8 +185,10 @@ def by_query(subject: Subject, measured: Measured) -> ByQuery | str:
         .with_columns(difference=pl.col("student") - pl.col("teacher"))
     )
     bin_ = ((pl.col("difference") + 1) / 2 * DIFFERENCE_BINS).floor().clip(0, DIFFERENCE_BINS - 1)
-    low = bin_ * 2 / DIFFERENCE_BINS - 1
-    bins = both.group_by(low=low).agg(rows=pl.len()).with_columns(high=pl.col("low") + 2 / DIFFERENCE_BINS).sort("low")
+    every = pl.DataFrame({"bin": range(DIFFERENCE_BINS)}).with_columns(pl.col("bin").cast(pl.Float64))
+    counts = every.join(both.group_by(bin=bin_).agg(rows=pl.len()), on="bin", how="left").fill_null(0)
+    low = pl.col("bin") * 2 / DIFFERENCE_BINS - 1
+    bins = counts.select("rows", low=low, high=low + 2 / DIFFERENCE_BINS)
     worst = both.filter(pl.col("difference") < 0).sort("difference", "query_id").head(WORST_QUERIES)
     passages, why = _passages(subject, measured.data_set, worst["query_id"].to_list())
     texts = pl.DataFrame(

@@ -14,7 +14,7 @@ import polars as pl
 
 from pipelines.checkpoints.models import all_models, rows_of_model
 from pipelines.curation.held_out import input_of
-from pipelines.curation.outcomes import curation_of, dropped_by
+from pipelines.curation.outcomes import curation_of, dropped_by, with_dropped
 from pipelines.curation.rules import BiEncoderThresholds, CrossEncoderThresholds, Thresholds
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables, TableVersion
@@ -52,9 +52,11 @@ class Subject:
                 those the MOST_MODELS newest), the best on dev first where all have been measured there; where none
                 was, the newest of all.
         Raises:
-            UserError: no curation made the version, or there is no such model.
+            UserError: no curation made the version, the two cannot be compared, or there is no such model.
         """
         result, missing = curation_of(curated.usable()), list[str]()
+        for version in (before, curated) if before else ():
+            with_dropped(version)
         dropped = dropped_by(curated)
         if dropped is None or dropped.unusable:
             why = f"{dropped} {dropped.unusable}" if dropped else "dropped_triplets has no version of this curation"

@@ -51,7 +51,14 @@ CONFIG = {
     "font": FONT,
     "padding": {"left": 8, "right": 14, "top": 6, "bottom": 4},
     "view": {"stroke": None},
-    "axis": {**_GUIDE, "domainColor": _TEXT, "tickColor": _TEXT, "gridColor": _GRID, "labelOverlap": True},
+    "axis": {
+        **_GUIDE,
+        "domainColor": _TEXT,
+        "tickColor": _TEXT,
+        "gridColor": _GRID,
+        "labelOverlap": "greedy",
+        "labelSeparation": 6,
+    },
     "legend": {
         **_GUIDE,
         "symbolStrokeWidth": 2,

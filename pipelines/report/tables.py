@@ -230,5 +230,7 @@ def models(report: Report) -> Table:
 def lineage(told: Lineage) -> Table:
     """One row a file, version or model, with the command that prints where it comes from."""
     rows: list[list[Cell]] = [[Text(node.label), node.kind, Text(node.said), Code(node.command)] for node in told.nodes]
-    note = f"And {told.left_out:,} older files and versions: `history` has all." if told.left_out else ""
+    least = "" if told.is_whole else "at least "
+    is_cut = told.left_out or not told.is_whole
+    note = f"And {least}{told.left_out:,} older files and versions: `history` has all." if is_cut else ""
     return Table("Everything behind this page, inputs first", ["name", "what", "made by", "printed by"], rows, note)

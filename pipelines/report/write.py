@@ -57,7 +57,9 @@ def check_target(to: str) -> Path:
     if target.exists():
         with target.open("rb") as file:
             if f'content="{GENERATOR}"'.encode() not in file.read(1_000):
-                raise UserError(f"--to {to} is there and is no report; name another file, or remove it")
+                raise UserError(
+                    f"--to {to} is no report; expected a new file or an earlier report: name another, or remove it"
+                )
     check_writable(target.parent, "--to")
     return target.resolve()
 

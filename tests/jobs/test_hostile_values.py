@@ -414,6 +414,25 @@ ingest --input
 mine --beir x
 diff --all
 models --json --json x
+report --to ''
+report --to {tmp}/loop
+report --to {tmp}/bytes
+report --to {tmp}/empty
+report --to {tmp}/folder
+report --to {tmp}/none/report.html
+report --to {tmp}/empty/report.html
+report --to {long}
+report --to s3://bucket/report.html
+report --to {tmp}/report.html --from ''
+report --to {tmp}/report.html --from nothing
+report --to {tmp}/report.html --from curated_triplets@9
+report --to {tmp}/report.html --from curated_triplets@-1
+report --to {tmp}/report.html --from scored_triplets@0
+report --to {tmp}/report.html --against triplets@0
+report --to {tmp}/report.html --against ''
+report --to {tmp}/report.html --model ''
+report --to {tmp}/report.html --model ../x
+report --to {tmp}/report.html --model {long}
 submit --address '' -- score
 submit --address ftp://x -- score
 submit --address foo://x -- score

@@ -35,7 +35,7 @@ def test_the_file_is_printed_and_written_whole_over_an_earlier_report(root, tmp_
     [
         ({"to": "none/report.html"}, r"--to .*none/report.html: there is no folder .*none; make it"),
         ({"to": "."}, r"--to .* is a folder; expected a file, for example .*report.html"),
-        ({"to": "mine.html"}, r"--to .*mine.html is there and is no report; name another file, or remove it"),
+        ({"to": "mine.html"}, r"--to .*mine.html is no report; expected a new file or an earlier report"),
         ({"to": "s3://bucket/report.html"}, r"--to s3://bucket/report.html: expected a file of this machine"),
         ({"from_": "curated_triplets@9"}, r"curated_triplets@9"),
         ({"from_": "triplets@0"}, r"expected a version of curated_triplets"),

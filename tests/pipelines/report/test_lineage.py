@@ -22,4 +22,11 @@ def test_of_very_many_versions_the_newest_are_shown_and_the_others_counted(subje
     told = lineage(subject)
 
     assert len([node for node in told.nodes if node.kind == "version"]) == 2
-    assert told.left_out > 0
+    assert told.left_out == 2
+    assert told.is_whole
+
+
+def test_a_very_long_history_is_not_read_to_its_beginning(subject, monkeypatch):
+    monkeypatch.setattr("pipelines.report.lineage.MOST_WALKED", 2)
+
+    assert not lineage(subject).is_whole

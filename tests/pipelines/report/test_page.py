@@ -192,7 +192,7 @@ def test_a_browser_shows_it_without_a_message_a_request_or_a_scroll_bar(request,
         chromium = play.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         tab = chromium.new_page(viewport={"width": width, "height": 800})
         for event in ("console", "pageerror", "dialog", "request"):
-            tab.on(event, heard.append)
+            tab.on(event, lambda what: heard.append(what))  # playwright takes no builtin
         tab.goto((tmp_path / "report.html").as_uri())
         wide = tab.evaluate("document.documentElement.scrollWidth")
         chromium.close()

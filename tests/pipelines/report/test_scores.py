@@ -20,10 +20,9 @@ def test_every_scored_row_stands_in_one_bin_of_each_quantity(subject):
     assert {totals[key] for key in totals if key[1] == "rotten"} == {ROWS}
     assert {totals[key] for key in totals if key[1] is None} == {2 * ROWS}
     assert found.bins.group_by("teacher", "quantity", "low").len().height <= 6 * BINS
-    margins = found.bins.filter(teacher=JUDGE, source="rotten", quantity="margin")
-    assert all(
-        low <= -0.5 <= high or low <= -8 <= high or high >= -8 for low, high in margins.select("low", "high").rows()
-    )
+    margins = found.bins.filter(teacher=JUDGE, source="rotten", quantity="margin").select("low", "high", "rows").rows()
+    assert [rows for _, _, rows in margins] == [26, 14]  # of -8 and of -0.5
+    assert all(low - 1e-9 <= value < high for (low, high, _), value in zip(margins, (-8, -0.5), strict=True))
 
 
 def test_means_and_contradictions_are_counted_by_source(subject):
