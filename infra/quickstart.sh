@@ -87,6 +87,8 @@ act_2() {
   step python -m infra.ask --model $work/model --passages $work/pairs.parquet "${questions[@]}"
   say "The same model again, from its table version and recipe:"
   step python -m jobs reproduce --model docstrings
+  say "And all of it on one page, to open or to mail: $work/report.html"
+  step python -m jobs report --from "$curated" --model docstrings --to $work/report.html
 }
 
 next_steps() {
@@ -99,6 +101,7 @@ Yours now, after: source .venv/bin/activate; export TABLES=tables
   a real cross-encoder, from a hub: python -m jobs score --set score.teacher=BAAI/bge-reranker-v2-m3 --set score.teacher_kind=cross_encoder
   the guide's full recipe, on a GPU: python -m jobs run --recipe modernbert_small_v2 --input FILE --name NAME
   on a Ray cluster:                python -m jobs submit --address http://HEAD:8265 -- run --tables s3://BUCKET/PREFIX ...
+  what the page shows:             open $work/report.html (from disk; it loads nothing)
   another question:                python -m infra.ask --model $work/model --passages $work/pairs.parquet "your question"
 TEXT
 }

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
 
 COMMANDS = (
-    "ingest", "mine", "score", "curate", "distill", "evaluate", "publish",
-    "run", "study", "reproduce", "history", "diff", "query", "models", "report",
+    "ingest", "generate", "mine", "score", "curate", "distill", "evaluate", "publish",
+    "run", "study", "reproduce", "history", "diff", "sources", "query", "models", "report",
     "tag", "compact", "vacuum", "erase", "bench", "check", "submit",
 )  # fmt: skip
 

@@ -44,11 +44,12 @@ def main(
 
 def _said(commit: "Commit") -> str:
     """The commit on one line."""
-    from pipelines.storage.commits import CurationResult, IntakeResult, ScoringResult
+    from pipelines.storage.commits import CurationResult, GenerationResult, IntakeResult, ScoringResult
 
     if not commit.is_ours:
         return f"not written by this system: {commit.operation or 'an unknown operation'}"
-    intake, scoring = commit.reports(IntakeResult), commit.reports(ScoringResult)
+    intake = commit.reports(IntakeResult) or commit.reports(GenerationResult)
+    scoring = commit.reports(ScoringResult)
     read = intake.ingested_files if intake else scoring.texts if scoring else ()
     inputs = ", ".join(one.version for one in commit.inputs)
     files = ", ".join(file.path for file in read)

@@ -3,15 +3,34 @@
 Goes on where it stopped: each text is encoded once.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from jobs.options import IntakeOptions, JsonOption, StageOptions, print_versions
+from jobs.options import IntakeOptions, JsonOption, StageOptions, plain_number, print_frame, print_versions
 from pipelines.stage.errors import UserError
 
 RANDOM = "random"
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class DryRunOptions:
+    """What consistency would leave out, said beforehand."""
+
+    dry_run: Annotated[
+        bool, Parameter("--dry-run", help="say what --consistent-within would leave out; only vectors are written")
+    ] = False
+    share: Annotated[
+        float | None, Parameter("--share", help="dry run: of the queries, 0.01 if left out", converter=plain_number)
+    ] = None
+
+    def checked_share(self) -> float:
+        """Raises UserError for one that is none, or that nothing asks for."""
+        if self.share is not None and (not self.dry_run or not 0 < self.share <= 1):
+            raise UserError(f"--share is {self.share:g}, expected above 0, at most 1, of the queries, with --dry-run")
+        return 0.01 if self.share is None else self.share
 
 
 def main(
@@ -25,12 +44,15 @@ def main(
         str | None, Parameter("--with", help="any of bm25,dense,random; else the recipe's mine.miners and random ones")
     ] = None,
     intake: IntakeOptions,
+    dry_run: DryRunOptions = DryRunOptions(),
     stage: StageOptions = StageOptions(),
     as_json: JsonOption = False,
 ) -> None:
     from jobs.cluster import check, connect
     from pipelines import mine
+    from pipelines.mining.consistency import foreseen_lines
 
+    share = dry_run.checked_share()
     miners = [name.strip() for name in with_.split(",")] if with_ is not None else None
     stage = replace(stage, set_=[*(stage.set_ or []), *_overrides(miners, consistent_within)])
     recipe, tables = stage.load()
@@ -42,16 +64,15 @@ def main(
     encoder = recipe.mine.encoder_config(recipe.score)
     if encoder:
         check(**encoder.claims())
-    version = mine.run(
-        tables,
-        intake.input_,
-        recipe.mine,
-        passages=passages,
-        encoder=encoder,
-        connect=connect,
-        **intake.described(),
-    )
-    print_versions([version], as_json)
+    asked = (tables, intake.input_, recipe.mine)
+    told = {"passages": passages, "encoder": encoder, "connect": connect, **intake.described()}
+    if not dry_run.dry_run:
+        return print_versions([mine.run(*asked, **told)], as_json)
+    found = mine.foresee(*asked, share, **told)
+    if as_json:
+        print_frame(found, as_json)
+    else:
+        print("\n".join(foreseen_lines(found)))
 
 
 def _overrides(miners: list[str] | None, consistent_within: int | None) -> list[str]:

@@ -3,6 +3,7 @@
 A recipe is a file in jobs/recipes or the user's own path; `--set stage.field=value` overrides one field.
 """
 
+import re
 import sys
 import tomllib
 from pathlib import Path
@@ -12,6 +13,7 @@ from pydantic import ValidationError
 
 from pipelines.curate import CurateConfig
 from pipelines.evaluate import EvaluateConfig
+from pipelines.generation.config import GenerateConfig
 from pipelines.ingest import IngestConfig
 from pipelines.mine import MineConfig
 from pipelines.scoring.config import ScoreConfig
@@ -20,6 +22,7 @@ from pipelines.stage.errors import UserError
 from pipelines.stage.paths import path_of
 from pipelines.students.config import DistillConfig
 
+SECRET_OF_URL = re.compile(r"(?<=://)[^/@\s']+(?=@)|(?<=\?)[^\s']+")  # name and password, or a query
 RECIPES = Path(__file__).parent / "recipes"
 Checked = TypeVar("Checked", bound=Config)
 
@@ -28,6 +31,7 @@ class Recipe(Config):
     """Everything that a run can be told, one part per stage."""
 
     ingest: IngestConfig = IngestConfig()
+    generate: GenerateConfig = GenerateConfig()
     mine: MineConfig = MineConfig()
     score: ScoreConfig = ScoreConfig()
     curate: CurateConfig = CurateConfig()
@@ -115,4 +119,5 @@ def _told(kind: type[Config], error: Any) -> str:
             model = get_args(model)[0] if isinstance(part, int) else model.model_fields[part].annotation
         return f"{place} is no key; expected one of {', '.join(model.field_names())}"
     found = "" if isinstance(error["input"], dict) else f" = {error['input']!r}"  # a whole table is no value to show
+    found = SECRET_OF_URL.sub("***", found)
     return f"{place}{found}: {error['msg'].removeprefix('Value error, ')}".removeprefix(": ")

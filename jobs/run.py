@@ -1,13 +1,15 @@
-"""Do all of it: ingest (or mine) to evaluate.
+"""Do all of it: ingest (or mine, or generate and mine) to evaluate.
 
 Goes on where it stopped.
 """
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from jobs.generate import STOPPED, PriceOption, price_override, told_of
 from jobs.options import BeirOption, IntakeOptions, StageOptions, print_curation, print_versions
 from pipelines.stage.errors import UserError
 from pipelines.stage.progress import tell
@@ -22,23 +24,27 @@ def main(
     *,
     name: Annotated[str, Parameter("--name", help="the model's name")],
     mine_negatives: Annotated[bool, Parameter("--mine", help="the input holds pairs: mine negatives for them")] = False,
+    write_queries: Annotated[
+        bool, Parameter("--generate", help="the input holds passages: write queries for them, and mine negatives")
+    ] = False,
+    price_per_million: PriceOption = None,
     intake: IntakeOptions,
     beir: BeirOption = None,
     stage: StageOptions = StageOptions(),
-) -> None:
-    from jobs.cluster import connect
-    from pipelines import ingest, mine
-
+) -> int:
+    stage = replace(stage, set_=[*(stage.set_ or []), *price_override(price_per_million)])
     recipe, tables = stage.load()
+    check_intake(recipe, mine_negatives, write_queries)
     begun = begun_from(tables, name)
-    encoder = recipe.mine.encoder_config(recipe.score) if mine_negatives else None
     check_all(recipe, beir or [])
     check_training_stages(tables, recipe)
-    told = {**intake.described(), "closed": _has_begun(tables, name) if begun else None}
-    if mine_negatives:
-        triplets = mine.run(tables, intake.input_, recipe.mine, encoder=encoder, connect=connect, **told)
+    closed = _has_begun(tables, name) if begun else None
+    if write_queries:
+        triplets = generate_and_mine(tables, intake, recipe, closed)
     else:
-        triplets = ingest.run(tables, intake.input_, recipe.ingest, **told)
+        triplets = take_in(tables, intake.input_, recipe, {**intake.described(), "closed": closed}, mine_negatives)
+    if triplets is None:
+        return STOPPED
     if begun:
         tell(f"going on with {name}, which was begun with {begun}")
     else:
@@ -46,6 +52,46 @@ def main(
     evaluation = train_all(begun, name, recipe, beir or []) if begun else run_all(triplets, name, recipe, beir or [])
     print(evaluation.text())
     print_versions([evaluation.version])
+    return 0
+
+
+def check_intake(recipe: "Recipe", mine_negatives: bool, write_queries: bool) -> None:
+    """What the first stages need, before any of them begins. Raises UserError."""
+    from pipelines import generate
+
+    if mine_negatives and write_queries:
+        raise UserError("--generate mines negatives, too; expected it or --mine")
+    if mine_negatives or write_queries:
+        recipe.mine.encoder_config(recipe.score)
+    if write_queries:
+        generate.check(recipe.generate)
+
+
+def generate_and_mine(
+    tables: "Tables", intake: IntakeOptions, recipe: "Recipe", closed: str | None
+) -> "TableVersion | None":
+    """passages -> generated_queries -> triplets; None where the budget ended it."""
+    from pipelines import generate
+
+    generation = generate.run(tables, intake.input_, recipe.generate, told=told_of(intake), closed=closed)
+    if generation.version and not closed:
+        print_versions([generation.version])
+    if generation.left or generation.version is None:
+        return None
+    return take_in(tables, [str(generation.version)], recipe, {"closed": closed}, mine_negatives=True)
+
+
+def take_in(
+    tables: "Tables", inputs: list[str], recipe: "Recipe", told: dict[str, Any], mine_negatives: bool
+) -> "TableVersion":
+    """Files, or generated queries, to triplets."""
+    from jobs.cluster import connect
+    from pipelines import ingest, mine
+
+    if not mine_negatives:
+        return ingest.run(tables, inputs, recipe.ingest, **told)
+    encoder = recipe.mine.encoder_config(recipe.score)
+    return mine.run(tables, inputs, recipe.mine, encoder=encoder, connect=connect, **told)
 
 
 def begun_from(tables: "Tables", name: str) -> "TableVersion | None":

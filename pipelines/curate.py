@@ -58,6 +58,10 @@ class CurateConfig(Config):
     evaluation_sets: tuple[str, ...] = ()
     """BEIR folders whose queries and documents must not stand in the training table."""
 
+    evaluation_near_duplicates: float | None = Field(0.9, gt=0, le=1)
+    """Nor what shares so many of its runs of three words with one of them (pipelines/texts/near_duplicates.py). null:
+    only what is the same but for case, punctuation and spacing."""
+
     dev_share: float = Field(0.02, ge=0, lt=1)
     """Share of the distinct queries kept for choosing between models."""
 
@@ -139,7 +143,7 @@ def run(
     scored.tables.check_writable("curated_triplets", "dropped_triplets")
     source = ScoredRows.find(scored, teacher)
     is_whole = source.check_complete(partial=partial)
-    texts = EvaluationTexts.read(config.evaluation_sets)
+    texts = EvaluationTexts.read(config.evaluation_sets, config.evaluation_near_duplicates)
     curations, whole = _curations(source, config, texts), None if is_whole else Whole(source)
     if whole:
         curations = _told_to(whole, curations)

@@ -6,9 +6,11 @@
 The passages are all positives of the input, the corpora of its BEIR folders and the --passages file. A negative is
 never a passage that the input knows as positive for that query, nor the query's own text or document; case,
 punctuation, spacing and Unicode's spellings make no other query and no other passage (`normalise` in
-pipelines/texts/comparison.py). What is drawn depends on the query, the set of passages, the positives and the config,
-not on the order of rows. A pair labelled 0 is no positive: its passage is a negative given to its query, beside those
-that are drawn. Of a BEIR folder the train judgements are mined, or else all.
+pipelines/texts/comparison.py), and passages that are nearly the same count as one. What is drawn depends on the query,
+the set of passages, the positives and the config, not on the order of rows. A pair labelled 0 is no positive: its
+passage is a negative given to its query, beside those that are drawn. Of a BEIR folder the train judgements are mined,
+or else all. An input generated_queries@v is a version of that table: its pairs and their negatives
+(pipelines/mining/generated.py).
 
 With `dense` among the miners, or `consistent_within` (pipelines/mining/consistency.py), a bi-encoder encodes all
 queries and passages on Ray's actors, each once: what is in teacher_vectors is taken from there, and a run that was
@@ -22,9 +24,12 @@ passages of 100 words (pipelines/search/bm25.py); vectors come block by block (p
 
 import json
 import shlex
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import polars as pl
 from pydantic import Field
 
 from pipelines.intake.accounts import FileCounts, Intake, describe_file
@@ -34,22 +39,35 @@ from pipelines.intake.delimited import Quoting
 from pipelines.intake.find_files import find_files
 from pipelines.intake.input_files import InputFile
 from pipelines.intake.layouts import RowChecks, check_named_columns
-from pipelines.intake.spill import Negative
-from pipelines.mining.consistency import REASON, ConsistencyConfig, Ranks, consistent, positive_ranks, tell_gone
+from pipelines.intake.spill import Negative, Spill
+from pipelines.mining.consistency import (
+    REASON,
+    ConsistencyConfig,
+    Ranks,
+    consistent,
+    foreseen,
+    in_share_of,
+    positive_ranks,
+    tell_gone,
+)
 from pipelines.mining.draw import Candidate, DrawConfig, mine_negatives
+from pipelines.mining.generated import GeneratedQueriesInput, take_generated
 from pipelines.mining.inputs import (
     Known,
     Pair,
+    PassageLimits,
     Passages,
     all_passages,
     is_mined,
     known_positives,
     read_judgements,
     read_pairs,
+    tell_near_duplicates,
 )
 from pipelines.scoring.config import ScoreConfig
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables, TableVersion
+from pipelines.storage.erased import erased_ids
 from pipelines.storage.fingerprint import fingerprint_of
 from pipelines.texts.ids import text_id
 
@@ -58,8 +76,8 @@ if TYPE_CHECKING:
     from pipelines.scoring.pair_encoder import PairEncoder
 
 ADDED = {*ConsistencyConfig.model_fields, "miners", "draw", "encoder"}
-ADDED |= {"max_positive_share", "min_positive_margin", "like_query_cosine"}
-"""Fields that older minings had not: at their defaults they decide nothing, and an older mining is told as the same."""
+ADDED |= {"max_positive_share", "min_positive_margin", "like_query_cosine", "near_duplicates", "index_recall"}
+"""Fields that older minings had not: at their defaults an older one is told as the same, and nothing is mined anew."""
 
 
 class MineConfig(DrawConfig, ConsistencyConfig, RowChecks):
@@ -74,6 +92,10 @@ class MineConfig(DrawConfig, ConsistencyConfig, RowChecks):
     encoder: str | None = None
     """The bi-encoder for dense negatives and for consistency, named as score.teacher is; null is score.teacher, where
     that is one. All else that [score] says of a teacher and of its actors counts here, too."""
+
+    index_recall: float | None = Field(None, gt=0, le=1)
+    """Of dense ranks: an index of faiss finds this share of the nearest `last_rank`, measured on 512 of the queries;
+    0.95 for many millions of passages. It holds two bytes of each dimension of each passage. null compares all."""
 
     def needs_vectors(self) -> bool:
         return "dense" in self.miners or self.consistent_within is not None
@@ -91,8 +113,8 @@ class MineConfig(DrawConfig, ConsistencyConfig, RowChecks):
             return score.model_copy(update=own | dict.fromkeys(("teacher_sha256", "query_prompt", "passage_prompt")))
         if score.teacher_kind != "bi_encoder":
             raise UserError(
-                f"dense negatives and consistency need a bi-encoder, found the {score.teacher_kind} {score.teacher}; "
-                "name one with mine.encoder, as score.teacher is named"
+                f"dense negatives and consistency need a bi-encoder, found the {score.teacher_kind} {score.teacher}: "
+                "expected mine.encoder to name one, as score.teacher is named"
             )
         return score
 
@@ -102,46 +124,115 @@ def run(
     inputs: list[str],
     config: MineConfig,
     *,
-    passages: str | None = None,
-    columns: Mapping[str, str] | None = None,
-    quoting: Quoting | None = None,
-    source: str | None = None,
-    licence: str | None = None,
     closed: str | None = None,
     encoder: ScoreConfig | None = None,
     connect: Callable[[], None] | None = None,
+    **told: Any,
 ) -> TableVersion:
     """Append what is new of the mined triplets. Returns the newest triplets version, the old one if nothing was new.
 
     Args:
         encoder: `config.encoder_config`'s; with it comes `connect`, which connects to Ray, as often as asked.
+        told: of the files, as `_Asked.of` takes it.
     """
-    columns = columns or {}
-    check_named_columns(columns)
     record_missing_files(tables, config)
-    judgements = {path: beir for folder in filter(is_beir_folder, inputs) for path, beir in read_judgements(folder)}
-    found = find_files((path for path in inputs if not is_beir_folder(path)), quoting)
-    found += [InputFile(path, beir.name, quoting=quoting) for path, beir in judgements.items() if is_mined(path)]
-    files = [describe_file(file, source, licence) for file in found]
-    passage_files = find_files([passages] if passages is not None else [], quoting)
+    asked = _Asked.of(tables, inputs, config, **told)
     dense = _encoder(tables, encoder, connect, inputs) if encoder and connect else None
-    told = {**columns, "mined": _fingerprint(files, judgements, passage_files, config, dense)}
-    for file in files:
-        file.columns = json.dumps({**told, **file.found.told}, sort_keys=True)
+    how = {**asked.columns, "mined": _fingerprint(asked, dense)}
+    for file in asked.files:
+        file.columns = json.dumps({**how, **file.found.told}, sort_keys=True)
 
     def spill_rows(intake: Intake) -> list[TableVersion]:
-        pairs = list(read_pairs(intake, judgements, columns, own_source=source is None))
-        known = known_positives(pairs, judgements.values())
-        drawn_from = all_passages(pairs, judgements.values(), passage_files, config, config.max_passages, known)
-        index = _index(dense, known, drawn_from, intake.files) if dense else None
+        pairs, known, drawn_from = asked.read(intake)
+        index = _index(dense, known, drawn_from, intake.files, config.index_recall) if dense else None
         if index and config.consistent_within is not None:
             pairs = _consistent(intake, pairs, known, positive_ranks(known, drawn_from, index, config), config)
         negatives = dict(mine_negatives(known, drawn_from, config, _sources(intake, pairs), index))
         _spill_mined(intake, pairs, drawn_from, known, negatives)
-        return [index.queries.version] if index else []
+        return [*(one.version for one in asked.generated), *([index.queries.version] if index else [])]
 
     per_row = config.negatives_per_query
-    return append_new(tables, "mine", config, files, spill_rows, triplets_per_row=per_row, closed=closed)
+    return append_new(tables, "mine", config, asked.files, spill_rows, triplets_per_row=per_row, closed=closed)
+
+
+def foresee(
+    tables: Tables,
+    inputs: list[str],
+    config: MineConfig,
+    share: float,
+    *,
+    encoder: ScoreConfig,
+    connect: Callable[[], None],
+    **told: Any,
+) -> pl.DataFrame:
+    """What consistency would leave out, from a share of the queries: `foreseen` of each source, the worst first.
+
+    The ranks are those that the run would give. Only vectors are written, which the run then need not make.
+
+    Args:
+        told: of the files, as `_Asked.of` takes it.
+    Raises:
+        UserError: consistency is not asked for, or the share holds no query.
+    """
+    if config.consistent_within is None:
+        raise UserError(
+            "mine --dry-run says what consistency would leave out; say within how many: --consistent-within"
+        )
+    asked, dense = _Asked.of(tables, inputs, config, **told), _encoder(tables, encoder, connect, inputs)
+    with tempfile.TemporaryDirectory(prefix="mine-") as folder:
+        intake = Intake(asked.files, config, Spill(Path(folder), 0), erased_ids(tables))
+        pairs, known, drawn_from = asked.read(intake)
+    drawn, of_share = in_share_of(pairs, known, share)
+    positives = (text for texts in of_share.positives.values() for text in texts)
+    passages = {*positives, *drawn_from.texts[: config.consistency_sample]}
+    version = dense.encode(of_share.queries.values(), sorted(passages), asked.files)
+    index = _index_of(version, dense, of_share, drawn_from)
+    _, gone = consistent(drawn, positive_ranks(of_share, drawn_from, index, config), config, of_share)
+    sources = {position: file.source for position, file in enumerate(asked.files)}
+    return foreseen(pairs, drawn, gone, sources)
+
+
+class _Asked(NamedTuple):
+    """What is to be mined, opened."""
+
+    config: MineConfig
+    files: list[FileCounts]
+    judgements: dict[str, BeirSet]  # by their files
+    passage_files: list[InputFile]
+    generated: list[GeneratedQueriesInput]
+    columns: Mapping[str, str]
+    own_source: bool
+
+    @classmethod
+    def of(
+        cls,
+        tables: Tables,
+        inputs: list[str],
+        config: MineConfig,
+        *,
+        passages: str | None = None,
+        columns: Mapping[str, str] | None = None,
+        quoting: Quoting | None = None,
+        source: str | None = None,
+        licence: str | None = None,
+    ) -> "_Asked":
+        check_named_columns(columns := columns or {})
+        generated, others = take_generated(tables, inputs)
+        judgements = {path: beir for folder in filter(is_beir_folder, others) for path, beir in read_judgements(folder)}
+        found = find_files((path for path in others if not is_beir_folder(path)), quoting)
+        found += [InputFile(path, beir.name, quoting=quoting) for path, beir in judgements.items() if is_mined(path)]
+        files = [describe_file(file, source, licence) for file in [*found, *generated]]
+        passage_files = find_files([passages] if passages is not None else [], quoting)
+        return cls(config, files, judgements, passage_files, generated, columns, source is None)
+
+    def read(self, intake: Intake) -> tuple[list[Pair], Known, Passages]:
+        """The pairs, what is known as positive, and what negatives are drawn from."""
+        judged, config = self.judgements.values(), self.config
+        pairs = list(read_pairs(intake, self.judgements, self.columns, own_source=self.own_source))
+        known = known_positives(pairs, judged)
+        limits = PassageLimits(config.max_passages, config.near_duplicates)
+        corpora = judged, self.passage_files, self.generated
+        return pairs, known, all_passages(pairs, *corpora, config, limits, known)
 
 
 def _encoder(tables: Tables, config: ScoreConfig, connect: Callable[[], None], inputs: list[str]) -> "PairEncoder":
@@ -151,11 +242,23 @@ def _encoder(tables: Tables, config: ScoreConfig, connect: Callable[[], None], i
     return PairEncoder.of(tables, config, command, connect)
 
 
-def _index(encoder: "PairEncoder", known: Known, passages: Passages, files: Sequence[FileCounts]) -> "DenseIndex":
+def _index(
+    encoder: "PairEncoder", known: Known, passages: Passages, files: Sequence[FileCounts], recall: float | None
+) -> "DenseIndex":
+    version = encoder.encode(known.queries.values(), passages.texts, files)
+    return _index_of(version, encoder, known, passages, recall)
+
+
+def _index_of(
+    version: TableVersion | None,
+    encoder: "PairEncoder",
+    known: Known,
+    passages: Passages,
+    recall: float | None = None,
+) -> "DenseIndex":
     from pipelines.mining.dense import dense_index  # torch: BM25 does without
 
-    version = encoder.encode(known.queries.values(), passages.texts, files)
-    return dense_index(version, encoder.name, sorted(known.queries), passages)
+    return dense_index(version, encoder.name, sorted(known.queries), passages, recall)
 
 
 def _sources(intake: Intake, pairs: list[Pair]) -> dict[str, set[str]]:
@@ -167,20 +270,14 @@ def _sources(intake: Intake, pairs: list[Pair]) -> dict[str, set[str]]:
     return sources
 
 
-def _fingerprint(
-    files: list[FileCounts],
-    judgements: Mapping[str, BeirSet],
-    passages: list[InputFile],
-    config: MineConfig,
-    dense: "PairEncoder | None",
-) -> str:
+def _fingerprint(asked: _Asked, dense: "PairEncoder | None") -> str:
     """Of everything that decides the negatives; in ingested_files it tells one mining of a file from another."""
-    contents = sorted({file.sha256 for file in files} | {beir.digest for beir in judgements.values()})
-    defaults, values = MineConfig().model_dump(mode="json"), config.model_dump(mode="json")
+    contents = {file.sha256 for file in asked.files} | {beir.digest for beir in asked.judgements.values()}
+    defaults, values = MineConfig().model_dump(mode="json"), asked.config.model_dump(mode="json")
     if not dense:
         values = {name: value for name, value in values.items() if name not in ADDED or value != defaults[name]}
     named = [dense.name] if dense else []
-    return fingerprint_of([values, contents, sorted(file.sha256 for file in passages), *named])
+    return fingerprint_of([values, sorted(contents), sorted(file.sha256 for file in asked.passage_files), *named])
 
 
 def _consistent(intake: Intake, pairs: list[Pair], known: Known, ranks: Ranks, config: MineConfig) -> list[Pair]:
@@ -198,6 +295,7 @@ def _consistent(intake: Intake, pairs: list[Pair], known: Known, ranks: Ranks, c
 def _spill_mined(
     intake: Intake, pairs: list[Pair], passages: Passages, known: Known, negatives: Mapping[str, list[Candidate]]
 ) -> None:
+    tell_near_duplicates(passages, pairs, _sources(intake, pairs))
     for position, number, row in (pair for pair in pairs if pair.row.is_positive):
         query_id = text_id(row.query)
         found = list(map(Negative, known.given.get(query_id, ())))

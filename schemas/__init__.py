@@ -6,6 +6,7 @@ How a column is added: schemas/README.md.
 from schemas.curated_triplets import CuratedTriplets
 from schemas.dropped_triplets import DroppedTriplets
 from schemas.evaluations import Evaluations
+from schemas.generated_queries import GeneratedQueries
 from schemas.ingested_files import IngestedFiles
 from schemas.models import Models
 from schemas.quarantined_rows import QuarantinedRows
@@ -18,6 +19,7 @@ TABLES: dict[str, type[Table]] = {
     table.table_name(): table
     for table in (
         IngestedFiles,
+        GeneratedQueries,
         Triplets,
         QuarantinedRows,
         ScoredTriplets,
@@ -34,6 +36,7 @@ __all__ = [
     "CuratedTriplets",
     "DroppedTriplets",
     "Evaluations",
+    "GeneratedQueries",
     "IngestedFiles",
     "Models",
     "QuarantinedRows",

@@ -18,7 +18,9 @@ def unit(vectors: NDArray[np.floating]) -> NDArray[np.float32]:
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 
-def index_of(tables: Tables, texts: Mapping[str, tuple[list[str], NDArray[np.float32]]]) -> DenseIndex:
+def index_of(
+    tables: Tables, texts: Mapping[str, tuple[list[str], NDArray[np.float32]]], recall: float | None = None
+) -> DenseIndex:
     """Over each kind's ascending text ids and their vectors; a vector with NaN is left out."""
     rows = [
         {"text_id": one, "teacher": TWIN, "kind": kind, "vector": vector.tolist(), "tokens_cut": 0, "text": None}
@@ -32,4 +34,4 @@ def index_of(tables: Tables, texts: Mapping[str, tuple[list[str], NDArray[np.flo
         kind: Stored(writer.version, TWIN, kind, np.array(ids, "S32"), vectors.shape[1])
         for kind, (ids, vectors) in texts.items()
     }
-    return DenseIndex(stored["query"], stored["passage"])
+    return DenseIndex(stored["query"], stored["passage"], recall)

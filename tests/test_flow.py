@@ -26,6 +26,7 @@ HOSTILE = "a b'é#?*[1]{100%}"
 SETTINGS = {
     "score.teacher_kind": "bi_encoder",
     "score.max_tokens": 64,
+    "score.max_actors": 1,
     "curate.max_drop_share": 0.95,
     "curate.test_share": 0.2,
     "distill.num_layers": 2,
@@ -184,6 +185,7 @@ def test_a_model_of_two_stages_on_two_curations_goes_through_every_command(flow,
     assert f"{strong} and {weak} and {vectors}: all are as they were" in told
 
 
+@pytest.mark.slow
 def test_a_run_that_trains_on_texts_reads_varied_copies_of_its_passages_too(flow):
     tables, _ = flow
     sets = ["score.varied_copies=1", 'distill.data="texts"', "distill.margin_mse=0", "distill.info_nce=0"]

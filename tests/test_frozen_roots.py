@@ -24,6 +24,7 @@ NEW_COLUMNS = {
     "text",
 }  # what triplets, the tables made from it and teacher_vectors have got since
 NEW_COLUMNS |= {"dev_ndcg_at_10", "dev_set"}  # and models
+NEW_TABLES = {"generated_queries"}
 TOLERANCE = 1e-4
 """On another kind of machine: norm of the difference over norm of the weights. Biases of attention keys are left out:
 their gradient is rounding alone, which Adam magnifies (see tests/pipelines/students/training/test_ranks.py)."""
@@ -55,8 +56,9 @@ def run(frozen, root, monkeypatch, capsys):
 
 def test_every_version_of_every_table_reads_with_todays_columns(root):
     tables = Tables.at(str(root))
-    assert tables.names() == list(TABLES)
-    for name, table in TABLES.items():
+    assert tables.names() == [name for name in TABLES if name not in NEW_TABLES]
+    for name in tables.names():
+        table = TABLES[name]
         for version in tables.latest(name).history():
             rows = version.scan().collect()
             assert list(rows.schema.items()) == list(table.polars_schema().items())

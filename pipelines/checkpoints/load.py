@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from sentence_transformers.sentence_transformer.modules import Pooling
 from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
@@ -79,6 +78,8 @@ def longest_input(model: PreTrainedModel) -> int | None:
 
 def left_behind(folder: Path, max_tokens: int) -> Iterator[str]:
     """What of a sentence-transformers model its student is made without, a line each."""
+    from sentence_transformers.sentence_transformer.modules import Pooling  # a cross-encoder does without
+
     listed, made_as = modules(folder), architectures(folder)
     if "SequenceClassification" in made_as:
         yield f"is a {made_as}, of which the student takes the encoder alone"

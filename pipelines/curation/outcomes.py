@@ -43,6 +43,16 @@ def dropped_by(curated: TableVersion) -> TableVersion | None:
     return None
 
 
+def with_dropped(curated: TableVersion) -> tuple[TableVersion, TableVersion]:
+    """A curated version and the dropped_triplets version of the same curation. Raises UserError where there is none."""
+    if curated.name != "curated_triplets":
+        raise UserError(f"{curated} is no curation; expected a version of curated_triplets")
+    dropped = dropped_by(curated.usable())
+    if dropped is None:
+        raise UserError(f"{curated} has no dropped_triplets of the same curation: what it dropped is not known")
+    return curated, dropped.usable()
+
+
 def kept_outcome() -> list[pl.Expr]:
     """outcome and reason of a row of curated_triplets."""
     is_corrected = pl.col("correction").is_not_null()

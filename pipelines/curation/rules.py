@@ -81,7 +81,7 @@ def decide(
     """Each row's final outcome: kept, corrected, or dropped with the first reason that fires, in this order.
 
     - positive_in_training: its query is held out, and leaves whole;
-    - scoring_failed, positive_is_negative, score_not_finite, text_in_evaluation_set: it cannot be judged;
+    - scoring_failed, positive_is_negative, score_not_finite, text_in_evaluation_set (or nearly): it cannot be judged;
     - no_negative_left, duplicate_after_correction: it would be swapped, or else promoted, but in vain;
     - equal_when_cut: the teacher read the same of both passages, which are longer than its max_tokens;
     - teacher_prefers_negative, margin_too_small, negative_too_relevant: the teacher contradicts it.

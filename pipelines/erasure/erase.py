@@ -2,10 +2,10 @@
 
     external ids --gone_from--> rows of each table --storage/erase.py--> every version without them
 
-With a person's rows go their texts: queries, positives and given negatives that no other row brought. A row of someone
-else goes too if it holds such a text, as a mined negative does; so do varied copies, which have everybody's words. Ids
-and texts are remembered, hashed, before anything is erased: ingest leaves out what comes again, and after a kill the
-same call goes on.
+With a person's rows go their texts: queries, positives, given negatives and passages that no other row brought. A row
+of someone else goes too if it holds such a text, as a mined negative does; so do varied copies, which have everybody's
+words. Ids and texts are remembered, hashed, before anything is erased: ingest leaves out what comes again, and after a
+kill the same call goes on.
 """
 
 import shutil
@@ -37,6 +37,7 @@ from pipelines.storage.vacuum import LEFT_BEHIND
 from pipelines.texts.ids import text_id
 
 OF_TRIPLETS = ["triplets", "scored_triplets", "curated_triplets", "dropped_triplets"]
+GENERATED = "generated_queries"
 ROLES = ["query_id", "positive_id", "negative_id"]
 
 
@@ -68,7 +69,7 @@ def run(tables: Tables, ids: list[str], *, dry_run: bool = False) -> Erased:
     Raises:
         UserError: a model is being trained, or another program did something to a table that stands against it.
     """
-    there = [name for name in ["teacher_vectors", "quarantined_rows", *OF_TRIPLETS] if tables.latest(name)]
+    there = [name for name in ["teacher_vectors", "quarantined_rows", GENERATED, *OF_TRIPLETS] if tables.latest(name)]
     if not there:
         raise UserError(f"there is no table under {tables.uri}; is --tables (or TABLES) the right root?")
     _say_unknown(tables, ids)
@@ -84,12 +85,11 @@ def run(tables: Tables, ids: list[str], *, dry_run: bool = False) -> Erased:
 
 def _say_unknown(tables: Tables, ids: list[str]) -> None:
     """Ids that no row has: mistyped, erased before, or of nobody here."""
-    newest = tables.latest("triplets")
-    known = set(newest.scan().select("external_id").unique().collect()["external_id"]) if newest else set()
+    there = [newest for name in (GENERATED, "triplets") if (newest := tables.latest(name))]
+    known = {one for version in there for one in version.scan().select("external_id").unique().collect().to_series()}
     if unknown := [one for one in ids if one not in known]:
-        tell(
-            f"erase: {len(unknown):,} of {len(ids):,} external ids stand in no row of triplets: {first_of(unknown, 3)}"
-        )
+        names = " or ".join(version.name for version in there) or "triplets"
+        tell(f"erase: {len(unknown):,} of {len(ids):,} external ids stand in no row of {names}: {first_of(unknown, 3)}")
 
 
 def _erase(tables: Tables, there: list[str], ids: list[str]) -> Erased:
@@ -128,21 +128,31 @@ def _by_table(counts: list[tuple[str, int]]) -> pl.DataFrame:
 
 
 def _texts_of_nobody_else(tables: Tables, ids: list[str]) -> list[str]:
-    """Text ids that the rows of these external ids brought into triplets, and no other row: a mined negative brings
-    none, it was taken from elsewhere."""
-    newest = tables.latest("triplets")
-    if newest is None:
-        return []
-    is_given = pl.col("miner").is_null() | (pl.col("miner") == "given")
+    """Text ids that the rows of these external ids brought into triplets or generated_queries, and no other row: what
+    was mined or judged as another passage's brings none, it was taken from elsewhere."""
     is_theirs = pl.col("external_id").is_in(ids).fill_null(False)
-
-    def brought(rows: pl.LazyFrame) -> pl.LazyFrame:
-        sides = [rows.select(text_id=role) for role in ROLES[:2]]
-        return pl.concat([*sides, rows.filter(is_given).select(text_id=ROLES[2])]).unique()
-
-    rows = newest.scan()
-    theirs, others = brought(rows.filter(is_theirs)), brought(rows.filter(~is_theirs))
+    brought = [(by, newest.scan()) for by, name in BROUGHT_BY if (newest := tables.latest(name))]
+    if not brought:
+        return []
+    theirs, others = (
+        pl.concat([by(rows.filter(whose)) for by, rows in brought]).unique() for whose in (is_theirs, ~is_theirs)
+    )
     return theirs.join(others, on="text_id", how="anti").collect(engine="streaming")["text_id"].to_list()
+
+
+def _of_triplets(rows: pl.LazyFrame) -> pl.LazyFrame:
+    """Ids of the texts that came with triplets."""
+    is_given = pl.col("miner").is_null() | (pl.col("miner") == "given")
+    sides = [rows.select(text_id=role) for role in ROLES[:2]]
+    return pl.concat([*sides, rows.filter(is_given).select(text_id=ROLES[2])])
+
+
+def _of_passages(rows: pl.LazyFrame) -> pl.LazyFrame:
+    """Ids of the passages that queries were written from, and of these queries."""
+    return pl.concat([rows.select(text_id=name) for name in ("passage_id", "query_id")]).drop_nulls()
+
+
+BROUGHT_BY = [(_of_triplets, "triplets"), (_of_passages, "generated_queries")]
 
 
 def _gone(tables: Tables, there: list[str], ids: list[str], memory: Memory) -> dict[str, Gone]:
@@ -162,7 +172,10 @@ def _gone_from(name: str, ids: list[str], texts: Sequence[str]) -> Gone:
         hashes = frozenset(map(hashed, ids))
         holds = pl.col("raw").map_elements(lambda raw: names_erased(raw, hashes), return_dtype=pl.Boolean)
         return Gone(holds.fill_null(False), blank="raw")
-    of_texts = pl.any_horizontal(pl.col(role).is_in(texts) for role in ROLES)
+    roles = ["passage_id", *ROLES] if name == GENERATED else ROLES
+    of_texts = pl.any_horizontal(pl.col(role).is_in(texts).fill_null(False) for role in roles)
+    if name == GENERATED and texts:  # grades that could not be read: their answer may quote any candidate
+        of_texts |= pl.col("answer").is_not_null() & pl.col("query_id").is_not_null()
     return Gone(pl.col("external_id").is_in(ids).fill_null(False) | of_texts)
 
 

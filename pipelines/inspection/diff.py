@@ -6,8 +6,7 @@ read range by range: memory is bounded by ROWS_PER_RANGE.
 
 import polars as pl
 
-from pipelines.curation.outcomes import dropped_by, dropped_outcome, kept_outcome
-from pipelines.stage.errors import UserError
+from pipelines.curation.outcomes import dropped_outcome, kept_outcome, with_dropped
 from pipelines.storage import QueryRange, TableVersion
 from pipelines.storage.ranges import bucket_ranges, count_buckets
 
@@ -55,16 +54,6 @@ def diff_with_examples(before: TableVersion, after: TableVersion, num_examples: 
     found = pl.concat([empty, *counts]).group_by(KEYS)
     ids = pl.col("triplet_ids").list.explode().bottom_k(num_examples)
     return found.agg(pl.col("rows").sum(), ids).sort(KEYS)
-
-
-def with_dropped(curated: TableVersion) -> tuple[TableVersion, TableVersion]:
-    """A curated version and the dropped_triplets of the same curation. Raises UserError where it cannot be compared."""
-    if curated.name != "curated_triplets":
-        raise UserError(f"{curated} cannot be compared; expected two versions of curated_triplets")
-    dropped = dropped_by(curated.usable())
-    if dropped is None:
-        raise UserError(f"{curated} has no dropped_triplets of the same curation: what it dropped is not known")
-    return curated, dropped.usable()
 
 
 def _outcomes(kept: TableVersion, dropped: TableVersion, query_range: QueryRange) -> pl.DataFrame:

@@ -74,7 +74,7 @@ def describe_file(
         path=file.path,
         sha256=file.sha256,
         source=source or file.source,
-        licence=licence,
+        licence=licence or file.licence,
         columns=json.dumps(told, sort_keys=True, ensure_ascii=False) if told else "",
     )
 

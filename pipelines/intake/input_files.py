@@ -31,6 +31,7 @@ class InputFile:
     partitions: Partitions = field(default_factory=dict)
     table: ForeignTable | None = None
     quoting: Quoting | None = None  # of CSV and TSV, where it was said
+    licence: str | None = None  # that it came with
 
     @cached_property
     def sha256(self) -> str:

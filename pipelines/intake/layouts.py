@@ -292,8 +292,8 @@ def check_row(value: Mapping[str, Any], layout: Layout, max_text_chars: int) -> 
         reasons.append("query_missing" if _is_null(query) else f"query_{problem}")
     positives = _texts("positive", value.get(layout.positive), max_text_chars, reasons)
     negatives = _negatives(value, layout, max_text_chars, reasons)
-    source = _label("source", layout.source, value, reasons)
-    external_id = _label("external_id", layout.external_id, value, reasons)
+    source = written_label("source", layout.source, value, reasons)
+    external_id = written_label("external_id", layout.external_id, value, reasons)
     reasons += [f"positive_equals_negative{where}" for where in _alike(positives, negatives)]
     is_positive = layout.label is None
     if layout.label is not None:
@@ -394,7 +394,7 @@ def _is_null(value: Any) -> bool:
     return value is None or value != value  # NaN differs from itself
 
 
-def _label(role: str, column: str | None, value: Mapping[str, Any], reasons: list[str]) -> str | None:
+def written_label(role: str, column: str | None, value: Mapping[str, Any], reasons: list[str]) -> str | None:
     """A source or external_id: text, or a whole number, date or UUID written out; blank and NaN are as good as absent.
 
     A whole number may be a float, as tables make one of a column of numbers once a value is missing; above 2**53 it

@@ -6,18 +6,24 @@ Whoever scrapes pairs gets many whose two sides have nothing to do with each oth
 2402.01613), which keeps a pair whose positive is among the 2 nearest of a million.
 """
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field
 
 from pipelines.mining.inputs import Known, Pair, Passages
 from pipelines.stage.config import Config
+from pipelines.stage.errors import UserError
 from pipelines.stage.progress import tell
+from pipelines.stage.render import aligned_table, on_one_line, shown_share
+from pipelines.stage.sample import ratio, sums
+from pipelines.stage.terminal import cut
 from pipelines.texts.ids import text_id
+from pipelines.texts.splits import in_share
 
 if TYPE_CHECKING:
     from pipelines.mining.dense import DenseIndex
@@ -33,7 +39,8 @@ class ConsistencyConfig(Config):
 
     consistent_within: int | None = Field(None, ge=1)
     """A pair stays if its positive is among so many nearest passages of its query, as the encoder sees them; others go
-    to quarantined_rows with their rank. null keeps all. 2 for scraped pairs (Nomic); 20 leaves out little but noise."""
+    to quarantined_rows with their rank. null keeps all. 2 of a million for scraped pairs (Nomic); one in 200 of the
+    sample leaves out little but noise (jobs/recipes/README.md)."""
 
     consistency_sample: int = Field(1_000_000, ge=1)
     """Of so many passages: the same share for every query, chosen by their texts' hashes."""
@@ -97,6 +104,70 @@ def _own_nearer(pairs: NDArray[np.int64], cosines: NDArray[np.float32], sample: 
             own, in_sample = cosines[start:stop], pairs[start:stop, 1] < sample
             counts[start:stop] = ((own[None] > own[:, None]) & in_sample[None]).sum(axis=1)
     return counts
+
+
+def in_share_of(pairs: Sequence[Pair], known: Known, share: float) -> tuple[list[Pair], Known]:
+    """The positive pairs of a share of the queries, drawn by their ids, and what is known of these.
+
+    Raises:
+        UserError: there is none.
+    """
+    ids = pl.DataFrame({"query_id": list(known.queries)}, schema={"query_id": pl.String})
+    drawn = set(ids.filter(in_share(share))["query_id"])
+    if not drawn:
+        raise UserError(f"a share of {share:g} of {len(known.queries):,} queries has none; give a larger one: --share")
+    of_share = known._replace(
+        queries={one: query for one, query in known.queries.items() if one in drawn},
+        positives={one: list(texts) for one, texts in known.positives.items() if one in drawn},
+    )
+    return [pair for pair in pairs if pair.row.is_positive and text_id(pair.row.query) in drawn], of_share
+
+
+def foreseen(
+    pairs: Sequence[Pair], drawn: Sequence[Pair], gone: Sequence[Gone], sources: Mapping[int, str]
+) -> pl.DataFrame:
+    """What becomes of all pairs, from those that were drawn and those of them that go, by source, the worst first.
+
+    Args:
+        sources: position of the file -> source of its rows that name none.
+    Returns:
+        source, pairs, drawn; left_out, the share that goes, with a 95 % interval (left_out_low, left_out_high), null
+        for a source of which none was drawn.
+    """
+
+    def named(of: Iterable[Pair]) -> list[str]:
+        return [pair.row.source or sources[pair.file] for pair in of if pair.row.is_positive]
+
+    lost = {(one.pair.file, one.pair.source_row) for one in gone}
+    rows = pl.DataFrame(
+        {
+            "source": named(drawn),
+            "query_id": [text_id(pair.row.query) for pair in drawn],
+            "left_out": [(pair.file, pair.source_row) in lost for pair in drawn],
+        },
+        schema={"source": pl.String, "query_id": pl.String, "left_out": pl.Int64},
+    )
+    queries = rows.group_by("source", "query_id").agg(pl.col("left_out").sum(), rows=pl.len())
+    summed = {row.pop("source"): row for row in queries.group_by("source").agg(**sums("left_out", "rows")).to_dicts()}
+    found = []
+    for source, total in sorted(Counter(named(pairs)).items()):
+        share = ratio(summed[source]["x"] / total, **summed[source]) if source in summed else None
+        low, high = share.interval() if share else (None, None)
+        counts = {"source": source, "pairs": total, "drawn": int(share.per) if share else 0}
+        found.append(counts | {"left_out": share and share.value, "left_out_low": low, "left_out_high": high})
+    columns = {"source": pl.String, "pairs": pl.Int64, "drawn": pl.Int64}
+    table = pl.DataFrame(found, columns | dict.fromkeys(["left_out", "left_out_low", "left_out_high"], pl.Float64))
+    return table.sort("left_out", "source", descending=[True, False], nulls_last=True)
+
+
+def foreseen_lines(table: pl.DataFrame) -> list[str]:
+    """`foreseen` as text."""
+    rows = [
+        [cut(on_one_line(row["source"]), 40), f"{row['drawn']:,} of {row['pairs']:,}",
+         shown_share(row["left_out"], row["left_out_low"], row["left_out_high"])]
+        for row in table.iter_rows(named=True)
+    ]  # fmt: skip
+    return aligned_table(["source", "pairs asked", "left out [95 %]"], rows).split("\n")
 
 
 def tell_gone(gone: Sequence[Gone], pairs: Sequence[Pair], sources: Mapping[int, str], most: int) -> None:

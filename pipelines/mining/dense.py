@@ -1,4 +1,5 @@
-"""Dense ranking: a bi-encoder's vectors of all queries and passages, each encoded once, compared exactly, by cosine.
+"""Dense ranking: a bi-encoder's vectors of all queries and passages, each encoded once, compared by cosine: exactly,
+or, where a recall is said, by an index (pipelines/search/approximate.py).
 
     queries, passages  --pipelines/streaming-->  teacher_vectors@v  --block by block-->  Hits, cosines of given pairs
 
@@ -15,9 +16,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from pipelines.mining.inputs import Passages
+from pipelines.search.approximate import QUERIES_ASKED, ApproximateIndex
 from pipelines.search.bm25 import Hits
 from pipelines.search.encoders import read_vectors
-from pipelines.search.exact import nearest
+from pipelines.search.exact import Nearest, nearest
 from pipelines.stage.errors import UserError
 from pipelines.stage.progress import Progress
 from pipelines.storage import TableVersion
@@ -62,6 +64,8 @@ class DenseIndex:
 
     queries: Stored
     passages: Stored
+    recall: float | None = None  # of an index that ranks the passages; None: all are compared
+    _built: ApproximateIndex | None = None
 
     def rank(
         self, start: int, stop: int, k: int, pairs: NDArray[np.int64], progress: Progress
@@ -75,6 +79,8 @@ class DenseIndex:
         """
         query, passage = pairs.T
         vectors = self.queries.read(slice(start, stop))
+        if self.recall is not None:
+            return self._found(vectors, k, progress), self._cosines(vectors, query, passage)
         cosines = np.full(len(pairs), np.nan, np.float32)
         by_passage = np.argsort(passage, kind="stable")
         ascending = passage[by_passage]
@@ -90,9 +96,36 @@ class DenseIndex:
                 progress.advance(len(block))
 
         found = nearest(vectors, blocks(), [self.passages.dimension], k)[self.passages.dimension]
-        is_near = is_encoded[found.positions] & ~np.isnan(vectors[:, :1])
-        hits = Hits(np.where(is_near, found.positions, -1), np.where(is_near, found.cosines, 0).astype(np.float32))
-        return _padded(hits, k), cosines
+        return _hits(found, is_encoded, vectors, k), cosines
+
+    def _found(self, vectors: NDArray[np.float32], k: int, progress: Progress) -> Hits:
+        """Of each query the k nearest passages that the index finds."""
+        index = self._index(k)
+        hits = _hits(index.top(vectors, min(k, len(self.passages.ids))), index.is_encoded, vectors, k)
+        progress.advance(len(self.passages.ids))
+        return hits
+
+    def _index(self, k: int) -> ApproximateIndex:
+        """Built when first asked for: the recall is that of the k nearest of the first queries, a sample."""
+        if self._built is None:
+            assert self.recall is not None, "asked for only then"
+            passages = self.passages
+            self._built = ApproximateIndex(passages.blocks, len(passages.ids), passages.dimension)
+            some = self.queries.read(slice(0, QUERIES_ASKED))
+            self._built.reach(self.recall, some[~np.isnan(some[:, 0])], min(k, len(passages.ids)))
+        return self._built
+
+    def _cosines(
+        self, vectors: NDArray[np.float32], query: NDArray[np.int64], passage: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Of pairs, whose passages are read for it, a block at a time."""
+        cosines = np.full(len(query), np.nan, np.float32)
+        unique, place = np.unique(passage, return_inverse=True)
+        for first in range(0, len(unique), BLOCK):
+            block = self.passages.read(unique[first : first + BLOCK])
+            ours = np.flatnonzero((place >= first) & (place < first + BLOCK))
+            cosines[ours] = _cosines(vectors, block, query[ours], place[ours] - first)
+        return cosines
 
     def count_nearer(self, pairs: NDArray[np.int64], sample: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Of each (query, passage), ascending by query: how many of the first `sample` passages are nearer to the query
@@ -128,7 +161,13 @@ class DenseIndex:
         ]
 
 
-def dense_index(version: TableVersion | None, encoder: str, query_ids: Sequence[str], passages: Passages) -> DenseIndex:
+def dense_index(
+    version: TableVersion | None,
+    encoder: str,
+    query_ids: Sequence[str],
+    passages: Passages,
+    recall: float | None = None,
+) -> DenseIndex:
     """The index over queries (ascending ids) and passages whose vectors by `encoder` stand in a version.
 
     Raises:
@@ -139,7 +178,9 @@ def dense_index(version: TableVersion | None, encoder: str, query_ids: Sequence[
         raise UserError(f"{encoder} could encode none of the texts; expected a bi-encoder for them: mine.encoder")
     ids = np.array(query_ids, "S32")
     return DenseIndex(
-        Stored(version, encoder, "query", ids, width), Stored(version, encoder, "passage", passages.ids, width)
+        Stored(version, encoder, "query", ids, width),
+        Stored(version, encoder, "passage", passages.ids, width),
+        recall,
     )
 
 
@@ -158,6 +199,13 @@ def _cosines(
     parts = [slice(start, start + BLOCK) for start in range(0, len(query), BLOCK)]
     found = [np.einsum("pd,pd->p", queries[query[part]], block[passage[part]]) for part in parts]
     return np.concatenate(found) if found else np.empty(0, np.float32)
+
+
+def _hits(found: Nearest, is_encoded: NDArray[np.bool_], vectors: NDArray[np.float32], k: int) -> Hits:
+    """With k columns, and no passage where it or the query has no vector."""
+    is_near = (found.positions >= 0) & is_encoded[found.positions] & ~np.isnan(vectors[:, :1])
+    hits = Hits(np.where(is_near, found.positions, -1), np.where(is_near, found.cosines, 0).astype(np.float32))
+    return _padded(hits, k)
 
 
 def _padded(hits: Hits, k: int) -> Hits:

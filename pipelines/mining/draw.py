@@ -63,6 +63,11 @@ class DrawConfig(Config):
     like_query_cosine: float | None = Field(0.95, gt=0, le=1)
     """There, too: nor where it is a positive of a query at least so near to this one. null asks for none."""
 
+    near_duplicates: float | None = Field(0.9, gt=0, le=1)
+    """Passages that share so many of their runs of three words count as one (pipelines/texts/near_duplicates.py): of
+    them one at most is a query's negative, and none where one is its positive. null: only what is the same but for
+    case, punctuation and spacing."""
+
     seed: int = Field(0, ge=0)
     """Draws are seeded by this and the query's id."""
 

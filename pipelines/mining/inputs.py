@@ -5,7 +5,7 @@ All of it is held in memory, passages as their texts plus about 250 bytes each; 
 """
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -21,11 +21,14 @@ from pipelines.intake.layouts import CheckedRow, Layouts, RowChecks, shown_name,
 from pipelines.intake.plain_texts import say_what_is_left_out
 from pipelines.intake.qrels import qrels_name, qrels_names
 from pipelines.intake.raw_rows import RawRow, in_batches
+from pipelines.mining.generated import GeneratedQueriesInput
 from pipelines.stage.errors import UserError, first_of
 from pipelines.stage.progress import tell
 from pipelines.texts.comparison import comparison_ids
 from pipelines.texts.ids import text_id
+from pipelines.texts.near_duplicates import first_alike
 
+SOURCES_TOLD = 10
 PASSAGE_COLUMNS = ("text", "passage", "title")
 
 
@@ -45,10 +48,16 @@ class Known(NamedTuple):
     given: dict[str, list[str]]  # query id -> passages labelled 0 for exactly this text: C# is not C++
 
 
+class PassageLimits(NamedTuple):
+    max_passages: int  # more distinct ones are refused
+    near_duplicates: float | None = None  # the threshold of `first_alike`; None: what is nearly the same is another
+
+
 class Passages:
     """Distinct texts sorted by id, so that nothing depends on the order in which they came."""
 
-    def __init__(self, texts: Iterable[str], max_passages: int) -> None:
+    def __init__(self, texts: Iterable[str], max_passages: int, near_duplicates: float | None = None) -> None:
+        """See `PassageLimits`. What is nearly the same shares a comparison id, as what is the same."""
         by_id: dict[str, str] = {}
         for text in texts:
             by_id.setdefault(text_id(text), text)
@@ -61,6 +70,16 @@ class Passages:
         self.ids = np.array(ids, "S32")
         self.texts = [by_id[key] for key in ids]
         self.comparison_ids = comparison_ids(self.texts)
+        self.counts_as: dict[str, str] = {}  # comparison id -> that of another passage, nearly the same
+        self.is_near_duplicate = np.zeros(len(ids), bool)  # of each position: whether it counts as another passage
+        if near_duplicates is not None:
+            self._count_as_one(first_alike(self.texts, near_duplicates))
+
+    def _count_as_one(self, firsts: Sequence[int]) -> None:
+        own = self.comparison_ids
+        self.comparison_ids = [own[first] for first in firsts]
+        self.counts_as = {one: other for one, other in zip(own, self.comparison_ids, strict=True) if one != other}
+        self.is_near_duplicate = np.array([one in self.counts_as for one in own])
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -93,7 +112,8 @@ def read_pairs(
     for position, file in enumerate(intake.files):
         judged = judgements.get(file.path)
         opened = file.found.open() if judged is None else _judged_pairs(file.path, judged)
-        named = columns if judged is None else {}
+        is_named = judged is None and not isinstance(file.found, GeneratedQueriesInput)
+        named = columns if is_named else {}
         layouts = Layouts(file.path, opened.columns, named, pairs=True, own_source=own_source)
         yield from (Pair(position, number, row) for number, row in intake.good_rows(position, opened, layouts))
 
@@ -165,6 +185,13 @@ def _forbid_own(titled: list[tuple[str, str]], known: Known) -> None:
             known.of_question[question].add(passage)
 
 
+def _forbid_relevant(judged: Iterable[tuple[str, str]], known: Known) -> None:
+    """A passage that was judged to answer a query is no negative of it: (query, passage) of each."""
+    for _, question, passage in _compared(list(judged)):
+        if question in known.of_question:
+            known.of_question[question].add(passage)
+
+
 def _compared(pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[tuple[str, str], str, str]]:
     """Each (query, passage) with the `comparison_ids` of both."""
     queries, passages = [query for query, _ in pairs], [passage for _, passage in pairs]
@@ -175,23 +202,52 @@ def all_passages(
     pairs: list[Pair],
     judgements: Iterable[BeirSet],
     passages: Iterable[InputFile],
+    generated: Iterable[GeneratedQueriesInput],
     checks: RowChecks,
-    max_passages: int,
+    limits: PassageLimits,
     known: Known,
 ) -> Passages:
-    """Of the pairs, of the BEIR folders and of further files; tells what is held in memory.
+    """Of the pairs, of the BEIR folders, of generated queries and of further files; tells what is held in memory.
 
-    A further passage whose text without its title is a question becomes forbidden for it.
+    A further passage whose text without its title is a question becomes forbidden for it, and one that was judged to
+    answer it; so does what is nearly the same as a passage that is forbidden.
     """
+    for one in generated:
+        _forbid_relevant(one.judged_relevant(), known)
     positives = (text for pair in pairs for text in pair.row.positives)
     corpora = (text for beir in judgements for text in beir.corpus.values())
     good = (text for text in corpora if text_problem(text, checks.max_text_chars) is None)
     further = (text for file in passages for text in _read_passages(file, checks, known))
-    collected = Passages(chain(positives, good, further), max_passages)
+    seeds = (text for one in generated for text in one.rows["passage"])
+    collected = Passages(chain(positives, good, seeds, further), *limits)
+    for forbidden in known.of_question.values():
+        forbidden.update([collected.counts_as[one] for one in forbidden if one in collected.counts_as])
     held = f"{len(pairs):,} pairs and {len(collected):,} passages"
     num_bytes = sum(map(sys.getsizeof, collected.texts)) + 150 * len(collected)
     tell(f"mine: holds {held} in memory, {num_bytes >> 20:,} MB of passages")
     return collected
+
+
+def tell_near_duplicates(passages: Passages, pairs: Iterable[Pair], sources: Mapping[str, Collection[str]]) -> None:
+    """One line, the sources whose positives have most of them first.
+
+    Args:
+        sources: query id -> the sources that have it.
+    """
+    if not passages.counts_as:
+        return
+    of_source: dict[str, set[str]] = {}
+    for _, _, row in pairs:
+        for source in sources.get(text_id(row.query), ()) if row.is_positive else ():
+            of_source.setdefault(source, set()).update(row.positives)
+    near = {name: int(passages.is_near_duplicate[passages.positions(own)].sum()) for name, own in of_source.items()}
+    worst = sorted(filter(near.__getitem__, near), key=lambda name: (-near[name], name))
+    told = ", ".join(f"{near[name]:,} of the {len(of_source[name]):,} of {name}" for name in worst[:SOURCES_TOLD])
+    more = f" and some of {len(worst) - SOURCES_TOLD:,} more sources" if len(worst) > SOURCES_TOLD else ""
+    tell(
+        f"mine: {len(passages.counts_as):,} of {len(passages):,} passages are nearly the same as another and count as "
+        f"one with it (mine.near_duplicates){': of the positives ' + told + more if told else ''}"
+    )
 
 
 def _read_passages(file: InputFile, checks: RowChecks, known: Known) -> Iterator[str]:

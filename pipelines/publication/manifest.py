@@ -1,6 +1,7 @@
 """A model's manifest: from its weights back through table versions to the files that were ingested.
 
     models row --curated versions, vectors_version--> each version's commit --inputs--> ... --> ingested_files
+                                                                  generated queries --> the files of their passages
 
 A plain JSON document. Every version carries what its own commit says; user names and Ray job ids stay in the tables.
 """
@@ -18,7 +19,7 @@ from pipelines.inspection.queries import curation_counts
 from pipelines.stage.errors import UserError
 from pipelines.stage.progress import tell
 from pipelines.storage import Tables, TableVersion
-from pipelines.storage.commits import Input
+from pipelines.storage.commits import GenerationResult, Input
 from schemas import IngestedFiles
 
 FORMAT = "retrieval-model-manifest/1"
@@ -52,6 +53,7 @@ def manifest_of(tables: Tables, model: Row, run: Row | None) -> Row:
             for other in curated[1:]
         },
         "sources": files.group_by("source").agg("licence", "path").sort("source").to_dicts(),
+        "generated": generated_in(tables, versions),
         "ingested_files": files.drop("source").unique().sort("path", "sha256").to_dicts(),
         "lock_file": lock_file(),
     }
@@ -108,6 +110,22 @@ def stages_in(run: Row | None) -> list[Row]:
     stages = (run or {}).get("stages", ())
     shown = ("name", "steps", "seconds", "training_data", "config", "weights_sha256")
     return [{"curated": stage["curated"]["version"]} | {name: stage[name] for name in shown} for stage in stages]
+
+
+def generated_in(tables: Tables, versions: list[Row]) -> list[Row]:
+    """Of each version of generated queries behind a model: who wrote them, and for which files of passages."""
+    found = [tables.parse(name) for one in versions if (name := one["version"]).startswith("generated_queries@")]
+    results = [(str(version), version.commit.reports(GenerationResult)) for version in found]
+    shown = {"path", "sha256", "source", "licence"}
+    return [
+        {
+            "version": name,
+            "generator": result.generator,
+            "files": [file.model_dump(include=shown) for file in result.ingested_files],
+        }
+        for name, result in results
+        if result
+    ]
 
 
 def _splits(curated: TableVersion) -> Row:

@@ -14,9 +14,8 @@ import polars as pl
 
 from pipelines.checkpoints.models import all_models, rows_of_model
 from pipelines.curation.held_out import input_of
-from pipelines.curation.outcomes import curation_of, dropped_by
+from pipelines.curation.outcomes import curation_of, dropped_by, with_dropped
 from pipelines.curation.rules import BiEncoderThresholds, CrossEncoderThresholds, Thresholds
-from pipelines.inspection.diff import with_dropped
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables, TableVersion
 from pipelines.storage.commits import CurationResult, TrainingResult

@@ -28,7 +28,7 @@ def frame_lines(frame: pl.DataFrame, width: int | None = None) -> Iterator[str]:
     for number, row in enumerate(frame.iter_rows(named=True), 1):
         yield f"-- row {number}"
         for name, value in row.items():
-            line = f"{name:<24} {cut(_on_one_line(value), 120)}"
+            line = f"{name:<24} {cut(on_one_line(value), 120)}"
             yield cut(line, width) if width else line
 
 
@@ -43,7 +43,7 @@ def curation_lines(sources: pl.DataFrame, width: int | None, *, with_bars: bool)
     """A line for each of `outcomes.by_source`, cut to a terminal's width; with a bar there, if it has the room."""
     header = ["source", "rows", "kept", "corrected", "dropped", "mostly"]
     rows = [
-        [cut(_on_one_line(source), 40), f"{n:,}", f"{kept / n:.1%}", f"{corrected:,}", f"{dropped:,}", reason or ""]
+        [cut(on_one_line(source), 40), f"{n:,}", f"{kept / n:.1%}", f"{corrected:,}", f"{dropped:,}", reason or ""]
         for source, n, kept, corrected, dropped, reason in sources.iter_rows()
     ]
     bars = [_bar(*counts) for counts in sources.select("kept", "corrected", "dropped").iter_rows()]
@@ -63,10 +63,10 @@ def whole_lines(whole: pl.DataFrame, reasons: Mapping[str, str | None], width: i
     outcomes = ["kept", "corrected", "dropped"]
     rows = [
         [
-            cut(_on_one_line(row["source"]), 40),
+            cut(on_one_line(row["source"]), 40),
             f"{row['rows']:,} of {row['triplets']:,}",
             f"{row['queries']:,}",
-            *(_share(row[of], row[f"{of}_low"], row[f"{of}_high"]) for of in outcomes),
+            *(shown_share(row[of], row[f"{of}_low"], row[f"{of}_high"]) for of in outcomes),
             reasons.get(row["source"]) or "",
         ]
         for row in whole.sort("kept", pl.lit(-1) * pl.col("rows"), "source", nulls_last=True).to_dicts()
@@ -75,7 +75,7 @@ def whole_lines(whole: pl.DataFrame, reasons: Mapping[str, str | None], width: i
     return [cut(line, width) if width else line for line in aligned_table(header, rows).split("\n")]
 
 
-def _share(value: float | None, low: float, high: float) -> str:
+def shown_share(value: float | None, low: float, high: float) -> str:
     return "not known" if value is None else f"{value:.1%} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
@@ -106,9 +106,9 @@ def _laid_out(frame: pl.DataFrame, formatting: Any, **options: Any) -> str:
 
 
 def _markdown_cell(value: object) -> str:
-    text = "" if value is None else _on_one_line(value)
+    text = "" if value is None else on_one_line(value)
     return html.escape(text, quote=False).replace("|", "\\|").replace("`", "\\`")
 
 
-def _on_one_line(value: object) -> str:
+def on_one_line(value: object) -> str:
     return " ".join(str(value).split())

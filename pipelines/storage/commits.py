@@ -73,6 +73,27 @@ class IntakeResult(Record):
     ingested_files: tuple[IngestedFile, ...] = ()
 
 
+class Generated(Record):
+    """That a generator has a row for each passage of some files, or of so many of them."""
+
+    generator: str = ""  # name@12hex
+    files: tuple[str, ...] = ()  # sha256 of each, sorted
+    passages: int = 0  # that have a row
+    max_passages: int | None = None
+
+
+class GenerationResult(Record):
+    """Of generate: a group of rows, or the completion."""
+
+    generator: str = ""
+    ingested_files: tuple[IngestedFile, ...] = ()  # of passages
+    rows: int = 0
+    failures: int = 0  # rows without a pair
+    input_tokens: int | None = 0  # None: the endpoint did not say
+    output_tokens: int | None = 0
+    complete: Generated | None = None
+
+
 class ScoringEngine(Record):
     """What computed scores: the kind of device and the libraries that compute on it."""
 
@@ -159,6 +180,7 @@ class ErasureResult(Record):
 RESULTS: dict[str, type[Record]] = {
     "ingest": IntakeResult,
     "mine": IntakeResult,
+    "generate": GenerationResult,
     "score": ScoringResult,
     "curate": CurationResult,
     "distill": TrainingResult,

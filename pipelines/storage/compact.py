@@ -97,7 +97,8 @@ def _merged(before: TableVersion, paths: Sequence[str], target_bytes: int, num_b
     rows, table = before.scan_files(paths), TABLES[before.name]
     num_rows = int(rows.select(pl.len()).collect().item())
     per_file = max(1, num_rows * target_bytes // num_bytes)
-    by_id = [name for name in ("query_id", "text_id") if name in table.polars_schema()]
+    never_null = table.polars_schema().keys() - table.nullable_columns()
+    by_id = [name for name in ("query_id", "text_id", "passage_id") if name in never_null]
     order = list(dict.fromkeys([*by_id, *table.key_columns()]))
     frames = (
         rows.collect().sort(order).iter_slices(per_file)

@@ -33,10 +33,11 @@ def normalise(text: pl.Expr) -> pl.Expr:
 
     "C'est  l'ÉTÉ?" and "c est l été" are the same question. A text of only punctuation is itself, stripped.
     """
-    return text.map_batches(_normalised, return_dtype=pl.String, is_elementwise=True)
+    return text.map_batches(normalised, return_dtype=pl.String, is_elementwise=True)
 
 
-def _normalised(texts: pl.Series) -> pl.Series:
+def normalised(texts: pl.Series) -> pl.Series:
+    """`normalise` of texts that are there."""
     folded = _folded(texts)
     words = folded.str.replace_all(_SEPARATORS, " ").str.strip_chars(" ")
     return words.zip_with(words != "", folded.str.strip_chars())
@@ -61,7 +62,7 @@ def _case_folds() -> dict[str, str]:
 
 def comparison_ids(texts: Sequence[str]) -> list[str]:
     """An id of each text that all texts share which are the same after `normalise`."""
-    return list(map(text_id, _each(texts, _normalised)))
+    return list(map(text_id, _each(texts, normalised)))
 
 
 def _each(texts: Sequence[str], compared: Callable[[pl.Series], pl.Series]) -> Iterator[str]:

@@ -8,25 +8,28 @@ MPNet adds a bias to its attention by relative position and is called padded; so
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Pooling
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from pipelines.unpadded.attention import NAME
 from pipelines.unpadded.layout import Layout
 
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer  # 2 s that a process with a cross-encoder need not wait
+
 FAMILIES = {"bert": 0, "modernbert": 0, "roberta": 1, "xlm-roberta": 1}
 """Families that may be called so -> 1 where positions are counted from the padding's id + 1, as RoBERTa's are."""
 
 
-def can_unpad(model: SentenceTransformer) -> bool:
+def can_unpad(model: "SentenceTransformer") -> bool:
     """Whether `embed` knows the model's family and its pooling."""
+    from sentence_transformers.sentence_transformer.modules import Pooling
+
     encoder, pooling = model.transformers_model, model[1] if len(model) > 1 else None
     is_mean = isinstance(pooling, Pooling) and pooling.pooling_mode == "mean" and pooling.include_prompt
     return encoder is not None and can_unpad_encoder(encoder) and is_mean
@@ -37,7 +40,7 @@ def can_unpad_encoder(encoder: PreTrainedModel) -> bool:
     return encoder.config.model_type in FAMILIES and not getattr(encoder.config, "is_decoder", False)
 
 
-def embed(model: SentenceTransformer, token_ids: NDArray[np.integer], lengths: NDArray[np.integer]) -> Tensor:
+def embed(model: "SentenceTransformer", token_ids: NDArray[np.integer], lengths: NDArray[np.integer]) -> Tensor:
     """The embeddings of texts laid end to end, shape (N, D): the mean, then the model's further modules.
 
     Args:

@@ -275,7 +275,33 @@ ingest --input {good} --set ingest.max_bad_share=-0.1
 ingest --input {good} --source ''
 ingest --input {good} --licence ''
 ingest --input {good} --tables {tmp}/bytes
+generate --input {good}
+generate --input {good} --set generate.model=m
+generate --input {good} --set generate.model=m --set generate.endpoint=host:8000
+generate --input {good} --set generate.model=m --set generate.endpoint=http://me:secret@host/v1
+generate --input {good} --set generate.model=m --set generate.endpoint=http://127.0.0.1:1/v1
+generate --input {good} --set generate.api_key_variable=NO_SUCH_KEY --set generate.model=m --set generate.endpoint=http://h/v1
+generate --input {good} --set 'generate.write_prompt=write'
+generate --input {good} --set generate.max_cost=1
+generate --input {good} --set generate.max_cost=nan
+generate --input {good} --set 'generate.extra={messages = 1}'
+generate --input {good} --set generate.candidates=0
+generate --input {good} --price-per-million 1
+generate --input {good} --price-per-million 1,nan
+generate --input {good} --price-per-million=-1,1
+generate --input {good} --sample 5
+generate --input {good} --dry-run --sample=-1
+generate --input {good} --dry-run --sample x
+generate --input {tmp}/nosuch --set generate.model=m --set generate.endpoint=http://127.0.0.1:1/v1
+generate --input {tmp}/bytes --set generate.model=m --set generate.endpoint=http://127.0.0.1:1/v1
+generate --input {good} --columns text=nosuch --set generate.model=m --set generate.endpoint=http://127.0.0.1:1/v1
+generate --input {good} --columns query=query --set generate.model=m --set generate.endpoint=http://127.0.0.1:1/v1
 mine --input {tmp}/bytes
+mine --input {good} --share 0.5
+mine --input {good} --dry-run
+mine --input {good} --dry-run --share 0
+mine --input {good} --dry-run --share nan
+mine --input {good} --dry-run --consistent-within 2
 mine --input {good} --passages {tmp}/nosuch
 mine --input {good} --passages {tmp}/bytes
 mine --input {good} --passages {tmp}/folder

@@ -88,3 +88,10 @@ def test_a_recipe_is_read_without_ray_and_torch():
     script = "import sys, jobs.recipe; print(sorted({'ray', 'torch', 'transformers'} & sys.modules.keys()))"
 
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_a_refused_url_is_shown_without_its_secret():
+    for url in ("http://me:hunter2@host/v1", "http://host/v1?key=hunter2"):
+        with pytest.raises(UserError, match=r"generate.endpoint = .*\*\*\*") as raised:
+            load_recipe("quickstart", [f"generate.endpoint={url}"])
+        assert "hunter2" not in str(raised.value)

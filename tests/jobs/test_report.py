@@ -40,7 +40,7 @@ def test_the_file_is_printed_and_written_whole_over_an_earlier_report(root, tmp_
         ({"from_": "curated_triplets@9"}, r"curated_triplets@9"),
         ({"from_": "triplets@0"}, r"expected a version of curated_triplets"),
         ({"against": "curated_triplets@9"}, r"curated_triplets@9"),
-        ({"against": "triplets@0"}, r"triplets@0 cannot be compared; expected two versions of curated_triplets"),
+        ({"against": "triplets@0"}, r"triplets@0 is no curation; expected a version of curated_triplets"),
         ({"model": ["large"]}, r"there is no model 'large' .*found: small"),
     ],
     ids=str,

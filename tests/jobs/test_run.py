@@ -73,3 +73,21 @@ def test_a_name_that_has_a_model_is_refused_with_the_command_that_goes_on(refuse
 
     assert "there is a model small under" in told
     assert "python -m jobs distill --name small --from curated_triplets@VERSION" in told
+
+
+GENERATE = ("--generate", "--set=generate.model=m", "--set=generate.endpoint=http://127.0.0.1:1/v1")
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--generate",), "no endpoint is named that writes queries; expected --set generate.endpoint="),
+        ((*GENERATE, "--mine"), "--generate mines negatives, too; expected it or --mine"),
+        ((*GENERATE, "--set=generate.api_key_variable=NO_SUCH_KEY"), "names NO_SUCH_KEY, which is not set"),
+        ((*GENERATE, "--set=curate.test_share=0"), "nothing to evaluate on"),
+        ((*GENERATE, "--price-per-million=1"), "expected two numbers, input and output"),
+        ((*GENERATE, "--columns=query=query"), "--columns names query, expected role=column, a role being text"),
+    ],
+)
+def test_what_a_run_from_passages_lacks_is_said_before_anything_is_asked(refuse, more, message):
+    assert message in refuse(more=more)

@@ -8,6 +8,7 @@ from pipelines.storage import Tables
 from tests.tiny import tiny_cross_encoder
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_cluster")
 def test_from_takes_all_that_a_command_printed_and_a_dry_run_prints_a_price(run, tmp_path):
     rows = [{"query": f"question {number}", "positive": "a", "negative": "b"} for number in range(12)]

@@ -57,6 +57,28 @@ def test_a_known_positive_with_other_space_around_and_the_query_itself_are_no_ne
     assert sorted(mined(tables, "negative")) == [("birds",), ("fish fly",)]
 
 
+def test_passages_that_are_nearly_the_same_count_as_one_and_are_told_by_source(tables, tmp_path, capsys):
+    pages = {name: f"fish {name} " + " ".join(f"{name}{number}" for number in range(60)) for name in ("cod", "eel")}
+    edited = {name: page.replace(f"{name}30", "edited") for name, page in pages.items()}
+    pairs = [{"query": f"fish {name}", "positive": page, "source": name} for name, page in pages.items()]
+    pairs += [{"query": "fish edited", "positive": edited["cod"], "source": "wiki"}]
+    further = write(tmp_path, [{"text": edited["eel"]}, {"text": "fish swim"}, {"text": "birds"}], "passages.jsonl")
+    pairs = write(tmp_path, pairs)
+
+    mine.run(tables, [pairs], small(negatives_per_query=9), passages=further)
+
+    cods, eels = ({texts[name] for texts in (pages, edited)} for name in ("cod", "eel"))
+    for query, own, others in [("fish cod", cods, eels), ("fish edited", cods, eels), ("fish eel", eels, cods)]:
+        negatives = [negative for asked, negative in mined(tables, "query", "negative") if asked == query]
+        assert len(negatives) == 3
+        assert set(negatives) - others == {"fish swim", "birds"}
+        assert not own & set(negatives)
+    told = capsys.readouterr().err
+    assert "mine: 2 of 6 passages are nearly the same as another and count as one with it" in told
+    count = {name: f"1 of the 1 of {name}" in told for name in ("cod", "eel", "wiki")}
+    assert count["cod"] != count["wiki"]  # whose id comes first stands for both
+
+
 def test_a_further_passage_that_is_the_query_below_a_title_is_no_negative(tables, tmp_path):
     texts = [{"title": "T", "text": "Fish!"}, {"title": "T", "text": "birds"}, {"title": "Fish", "text": "fly"}]
     pairs = write(tmp_path, [{"query": "fish", "positive": "fish swim"}])

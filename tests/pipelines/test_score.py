@@ -32,6 +32,7 @@ from tests.scorings import append_triplets, assert_each_once, expected_scores, t
 from tests.tiny import poison, tiny_bi_encoder, tiny_cross_encoder
 
 ROOT = Path(__file__).parents[2]
+ALONE = {"precision": "float32", "commit_every_s": 0, "max_actors": 1}  # each actor takes seconds to start
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ def teacher(tmp_path_factory) -> str:
 
 @pytest.fixture(scope="module")
 def config(teacher) -> ScoreConfig:
-    return ScoreConfig(precision="float32", teacher=teacher, max_tokens=64, chunk_rows=30, commit_every_s=0)
+    return ScoreConfig(teacher=teacher, max_tokens=64, chunk_rows=30, **ALONE)
 
 
 def unexpected() -> None:
@@ -50,7 +51,7 @@ def unexpected() -> None:
 
 def test_a_grown_table_is_scored_once_and_completed_once(ray_cluster, tmp_path, config):
     tables = Tables.at(str(tmp_path))
-    triplets = append_triplets(tables, 0, 40)
+    triplets, config = append_triplets(tables, 0, 40), config.model_copy(update={"max_actors": 2})
 
     (scored,) = score.run(triplets, config, connect=connected)
     assert_each_once(triplets, scored, config)
@@ -88,7 +89,7 @@ def test_a_share_is_part_of_a_larger_share(ray_cluster, tmp_path, config):
 def test_a_bi_encoder_gives_cosines_and_each_text_its_vector_once(ray_cluster, tmp_path):
     triplets = append_triplets(Tables.at(str(tmp_path / "tables")), 0, 40)
     folder = tiny_bi_encoder(tmp_path / "encoder")
-    config = ScoreConfig(precision="float32", teacher=folder, teacher_kind="bi_encoder", max_tokens=64, chunk_rows=30)
+    config = ScoreConfig(teacher=folder, teacher_kind="bi_encoder", max_tokens=64, chunk_rows=30, **ALONE)
 
     scored, vectors = score.run(triplets, config, vectors=True, connect=connected)
 
@@ -110,7 +111,7 @@ def test_a_teacher_with_two_outputs_is_refused_with_what_to_do(ray_cluster, tmp_
     folder = tiny_cross_encoder(tmp_path / "two", num_labels=2)
 
     with pytest.raises(UserError, match="2 outputs"):
-        score.run(triplets, ScoreConfig(precision="float32", teacher=folder, max_tokens=64), connect=connected)
+        score.run(triplets, ScoreConfig(teacher=folder, max_tokens=64, **ALONE), connect=connected)
     assert triplets.tables.latest("scored_triplets") is None
 
 
@@ -139,7 +140,7 @@ def test_a_text_that_cannot_be_encoded_has_no_vector_and_stops_nothing(ray_clust
             {"query": "blue sky", "positive": "poison", "negative": "cold ice"},
         ],
     )
-    config = ScoreConfig(precision="float32", teacher=folder, teacher_kind="bi_encoder", max_tokens=64)
+    config = ScoreConfig(teacher=folder, teacher_kind="bi_encoder", max_tokens=64, **ALONE)
 
     scored, vectors = score.run(triplets, config, vectors=True, connect=connected)
 
@@ -210,7 +211,7 @@ def test_a_dry_run_counts_what_the_run_then_does_and_writes_nothing(ray_cluster,
 def test_a_dry_run_for_vectors_counts_texts_each_once(ray_cluster, tmp_path, monkeypatch):
     triplets = append_triplets(Tables.at(str(tmp_path / "tables")), 0, 40)
     folder = tiny_bi_encoder(tmp_path / "encoder")
-    config = ScoreConfig(precision="float32", teacher=folder, teacher_kind="bi_encoder", max_tokens=64, chunk_rows=30)
+    config = ScoreConfig(teacher=folder, teacher_kind="bi_encoder", max_tokens=64, chunk_rows=30, **ALONE)
     rows = triplets.scan().collect().to_dicts()
     queries = {row["query"] for row in rows}
     passages = {row[side] for row in rows for side in ("positive", "negative")}
@@ -307,9 +308,7 @@ def texts_file(folder: Path, texts: list[object], column: str = "text") -> str:
 
 def test_plain_texts_get_their_vectors_once_and_stand_beside_them(tmp_path, ray_cluster):
     folder = tiny_bi_encoder(tmp_path / "encoder", prompts={"query": "what is ", "document": ""})
-    config = ScoreConfig(
-        precision="float32", teacher=folder, teacher_kind="bi_encoder", max_tokens=64, commit_every_s=0
-    )
+    config = ScoreConfig(teacher=folder, teacher_kind="bi_encoder", max_tokens=64, **ALONE)
     tables, checks = Tables.at(str(tmp_path / "tables")), RowChecks(max_bad_share=0.4)
     path = texts_file(tmp_path, [*PLAIN, " "], "title")
 
@@ -335,14 +334,7 @@ def test_plain_texts_get_their_vectors_once_and_stand_beside_them(tmp_path, ray_
 
 def test_varied_copies_of_the_passages_in_training_get_vectors_as_plain_texts(tmp_path, ray_cluster):
     teacher = tiny_bi_encoder(tmp_path / "encoder")
-    config = ScoreConfig(
-        precision="float32",
-        teacher=teacher,
-        teacher_kind="bi_encoder",
-        max_tokens=64,
-        commit_every_s=0,
-        varied_copies=2,
-    )
+    config = ScoreConfig(teacher=teacher, teacher_kind="bi_encoder", max_tokens=64, varied_copies=2, **ALONE)
     rows = [(query_in("train", n), f"deep river {n}", 5.0, f"old king {n}", -5.0) for n in range(3)]
     version = curated(tmp_path, [*rows, (query_in("test"), "red sea", 5.0, "the moon", -5.0)])
     copies = {text for batch in copies_of(version, 2) for text in batch}

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from schemas import TABLES, Table
+from schemas.generated_queries import MAX_ANSWER_CHARS
 from schemas.quarantined_rows import MAX_RAW_BYTES
 from tests.rows import frame_of
 
@@ -28,6 +29,10 @@ BREAKS: list[
     ("raw_is_short", [{"raw": "é" * (MAX_RAW_BYTES // 2) + "x"}]),
     ("has_unit_length", [{"vector": [0.8, 0.8]}]),
     ("has_unit_length", [{"vector": []}]),
+    ("has_a_pair_or_a_reason", [{"query": "asked", "positive": None}]),
+    ("has_a_pair_or_a_reason", [{"reason": "refused", "query": "asked", "positive": "an answer"}]),
+    ("negative_is_not_positive", [{"positive_id": "0" * 32, "negative_id": "0" * 32}]),
+    ("answer_is_short", [{"answer": "é" * (MAX_ANSWER_CHARS + 1)}]),
 ]
 COLUMNS = [(name, column) for name, table in TABLES.items() for column in table.polars_schema()]
 
@@ -83,9 +88,10 @@ def test_made_up_rows_are_valid_and_so_is_a_table_without_any(name):
 
 @pytest.mark.parametrize(("name", "column"), COLUMNS)
 def test_a_column_of_another_type_is_refused(name, column):
-    rows = frame_of(TABLES[name]).with_columns(pl.lit(True).alias(column))
+    dtype = TABLES[name].polars_schema()[column]
+    rows = frame_of(TABLES[name]).with_columns(pl.lit("yes" if dtype == pl.Boolean else True).alias(column))
 
-    assert (column, f"dtype('{TABLES[name].polars_schema()[column]}')") in failures(TABLES[name], rows)
+    assert (column, f"dtype('{dtype}')") in failures(TABLES[name], rows)
 
 
 @pytest.mark.parametrize(("name", "column"), COLUMNS)

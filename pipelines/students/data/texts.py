@@ -25,7 +25,7 @@ from pipelines.students.data.teacher_vectors import (
     texts_of_triplets,
     vectors_teachers,
 )
-from pipelines.texts.comparison import normalise
+from pipelines.texts.comparison import normalised
 
 TEXTS_PER_READ = 200_000
 
@@ -33,26 +33,27 @@ TEXTS_PER_READ = 200_000
 class KeptOut(NamedTuple):
     """What no training may read: dev and test queries, and the texts of the curation's evaluation sets."""
 
-    texts: pl.Series  # normalised, distinct
+    queries: pl.Series  # normalised, distinct
+    evaluated: EvaluationTexts
 
     @classmethod
     def of(cls, curated: TableVersion) -> Self:
         """Raises UserError when an evaluation set that the curation read is not there any more."""
         queries = curated.scan().filter(~IN_TRAINING).select("query").unique().collect(engine="streaming")
-        normalised = queries.select(normalise(pl.col("query")).unique())["query"]
-        folders = curated.origin().commit.config.get("evaluation_sets", ())
+        config = curated.origin().commit.config
+        folders = config.get("evaluation_sets", ())
         try:
-            evaluated = EvaluationTexts.read(folders)
+            evaluated = EvaluationTexts.read(folders, config.get("evaluation_near_duplicates"))
         except UserError as error:
             raise UserError(
                 f"{curated} was curated against the evaluation sets {', '.join(folders)}, whose texts data = 'texts' "
                 f"must leave out: {error}"
             ) from error
-        return cls(pl.concat([normalised, evaluated.texts.rename("query")]).unique())
+        return cls(normalised(queries["query"]).unique(), evaluated)
 
-    def hold(self, text: str) -> pl.Expr:
-        """Whether they hold a column's text, whatever its case, punctuation and spacing."""
-        return normalise(pl.col(text)).is_in(self.texts.implode())
+    def hold(self, texts: pl.Series) -> pl.Series:
+        """For each text, whether it is one of them, whatever its case, punctuation and spacing."""
+        return normalised(texts).is_in(self.queries.implode()) | self.evaluated.hold(texts)
 
 
 def check_texts(curated: TableVersion, vectors: TableVersion, config: DistillConfig) -> int:
@@ -112,4 +113,4 @@ def _plain(vectors: TableVersion, teachers: Sequence[str]) -> pl.LazyFrame:
 
 
 def _marked(texts: pl.DataFrame, kept_out: KeptOut) -> pl.DataFrame:
-    return texts.with_columns(is_kept_out=kept_out.hold("text"))
+    return texts.with_columns(is_kept_out=kept_out.hold(texts["text"]))

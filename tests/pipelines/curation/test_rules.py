@@ -247,6 +247,19 @@ def test_a_text_of_an_evaluation_set_leaves_whatever_its_case_and_punctuation(co
     assert curation.dropped["drop_reason"].to_list() == ["text_in_evaluation_set"]
 
 
+@pytest.mark.parametrize(("near_duplicates", "leave"), [(0.9, ["positive", "negative"]), (None, [])])
+def test_what_is_nearly_a_text_of_an_evaluation_set_leaves_unless_told_otherwise(near_duplicates, leave):
+    document = " ".join(f"word{number}" for number in range(100))
+    edited = document.replace("word50", "another")
+    rows = [scored((edited, 5.0, "n", -5.0), query="q1"), scored(("p", 5.0, edited, -5.0), query="q2")]
+    texts = EvaluationTexts([], pl.Series([document]), near_duplicates)
+
+    curation = curate_triplets(pl.concat(rows), CONFIG, "cross_encoder", texts)
+
+    assert curation.dropped["drop_reason"].to_list() == ["text_in_evaluation_set"] * len(leave)
+    assert len(curation.kept) == 2 - len(leave)
+
+
 def test_queries_do_not_see_each_other():
     one = scored(("a", 4.0, "b", -3.0), query="q1")
     other = scored(("b", 4.0, "a", -3.0), query="q2")

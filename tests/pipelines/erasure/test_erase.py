@@ -23,7 +23,7 @@ from pipelines.storage.compact import CompactConfig, compact
 from pipelines.storage.tags import add_tag
 from pipelines.storage.vacuum import plan
 from pipelines.texts.ids import text_id
-from schemas import TABLES, Models, QuarantinedRows, TeacherVectors
+from schemas import TABLES, GeneratedQueries, Models, QuarantinedRows, TeacherVectors
 from tests import ingested
 from tests.aged import age
 from tests.curated_versions import HALF
@@ -318,3 +318,45 @@ def test_a_table_that_may_only_be_added_to_is_lifted_and_that_is_said(tables, ca
 
     assert "was for additions alone" in capsys.readouterr().err
     assert external_ids(tables.latest("triplets")) == ["bert"]
+
+
+def passage(text, query, external_id, positive=None, negative=None, **others):
+    row = {"passage": text, "query": query, "positive": positive or text, "negative": negative, **others}
+    names = {"passage_id": "passage", "query_id": "query", "positive_id": "positive", "negative_id": "negative"}
+    return row | {name: row[text] and text_id(row[text]) for name, text in names.items()} | {"external_id": external_id}
+
+
+def write_generated(tables):
+    """Anna's passage, which is another query's positive and a third one's negative; Bert's, which is Anna's positive;
+    and grades that could not be read."""
+    rows = [
+        passage("anna tells", "what anna wrote", "anna", positive="bert tells"),
+        passage("bert tells", "what bert wrote", "bert"),
+        passage("carl tells", "who tells", "carl", positive="anna tells"),
+        passage("dora tells", "who told", "dora", negative="anna tells"),
+        passage("emil tells", "who knows", "emil", negative="bert tells"),
+        passage("fred tells", "who fred is", "fred", answer="anna tells that", reason="malformed_answer"),
+    ]
+    rows[-1] |= {"positive": None, "positive_id": None}
+    with new_version(tables, GeneratedQueries, Lineage("generate", [], Config())) as version:
+        version.write(frame_of(GeneratedQueries, *rows, generator=f"m@{'0' * 12}"))
+
+
+@pytest.mark.parametrize("has_triplets", [True, False])
+def test_of_generated_queries_their_rows_and_texts_go_and_what_was_judged_theirs_stays(tmp_path, has_triplets):
+    tables = Tables.at(str(tmp_path / "tables"))
+    write_generated(tables)
+    if has_triplets:  # as mine makes them
+        write_triplets(tables, row("what anna wrote", "bert tells", "emil tells", "anna", miner="bm25"))
+
+    counted = dict(erase.run(tables, ["anna"], dry_run=True).rows.iter_rows())
+    erased = dict(erase.run(tables, ["anna"]).rows.iter_rows())
+
+    assert erased == counted
+    assert erased["generated_queries"] == 4
+    assert tables.latest("generated_queries").scan().collect()["passage"].sort().to_list() == [
+        "bert tells",
+        "emil tells",
+    ]
+    assert not {text for text in texts_in_files(tables) if text and "anna" in text}
+    assert tables.parse("generated_queries@0").num_rows() == 2

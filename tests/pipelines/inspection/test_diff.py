@@ -72,5 +72,5 @@ def test_a_version_does_not_differ_from_itself_however_it_is_cut(tables, monkeyp
 def test_another_table_is_refused(tables):
     scored = write(tables, ROWS)
 
-    with pytest.raises(UserError, match=r"scored_triplets@1 cannot be compared; expected two versions of curated"):
+    with pytest.raises(UserError, match=r"scored_triplets@1 is no curation; expected a version of curated"):
         diff.diff(scored, scored)

@@ -10,9 +10,19 @@ from pipelines import mine
 from pipelines.intake.layouts import CheckedRow
 from pipelines.mine import MineConfig
 from pipelines.mining import dense
-from pipelines.mining.consistency import ConsistencyConfig, Gone, consistent, positive_ranks, tell_gone
+from pipelines.mining.consistency import (
+    ConsistencyConfig,
+    Gone,
+    consistent,
+    foreseen,
+    foreseen_lines,
+    in_share_of,
+    positive_ranks,
+    tell_gone,
+)
 from pipelines.mining.inputs import Pair, Passages, known_positives
 from pipelines.scoring.config import ScoreConfig
+from pipelines.stage.errors import UserError
 from pipelines.storage import Tables
 from pipelines.texts.ids import text_id
 from tests.clusters import connected
@@ -98,10 +108,14 @@ def test_shuffled_pairs_go_to_quarantine_with_their_rank_and_their_positives_sta
     config = MineConfig(
         consistent_within=2, first_rank=1, negatives_per_query=3, random_negatives=0, max_bad_share=0.01
     )
-    score = ScoreConfig(teacher=encoder, teacher_kind="bi_encoder", max_tokens=64, precision="float32")
-    tables = Tables.at(str(tmp_path / "tables"))
-    triplets = mine.run(tables, [str(path)], config, encoder=config.encoder_config(score), connect=connected)
+    score = ScoreConfig(teacher=encoder, teacher_kind="bi_encoder", max_tokens=64, precision="float32", max_actors=1)
+    tables, asked = Tables.at(str(tmp_path / "tables")), {"encoder": config.encoder_config(score), "connect": connected}
+    foretold = mine.foresee(tables, [str(path)], config, 1.0, **asked)
+    assert tables.names() == ["teacher_vectors"]
+    vectors = tables.latest("teacher_vectors")
+    triplets = mine.run(tables, [str(path)], config, **asked)
 
+    assert tables.latest("teacher_vectors") == vectors
     gone = tables.latest("quarantined_rows").scan().collect()
     asked = [json.loads(raw)["query"] for raw in gone["raw"]]
     assert set(asked) >= set(texts[:12])
@@ -113,3 +127,37 @@ def test_shuffled_pairs_go_to_quarantine_with_their_rank_and_their_positives_sta
     counts = tables.latest("ingested_files").scan().select("rows", "quarantined").collect()
     assert counts.rows() == [(60, len(asked))]
     assert pl.DataFrame(gone).select("source_row").n_unique() == len(asked)
+    assert foretold.rows() == [("pairs", 60, 60, *[pytest.approx(len(gone) / 60)] * 3)]
+
+
+def test_a_share_of_the_queries_with_all_their_pairs_tells_of_the_whole():
+    pairs = [pair(f"query {n % 500}", f"passage {n}", number=n, source="ab"[n % 2]) for n in range(1_000)]
+    pairs += [pair("query 0", "no", number=1_000, is_positive=False), pair("alone", "p", number=1_001, source="c")]
+    known = known_positives(pairs, [])
+    drawn, of_share = in_share_of(pairs, known, 0.2)
+    asked = {one.row.query for one in drawn}
+
+    assert drawn == [one for one in pairs if one.row.is_positive and one.row.query in asked]
+    assert set(of_share.queries.values()) == asked
+    assert 50 < len(asked) < 150
+    assert in_share_of(pairs, known, 1.0)[0] == [one for one in pairs if one.row.is_positive]
+    gone = [Gone(one, 9) for one in drawn if one.row.source == "a" and one.source_row % 4 == 0]
+    table = foreseen(pairs, drawn, gone, {0: "file"}).to_dicts()
+    assert [row["source"] for row in table] == ["a", "b", "c"]
+    assert [row["pairs"] for row in table] == [500, 500, 1]
+    of_a, of_b, of_c = table
+    num_a = sum(one.row.source == "a" for one in drawn)
+    assert (of_a["drawn"], of_a["left_out"]) == (num_a, pytest.approx(len(gone) / num_a))
+    assert of_a["left_out_low"] < of_a["left_out"] < of_a["left_out_high"]
+    assert of_a["left_out_low"] < 0.5 < of_a["left_out_high"]  # as all pairs of the source would say
+    assert (of_b["left_out"], of_b["left_out_low"]) == (0, pytest.approx(0))
+    assert 0 < of_b["left_out_high"] < 0.1
+    assert (of_c["drawn"], of_c["left_out"]) == (0, None)
+    assert "not known" in foreseen_lines(pl.DataFrame(table))[-1]
+    assert "a" in foreseen_lines(pl.DataFrame(table))[1]
+
+
+def test_a_share_without_a_query_is_refused():
+    pairs = [pair("query", "passage")]
+    with pytest.raises(UserError, match=r"a share of 1e-09 of 1 queries has none; give a larger one: --share"):
+        in_share_of(pairs, known_positives(pairs, []), 1e-9)

@@ -43,7 +43,7 @@ def write(tmp_path, rows, name="pairs.jsonl"):
     return str(tmp_path / name)
 
 
-def index(tables, *, without=()):
+def index(tables, *, without=(), recall=None):
     """Over random vectors, of which some texts have none; with the vectors."""
     seeded = np.random.default_rng(5)
     ids = {kind: sorted(text_id(f"{kind}{n}") for n in range(size))
@@ -51,7 +51,7 @@ def index(tables, *, without=()):
     vectors = {kind: unit(seeded.standard_normal((len(of_kind), WIDTH))) for kind, of_kind in ids.items()}
     for kind, number in without:
         vectors[kind][number] = np.nan
-    return index_of(tables, {kind: (ids[kind], vectors[kind]) for kind in ids}), vectors
+    return index_of(tables, {kind: (ids[kind], vectors[kind]) for kind in ids}, recall), vectors
 
 
 def compared(of_index, *, pairs=(), k=9, start=3, stop=11):
@@ -70,6 +70,19 @@ def test_ranks_and_cosines_are_those_of_a_full_comparison_for_any_block(tables, 
     assert np.array_equal(hits.positions, np.argsort(-cosines, axis=1)[:, :9])
     assert np.allclose(hits.scores, -np.sort(-cosines, axis=1)[:, :9], atol=1e-6)
     assert np.allclose(of_pairs, [cosines[pair] for pair in pairs], atol=1e-6)
+
+
+def test_an_index_that_must_find_all_ranks_as_a_full_comparison_but_for_its_16_bits(tables, capsys):
+    without = [("query", 4), ("passage", 0), ("passage", 40)]
+    pairs = [(7, 40), (0, 1), (2, 17), (2, 3), (0, 39)]
+    exact, of_exact = compared(index(tables, without=without)[0], pairs=pairs, k=60)
+    hits, of_pairs = compared(index(tables, without=without, recall=1.0)[0], pairs=pairs, k=60)
+
+    assert "finds 1.000 of the 41 nearest of 12 queries" in capsys.readouterr().err
+    assert np.array_equal(np.sort(hits.positions, axis=1), np.sort(exact.positions, axis=1))
+    assert np.array_equal(hits.positions[:, :3], exact.positions[:, :3])
+    assert np.allclose(hits.scores, exact.scores, atol=2e-3)
+    assert np.allclose(of_pairs, of_exact, atol=1e-6, equal_nan=True)
 
 
 def test_texts_without_a_vector_are_near_to_nothing_and_missing_ranks_are_filled_up(tables):
@@ -137,7 +150,9 @@ def test_where_ranks_give_too_few_every_one_is_taken_and_random_ones_stand_in(dr
 
 def mined(tables, path, encoder, connect=connected, **values):
     config = MineConfig(**{"first_rank": 1, "last_rank": 20, "random_negatives": 0, "miners": ("dense",), **values})
-    score = ScoreConfig(teacher=encoder, teacher_kind="bi_encoder", max_tokens=64, precision="float32", chunk_rows=20)
+    score = ScoreConfig(
+        teacher=encoder, teacher_kind="bi_encoder", max_tokens=64, precision="float32", chunk_rows=20, max_actors=1
+    )
     return mine.run(tables, [path], config, encoder=config.encoder_config(score), connect=connect)
 
 
@@ -180,6 +195,7 @@ def test_no_negative_is_as_near_as_the_positive_whoever_mined_it(ray_cluster, ta
     assert "candidates within the ranks are no negatives" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_positive_of_a_like_query_is_no_negative(ray_cluster, tables, tmp_path, encoder, monkeypatch):
     monkeypatch.setattr(dense, "LIKE_QUERIES", 60)
     like = [
@@ -213,6 +229,7 @@ def test_many_queries_at_once_or_few_give_the_same(ray_cluster, tables, tmp_path
     assert (found[0]["miner_score"] - found[1]["miner_score"]).abs().max() < 1e-5
 
 
+@pytest.mark.slow
 def test_texts_that_cannot_be_encoded_leave_the_others(ray_cluster, tables, tmp_path, tmp_path_factory):
     broken = poison(tiny_bi_encoder(tmp_path_factory.mktemp("broken") / "twin"))
     pairs = [*PAIRS, {"query": "poison", "positive": text("x")}, {"query": text("y"), "positive": "poison"}]
@@ -235,4 +252,5 @@ def test_what_needs_a_bi_encoder_says_so(encoder):
 
 def test_minings_of_before_are_known_again():
     """The fingerprint of a mining without dense negatives is what it was before there were any."""
-    assert mine._fingerprint([], {}, [], MineConfig(), None) == "f7ea67edb2f1"
+    nothing = mine._Asked(MineConfig(), [], {}, [], [], {}, own_source=True)
+    assert mine._fingerprint(nothing, None) == "f7ea67edb2f1"

@@ -36,12 +36,12 @@ def test_a_record_is_read_back_as_it_was_written():
 def test_an_older_record_lacks_fields_and_a_newer_one_has_others():
     older = of_log(json.dumps({"stage": "score", "result": {"teacher": "judge@0123456789ab"}}))
     newer = of_log(json.dumps({"stage": "curate", "weather": "fine", "result": {"curation": "0" * 12, "mood": 1}}))
-    unknown = of_log(json.dumps({"stage": "generate", "result": {"prompts": 3}}))
+    unknown = of_log(json.dumps({"stage": "export", "result": {"formats": 3}}))
 
     assert older.reports(ScoringResult) == ScoringResult(teacher="judge@0123456789ab")
     assert (older.code.sources_digest, older.inputs) == ("", ())
     assert newer.reports(CurationResult).curation == "0" * 12
-    assert (unknown.stage, unknown.result, unknown.is_ours) == ("generate", Record(), True)
+    assert (unknown.stage, unknown.result, unknown.is_ours) == ("export", Record(), True)
 
 
 @pytest.mark.parametrize("record", ["", "null", "[1]", "no json", '{"stage": ["a", "list"]}', '{"inputs": 7}'])

@@ -119,6 +119,7 @@ def test_a_finished_one_is_found_and_another_stage_is_refused_with_the_differenc
         distill.run(strong, other, name="staged", vectors=vectors, connect=no_cluster)
 
 
+@pytest.mark.slow
 def test_killed_while_the_first_stages_student_was_copied_it_goes_on_to_the_same_bytes(setting, trained, tmp_path):
     tables, weak, strong, vectors, config = setting
     work = str(tmp_path / "work")

@@ -1,0 +1,183 @@
+"""One row for each source of a curation: how large it is, what the teacher thinks of it, what was left out before.
+
+    curated_triplets@v, its dropped_triplets, quarantined_rows  --about_sources-->  a row a source, the worst first
+
+Both tables are read range by range: in memory are the sums, and of each source a sample of its passages, by which near
+copies are counted. Of what was left out before there were triplets only the file is known, and the source of the file.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+
+import polars as pl
+
+from pipelines.curation.outcomes import by_source, curation_of, with_dropped
+from pipelines.stage.render import aligned_table, on_one_line
+from pipelines.stage.terminal import cut
+from pipelines.storage import QueryRange, Tables, TableVersion
+from pipelines.storage.ranges import bucket_ranges, count_buckets
+from pipelines.texts.near_duplicates import first_alike
+
+ROWS_PER_RANGE = 500_000
+PASSAGES_SAMPLED = 20_000  # of each source
+NEAR_DUPLICATES = 0.9  # as mine counts them
+INCONSISTENT = "positive_not_among_nearest"  # why mine leaves out a pair that its encoder does not believe
+SHARES = ("kept", "corrected", "dropped", "disagreement", "near_copies")
+WIDEST_NAME = 24
+SIDES = ("query", "positive", "negative")
+
+
+def about_sources(curated: TableVersion, *, passages_sampled: int = PASSAGES_SAMPLED) -> pl.DataFrame:
+    """One row a source, that of whose rows the least stayed as they were first.
+
+    Returns:
+        source, queries, rows (triplets that were scored); kept, corrected, dropped (shares of the rows); disagreement,
+        the share of rows whose negative the teacher prefers, as they came; near_copies, the share of its passages
+        (positives, `passages_sampled` at most) that are nearly the same as another of them; main_reason of what did
+        not stay; query_chars, positive_chars, negative_chars (means); quarantined, inconsistent: input rows of its
+        files that became no triplet, and those of them whose positive is not among the nearest; null where no file has
+        its name.
+    Raises:
+        UserError: no curation made the version, or what it dropped is not known.
+    """
+    kept, dropped = with_dropped(curated)
+    counts = pl.DataFrame([one.model_dump() for one in curation_of(curated).counts])
+    shares = by_source(counts).with_columns(pl.col("kept", "corrected", "dropped") / pl.col("rows"))
+    query_ids = pl.concat([version.scan().select("query_id") for version in (kept, dropped)])
+    ranges = bucket_ranges(count_buckets(query_ids), ROWS_PER_RANGE)
+    sums, samples = [], _Samples(passages_sampled)
+    for rows in _rows(kept, dropped, ranges):
+        sums.append(_sums(rows))
+        samples.add(rows)
+    names = [f"{side}_chars" for side in SIDES]
+    of_rows = pl.concat(sums).group_by("source").sum().with_columns(pl.col("contradicted", *names) / pl.col("rows"))
+    table = shares.join(of_rows.drop("rows"), on="source", how="left", maintain_order="left")
+    table = table.join(samples.near_copies(), on="source", how="left", maintain_order="left")
+    table = table.join(_left_out(curated.tables), on="source", how="left", maintain_order="left")
+    first = ["source", "queries", "rows", *SHARES, "main_reason"]
+    return table.rename({"contradicted": "disagreement"}).select(*first, *names, "quarantined", "inconsistent")
+
+
+def source_lines(sources: pl.DataFrame) -> list[str]:
+    """The table as text; of the lengths of query, positive and negative the means, in characters."""
+    rows = [
+        [cut(on_one_line(row["source"]), WIDEST_NAME), f"{row['queries']:,}", f"{row['rows']:,}",
+         *(f"{row[name]:.1%}" for name in SHARES), row["main_reason"] or "",
+         " / ".join(f"{row[f'{side}_chars']:,.0f}" for side in SIDES), _counted(row["quarantined"]),
+         _counted(row["inconsistent"])]
+        for row in sources.iter_rows(named=True)
+    ]  # fmt: skip
+    header = ["source", "queries", "rows", *SHARES, "mainly", "characters", "quarantined", "inconsistent"]
+    return aligned_table([name.replace("_", " ") for name in header], rows).split("\n")
+
+
+def _counted(value: int | None) -> str:
+    return "" if value is None else f"{value:,}"
+
+
+def weights(sources: pl.DataFrame) -> dict[str, float]:
+    """Of each source the share of its rows that stayed as they were, over that of the best: for distill.source_weights.
+
+    A source of which nothing stayed weighs 0.
+    """
+    best = sources["kept"].max()
+    return {name: round(kept / best, 3) if best else 1.0 for name, kept in sources.select("source", "kept").iter_rows()}
+
+
+def leave_one_out(sources: pl.DataFrame, recipe: str, steps: int) -> str:
+    """A study, as TOML: what a model loses that is trained without one of the sources, for each of them.
+
+    Args:
+        recipe: of whose curation and training the arms are.
+        steps: of each of its trainings.
+    """
+    names = sources["source"].to_list()
+    weighed = [{}, *({left_out: 0.0} for left_out in names)]
+    arms = [{"name": _arm(number), "distill": {"source_weights": one}} for number, one in enumerate(weighed)]
+    asked = [
+        {"arm": _arm(0), "against": _arm(number), "question": f"what does {name} bring?"}
+        for number, name in enumerate(names, 1)
+    ]
+    head = f"# Which source brings what: all of them, against all but one.\n\nrecipe = {_toml(recipe)}\n"
+    head += f"seeds = [0, 1, 2]\nmax_steps = {steps}\n"
+    tables = [(name, one) for name, several in (("arms", arms), ("comparisons", asked)) for one in several]
+    return head + "".join(f"\n[[{name}]]\n{_lines(one)}" for name, one in tables)
+
+
+def toml_weights(of_sources: Mapping[str, float]) -> str:
+    """The table of a recipe that gives these weights."""
+    return f"[distill.source_weights]\n{_lines(of_sources)}"
+
+
+class _Samples:
+    """Distinct positives of each source: those with the lowest ids, which are hashes."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._found = pl.DataFrame(schema=dict.fromkeys(["source", "positive_id", "positive"], pl.String))
+
+    def add(self, rows: pl.DataFrame) -> None:
+        new = pl.concat([self._found, rows.select(self._found.columns)]).unique(["source", "positive_id"])
+        self._found = new.sort("source", "positive_id").group_by("source", maintain_order=True).head(self._size)
+
+    def near_copies(self) -> pl.DataFrame:
+        """source, near_copies: the share of those sampled that count as another of them."""
+        shares = []
+        for (source,), sampled in self._found.group_by("source", maintain_order=True):
+            firsts = first_alike(sampled["positive"].to_list(), NEAR_DUPLICATES)
+            copies = sum(first != place for place, first in enumerate(firsts))
+            shares.append({"source": source, "near_copies": copies / len(firsts)})
+        return pl.DataFrame(shares, {"source": pl.String, "near_copies": pl.Float64})
+
+
+def _rows(kept: TableVersion, dropped: TableVersion, ranges: list[QueryRange]) -> Iterator[pl.DataFrame]:
+    """source, query_id, positive_id, the texts, and whether the teacher prefers the negative of the row as it came."""
+    swapped = pl.col("correction") == "swapped"
+    preferred = (pl.col("negative_score") > pl.col("positive_score")).fill_null(False)
+    columns = ["source", "query_id", "positive_id", *SIDES]
+    for one in ranges:
+        in_range = one.contains("query_id")
+        stayed = kept.scan().filter(in_range).select(*columns, contradicted=swapped.fill_null(False))
+        left = dropped.scan().filter(in_range).select(*columns, contradicted=preferred)
+        yield pl.concat([stayed, left]).collect()
+
+
+def _sums(rows: pl.DataFrame) -> pl.DataFrame:
+    """Of each source; a query's rows stand in one range."""
+    chars = {f"{side}_chars": pl.col(side).str.len_chars().cast(pl.Int64).sum() for side in SIDES}
+    queries, counted = pl.col("query_id").n_unique().cast(pl.Int64), pl.len().cast(pl.Int64)
+    contradicted = pl.col("contradicted").cast(pl.Int64).sum()
+    return rows.group_by("source").agg(queries=queries, rows=counted, contradicted=contradicted, **chars)
+
+
+def _left_out(tables: Tables) -> pl.DataFrame:
+    """source, quarantined, inconsistent: input rows of the files of that name."""
+    files, quarantined = tables.latest("ingested_files"), tables.latest("quarantined_rows")
+    counts = ["quarantined", "inconsistent"]
+    if files is None:
+        return pl.DataFrame(schema={"source": pl.String, **dict.fromkeys(counts, pl.Int64)})
+    of_file = files.scan().select("source", source_sha256="sha256").unique().collect()
+    if quarantined is None:
+        return of_file.select(pl.col("source").unique()).with_columns(pl.lit(0, pl.Int64).alias(one) for one in counts)
+    inconsistent = pl.col("reasons").list.contains(INCONSISTENT).cast(pl.Int64).sum()
+    of_content = (
+        quarantined.scan().group_by("source_sha256").agg(quarantined=pl.len().cast(pl.Int64), inconsistent=inconsistent)
+    )
+    joined = of_file.join(of_content.collect(engine="streaming"), on="source_sha256", how="left")
+    return joined.group_by("source").agg(pl.col(counts).sum())
+
+
+def _arm(number: int) -> str:
+    return f"without_{number}" if number else "all"
+
+
+def _lines(table: Mapping[str, object]) -> str:
+    return "".join(f"{_toml(name)} = {_toml(value)}\n" for name, value in table.items())
+
+
+def _toml(value: object) -> str:
+    """A text, a number or a table of them; JSON's escapes are TOML's, but for the delete character."""
+    if isinstance(value, Mapping):
+        inside = ", ".join(f"{_toml(name)} = {_toml(one)}" for name, one in value.items())
+        return f"{{ {inside} }}" if inside else "{}"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

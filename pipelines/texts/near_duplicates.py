@@ -1,0 +1,133 @@
+"""Texts that are nearly the same: an edited copy, another name in the same page. They share most runs of three words.
+
+    first_alike(texts)  ->  of each the position of the text that it counts as         NearTexts(known).hold(others)
+
+Two texts are compared by the runs of three words that either has after `normalise`: the share of them that both have
+(Jaccard) is estimated by MinHash, and only texts whose sketches have a band in common are compared (LSH). A character
+is a word where words have no spaces. Of texts of fewer than three words only the same are nearly the same, and of ten
+words none that differ in one: what is short differs by its words.
+
+Sources: Broder 1997, On the resemblance and containment of documents; Leskovec et al., Mining of Massive Datasets, 3.4.
+Shape letters, this file only: N = texts, H = hashes of a sketch, B = bands.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import polars as pl
+import regex
+from numpy.typing import NDArray
+from rensa import RMinHash
+
+from pipelines.texts.comparison import normalised
+
+NUM_HASHES = 120  # the estimate's standard deviation at a share of .9 is .027
+FOUND = 0.99  # of the pairs whose share is just the threshold
+RUN_WORDS = 3
+TEXTS_AT_ONCE = 10_000
+_SEED = 1
+_UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+_WORD = regex.compile(rf"[{_UNSPACED}]\p{{M}}*|[^\s{_UNSPACED}]+")
+_FACTORS = np.random.default_rng(_SEED).integers(1 << 63, size=NUM_HASHES, dtype=np.uint64) | np.uint64(1)
+
+Sketches = NDArray[np.uint32]  # (N, H)
+Keys = NDArray[np.uint64]  # (N, B)
+
+
+def first_alike(texts: Sequence[str], threshold: float) -> list[int]:
+    """Of each text the position of the one that it counts as: the nearest of those before it that count as themselves,
+    if they share `threshold` of their runs of words, or else itself.
+
+    So a chain of small edits ends where it is too far from its first text. Memory: 8 bytes a band of each text, and the
+    sketches of those that have a band in common with another.
+    """
+    bands = num_bands(threshold)
+    keys = np.concatenate([_keys(_sketched(block), bands) for block in _blocks(texts)])
+    like_others = np.flatnonzero(np.any([_is_repeated(column) for column in keys.T], axis=0))
+    sketches = _sketches([texts[int(place)] for place in like_others])
+    firsts, in_band = list(range(len(texts))), defaultdict[tuple[int, int], list[int]](list)
+    for row, place in enumerate(like_others):
+        named = list(enumerate(keys[place].tolist()))
+        known = sorted({one for band in named for one in in_band[band]})
+        shares = (sketches[known] == sketches[row]).mean(axis=1) if known else np.zeros(1)
+        if (best := int(shares.argmax())) < len(known) and shares[best] >= threshold:
+            firsts[place] = int(like_others[known[best]])
+        else:
+            for band in named:
+                in_band[band].append(row)
+    return firsts
+
+
+class NearTexts:
+    """Known texts by their sketches: less than a kilobyte each, nothing of the text."""
+
+    def __init__(self, texts: Sequence[str], threshold: float) -> None:
+        self._threshold, self._bands = threshold, num_bands(threshold)
+        self._sketches = _sketches(texts)
+        keys = _keys(self._sketches, self._bands)
+        self._order = np.argsort(keys, axis=0, kind="stable").astype(np.int32)
+        self._keys = np.take_along_axis(keys, self._order, axis=0)
+
+    def hold(self, texts: Sequence[str]) -> NDArray[np.bool_]:
+        """For each text, whether one of them shares so much with it; shape (N,)."""
+        return np.concatenate([self._hold(_sketched(block)) for block in _blocks(texts)])
+
+    def _hold(self, sketches: Sketches) -> NDArray[np.bool_]:
+        found = np.zeros(len(sketches), bool)
+        for band, wanted in enumerate(_keys(sketches, self._bands).T):
+            starts = np.searchsorted(self._keys[:, band], wanted, side="left")
+            stops = np.searchsorted(self._keys[:, band], wanted, side="right")
+            for row in np.flatnonzero((stops > starts) & ~found):
+                known = self._sketches[self._order[starts[row] : stops[row], band]]
+                found[row] = (known == sketches[row]).mean(axis=1).max() >= self._threshold
+        return found
+
+
+def num_bands(threshold: float) -> int:
+    """The fewest bands of the sketch by which `FOUND` of the pairs at the threshold have one in common."""
+    for bands in range(1, NUM_HASHES):
+        if NUM_HASHES % bands == 0 and 1 - (1 - threshold ** (NUM_HASHES // bands)) ** bands >= FOUND:
+            return bands
+    return NUM_HASHES
+
+
+def _sketches(texts: Sequence[str]) -> Sketches:
+    """Of many texts."""
+    return np.concatenate([_sketched(block) for block in _blocks(texts)])
+
+
+def _sketched(texts: Sequence[str]) -> Sketches:
+    """MinHash of each text's runs of words; two texts agree in about the share of the runs that both have."""
+    runs = [_runs(text) for text in normalised(pl.Series(texts, dtype=pl.String))]
+    rows = RMinHash.digest_matrix_from_token_sets(runs, NUM_HASHES, _SEED).to_rows()
+    return np.array(rows, np.uint32).reshape(len(texts), NUM_HASHES)
+
+
+def _keys(sketches: Sketches, bands: int) -> Keys:
+    """A number for each band of each sketch: equal bands have equal ones, others hardly ever."""
+    products = sketches.astype(np.uint64) * _FACTORS
+    keys: Keys = products.reshape(len(sketches), bands, NUM_HASHES // bands).sum(axis=2, dtype=np.uint64)
+    return keys
+
+
+def _is_repeated(keys: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Which of one band's numbers come more than once."""
+    order = np.argsort(keys)
+    is_next = keys[order][1:] == keys[order][:-1]
+    repeated = np.zeros(len(keys), bool)
+    repeated[order[1:][is_next]] = repeated[order[:-1][is_next]] = True
+    return repeated
+
+
+def _blocks(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    """At least one."""
+    return (texts[start : start + TEXTS_AT_ONCE] for start in range(0, max(1, len(texts)), TEXTS_AT_ONCE))
+
+
+def _runs(text: str) -> list[str]:
+    """Of a normalised text."""
+    words = text.split() if text.isascii() else _WORD.findall(text)
+    if len(words) < RUN_WORDS:
+        return [" ".join(words)]
+    return [" ".join(run) for run in zip(words, words[1:], words[2:], strict=False)]

@@ -1,0 +1,110 @@
+"""The client against a real server: what is sent, what is retried, what an error means, and where the key stands."""
+
+import asyncio
+import time
+
+import pytest
+
+from pipelines.generation.config import GenerateConfig
+from pipelines.generation.endpoint import Pace, Refuses, Rejected, Unreachable, api_key, connected
+from pipelines.stage.errors import UserError
+from tests.llm_endpoint import Faults, serving
+
+PROMPT = "write of this Passage:\nred fish swim"
+
+
+def config(server, **values):
+    return GenerateConfig(endpoint=server.url, model="rules", **values)
+
+
+def asked(config, *prompts, temperature=0.0):
+    async def ask():
+        async with connected(config) as endpoint:
+            return await asyncio.gather(*(endpoint.ask(prompt, temperature=temperature) for prompt in prompts))
+
+    return asyncio.run(ask())
+
+
+def test_an_answer_comes_with_what_it_cost_and_all_parameters_are_sent():
+    with serving() as server:
+        extra = {"chat_template_kwargs": {"enable_thinking": False}}
+        told = config(server, seed=3, top_p=0.5, max_output_tokens=99, extra=extra)
+        (reply,) = asked(told, PROMPT, temperature=0.3)
+
+        assert (reply.input_tokens, reply.output_tokens) == (server.ledger.input_tokens, server.ledger.output_tokens)
+        (body,) = server.ledger.bodies
+    expected = {"model": "rules", "temperature": 0.3, "top_p": 0.5, "seed": 3, "max_tokens": 99}
+    assert (expected | extra | {"response_format": {"type": "json_object"}}).items() <= body.items()
+
+
+def test_what_fails_on_the_way_is_asked_again_until_it_is_answered():
+    prompts = [f"{PROMPT} {number}" for number in range(30)]
+    with serving(Faults(fails=0.3)) as server:
+        replies = asked(config(server), *prompts)
+
+        assert len(replies) == 30
+        assert set(server.ledger.failures) == {"500", "429", "dropped"}
+        assert server.ledger.requests == 30 + server.ledger.failures.total()
+
+
+def test_no_more_requests_go_out_than_a_minute_may_have():
+    with serving(Faults(fails=0.3)) as server:
+        asked(config(server, requests_per_minute=1200.0), *(f"{PROMPT} {number}" for number in range(8)))
+
+        came_at = sorted(server.ledger.came_at)
+    assert len(came_at) > 8, "retries are among them"
+    assert came_at[-1] - came_at[0] >= (len(came_at) - 1) * 0.05 - 0.04
+
+
+def test_a_pause_that_the_endpoint_asks_for_holds_for_all():
+    pace = Pace(None)
+
+    async def waited():
+        pace.hold(0.2)
+        started = time.monotonic()
+        await asyncio.gather(pace.wait(), pace.wait())
+        return time.monotonic() - started
+
+    assert 0.18 < asyncio.run(waited()) < 2
+
+
+@pytest.mark.parametrize(
+    ("faults", "kind", "told"),
+    [
+        (Faults(status=401), Refuses, "expected a key that it takes in the environment's OPENAI_API_KEY"),
+        (Faults(status=403), Refuses, "expected a key"),
+        (Faults(status=404), Refuses, "expected the base URL with its /v1, and a model that it has"),
+        (Faults(rejected=1.0), Rejected, "this passage is too long for the model"),
+        (Faults(status=422), Rejected, "no entry"),
+        (Faults(status=500), Unreachable, "no entry"),
+        (Faults(fails=1.0), Unreachable, "answers"),
+    ],
+)
+def test_an_error_is_told_by_what_can_be_done(faults, kind, told):
+    with serving(faults) as server, pytest.raises(kind, match=told):
+        asked(config(server, max_retries=0), PROMPT)
+
+
+def test_a_port_that_nobody_listens_at_is_unreachable():
+    with serving() as server:
+        pass
+    with pytest.raises(Unreachable, match=r"Connection error. \(ConnectError\)"):
+        asked(config(server, max_retries=0), PROMPT)
+
+
+def test_the_key_is_sent_and_stands_in_no_message(monkeypatch):
+    monkeypatch.setenv("OTHER_KEY", "sk-very-secret")
+    with serving(Faults(key="sk-very-secret")) as server:
+        asked(config(server, api_key_variable="OTHER_KEY"), PROMPT)
+    with serving(Faults(key="another")) as server, pytest.raises(Refuses) as raised:
+        asked(config(server, api_key_variable="OTHER_KEY"), PROMPT)
+
+    assert "no entry with Bearer ***" in str(raised.value)
+    assert "very-secret" not in str(raised.value)
+    assert raised.value.__cause__ is None
+
+
+def test_a_variable_that_the_recipe_names_must_be_set(monkeypatch):
+    monkeypatch.delenv("OTHER_KEY", raising=False)
+    with pytest.raises(UserError, match="OTHER_KEY, which is not set"):
+        api_key(GenerateConfig(api_key_variable="OTHER_KEY"))
