@@ -58,7 +58,7 @@ def thresholds(subject: Subject, quantity: str, teacher: str) -> list[Line]:
     rules = subject.thresholds
     if quantity == "margin":
         lines = [Line(rules.min_teacher_margin, f"min_teacher_margin {rules.min_teacher_margin:g}")]
-        return [Line(-rules.swap_margin, f"swap_margin {-rules.swap_margin:g}"), *lines]
+        return [Line(-rules.swap_margin, f"swap_margin {0 - rules.swap_margin:g}"), *lines]
     lines = [Line(rules.irrelevant_below, f"irrelevant_below {rules.irrelevant_below:g}")]
     return sorted([*lines, Line(rules.relevant_from, f"relevant_from {rules.relevant_from:g}")])
 
