@@ -27,7 +27,8 @@ PACKAGES = {  # package of pipelines/ -> all of ours that it may import; each st
     "teachers": "stage texts checkpoints unpadded",
     "search": "stage storage texts checkpoints teachers unpadded",
     "intake": "schemas stage storage texts",
-    "generation": "schemas stage storage texts search intake",
+    "asking": "schemas stage storage",
+    "generation": "schemas stage storage texts search intake asking",
     "mining": "schemas stage storage texts teachers search intake",
     "streaming": "schemas stage storage texts",
     "scoring": "checkpoints schemas stage storage texts teachers streaming",
@@ -63,7 +64,7 @@ ONLY_IN = {  # library -> the only files and folders that may import it
         "jobs/check.py",
         "jobs/submit.py",
     ],
-    "openai": ["pipelines/generation/endpoint.py"],
+    "openai": ["pipelines/asking/endpoint.py"],
 }
 
 

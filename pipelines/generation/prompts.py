@@ -5,8 +5,9 @@ Lee et al. 2024, https://arxiv.org/abs/2403.20327 (the query is written first, t
 judged by the same model; there by two prompts, here by one); the grades are those of TREC's judgements, 0 to 3.
 """
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+
+from pipelines.asking.prompts import filled
 
 WRITE = """\
 Below is a passage. Imagine a reader whom it helps, and write what this reader would have searched for.
@@ -34,16 +35,6 @@ Answer with one JSON object and nothing else, a grade by each passage's number: 
 
 WRITE_PLACES = ("passage",)
 RANK_PLACES = ("task", "query", "count", "candidates")
-
-
-def missing_places(prompt: str, places: Sequence[str]) -> list[str]:
-    """The {places} that a prompt lacks."""
-    return [f"{{{name}}}" for name in places if f"{{{name}}}" not in prompt]
-
-
-def filled(prompt: str, values: Mapping[str, str]) -> str:
-    """The prompt with its places filled in one go, so that a value's own braces stay as they are."""
-    return re.sub(rf"\{{({'|'.join(values)})\}}", lambda found: values[found[1]], prompt)
 
 
 def write_prompt(prompt: str, passage: str, max_chars: int) -> str:

@@ -82,16 +82,39 @@ class Generated(Record):
     max_passages: int | None = None
 
 
-class GenerationResult(Record):
-    """Of generate: a group of rows, or the completion."""
+class AskingResult(Record):
+    """Of a stage that asks a model: a group of rows, or the completion."""
+
+    rows: int = 0
+    failures: int = 0  # rows with a reason why nothing came of them
+    input_tokens: int | None = 0  # None: the endpoint did not say
+    output_tokens: int | None = 0
+    complete: Record | None = None
+
+
+class GenerationResult(AskingResult):
+    """Of generate."""
 
     generator: str = ""
     ingested_files: tuple[IngestedFile, ...] = ()  # of passages
-    rows: int = 0
-    failures: int = 0  # rows without a pair
-    input_tokens: int | None = 0  # None: the endpoint did not say
-    output_tokens: int | None = 0
     complete: Generated | None = None
+
+
+class Judged(Record):
+    """That a judge has a row for each pair that a selection takes of a version of scored triplets."""
+
+    judge: str = ""  # name@12hex
+    scored: Input = Input()
+    teacher: str = ""
+    selection: str = ""  # 12 hex digits over what chooses the pairs
+    pairs: int = 0
+
+
+class JudgingResult(AskingResult):
+    """Of relabel."""
+
+    judge: str = ""
+    complete: Judged | None = None
 
 
 class ScoringEngine(Record):
@@ -181,6 +204,7 @@ RESULTS: dict[str, type[Record]] = {
     "ingest": IntakeResult,
     "mine": IntakeResult,
     "generate": GenerationResult,
+    "relabel": JudgingResult,
     "score": ScoringResult,
     "curate": CurationResult,
     "distill": TrainingResult,

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from pipelines.generation.answers import Unusable, Written, read_grades, read_written
+from pipelines.asking.answers import Unusable
+from pipelines.generation.answers import Written, read_grades, read_written
 
 GOOD = '{"task": "find an answer", "query": "who built it?"}'
 

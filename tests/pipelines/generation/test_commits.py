@@ -3,7 +3,8 @@
 import polars as pl
 import pytest
 
-from pipelines.generation.commits import Known, commit_rows, plan
+from pipelines.asking.book import Known
+from pipelines.generation.commits import book_of, plan
 from pipelines.generation.config import GenerateConfig
 from pipelines.storage import Tables
 from pipelines.storage.commits import GenerationResult
@@ -29,14 +30,18 @@ def tables(tmp_path):
     return Tables.at(str(tmp_path / "tables"))
 
 
+def commit(tables, rows, known=None, config=CONFIG):
+    return book_of(tables, config, []).commit(rows, known)
+
+
 def there(tables):
     rows = tables.latest("generated_queries").scan().collect().sort("passage_id", "generator")
     return {PASSAGES["passage_id"].to_list().index(one["passage_id"]): one for one in rows.to_dicts()}
 
 
 def test_a_row_that_comes_second_is_left_out(tables):
-    commit_rows(tables, [row(0), row(1, "refused")], CONFIG, [])
-    committed = commit_rows(tables, [row(0, query="again"), row(1), row(2)], CONFIG, [])
+    commit(tables, [row(0), row(1, "refused")])
+    committed = commit(tables, [row(0, query="again"), row(1), row(2)])
 
     assert (committed.rows, str(committed.compared_with)) == (1, "generated_queries@0")
     assert str(committed.version) == "generated_queries@1"
@@ -44,8 +49,8 @@ def test_a_row_that_comes_second_is_left_out(tables):
 
 
 def test_a_failed_try_gives_way_to_an_answer_and_to_no_other_failure(tables):
-    commit_rows(tables, [row(0, "endpoint_error"), row(1, "endpoint_error"), row(2)], CONFIG, [])
-    committed = commit_rows(tables, [row(0), row(1, "endpoint_error", calls=9)], CONFIG, [])
+    commit(tables, [row(0, "endpoint_error"), row(1, "endpoint_error"), row(2)])
+    committed = commit(tables, [row(0), row(1, "endpoint_error", calls=9)])
 
     assert committed.rows == 1
     rows = there(tables)
@@ -56,14 +61,14 @@ def test_a_failed_try_gives_way_to_an_answer_and_to_no_other_failure(tables):
 
 def test_another_generator_has_rows_of_its_own(tables):
     other = CONFIG.model_copy(update={"seed": 1})
-    commit_rows(tables, [row(0)], CONFIG, [])
+    commit(tables, [row(0)])
 
-    assert commit_rows(tables, [row(0, config=other)], other, []).rows == 1
+    assert commit(tables, [row(0, config=other)], config=other).rows == 1
     assert tables.latest("generated_queries").num_rows() == 2
 
 
 def test_the_commit_counts_what_it_brings(tables):
-    committed = commit_rows(tables, [row(0), row(1, "refused", tokens=(5, 2))], CONFIG, [])
+    committed = commit(tables, [row(0), row(1, "refused", tokens=(5, 2))])
     result = committed.version.commit.reports(GenerationResult)
 
     assert (result.rows, result.failures, result.input_tokens, result.output_tokens) == (2, 1, 15, 3)
@@ -71,17 +76,17 @@ def test_the_commit_counts_what_it_brings(tables):
 
 
 def test_tokens_that_the_endpoint_does_not_tell_are_not_known_of_the_commit(tables):
-    committed = commit_rows(tables, [row(0), row(1, tokens=(None, None))], CONFIG, [])
+    committed = commit(tables, [row(0), row(1, tokens=(None, None))])
 
     assert committed.version.commit.reports(GenerationResult).input_tokens is None
 
 
 def test_the_plan_is_what_has_no_row_and_what_failed_with_what_it_cost(tables):
-    commit_rows(tables, [row(0), row(1, "endpoint_error", tokens=(7, 0), calls=1), row(2, "refused")], CONFIG, [])
-    left = plan(tables, PASSAGES, CONFIG.model_copy(update={"max_passages": 4}))
+    commit(tables, [row(0), row(1, "endpoint_error", tokens=(7, 0), calls=1), row(2, "refused")])
+    left = plan(book_of(tables, CONFIG, []), PASSAGES, CONFIG.model_copy(update={"max_passages": 4}))
 
     assert (left.wanted, left.num_unasked, left.spent) == (4, 1, (3, 27, 2))
-    assert [(seed.position, seed.paid, seed.is_again) for seed in left.seeds] == [
+    assert [(seed.columns["position"], seed.paid, seed.is_again) for seed in left.seeds] == [
         (1, (1, 7, 0), True),
         (3, (0, 0, 0), False),
     ]
@@ -89,10 +94,10 @@ def test_the_plan_is_what_has_no_row_and_what_failed_with_what_it_cost(tables):
 
 
 def test_what_is_known_is_not_read_again_until_another_commits(tables):
-    first = commit_rows(tables, [row(0, "endpoint_error"), row(1)], CONFIG, [])
-    known = Known(first.version, frozenset([PASSAGES["passage_id"][0]]))
-    second = commit_rows(tables, [row(0), row(2)], CONFIG, [], known)
+    first = commit(tables, [row(0, "endpoint_error"), row(1)])
+    known = Known(first.version, frozenset([(PASSAGES["passage_id"][0],)]))
+    second = commit(tables, [row(0), row(2)], known)
 
     assert (second.rows, second.compared_with) == (2, first.version)
-    assert commit_rows(tables, [row(2), row(3)], CONFIG, [], known).rows == 1, "the table has moved on"
+    assert commit(tables, [row(2), row(3)], known).rows == 1, "the table has moved on"
     assert tables.latest("generated_queries").num_rows() == 4

@@ -3,10 +3,10 @@
 import polars as pl
 import pytest
 
-from pipelines.generation.commits import Plan
+from pipelines.asking.book import Plan
+from pipelines.asking.rows import Seed
 from pipelines.generation.config import GenerateConfig
 from pipelines.generation.price import price
-from pipelines.generation.rows import Seed
 
 CONFIG = GenerateConfig(model="m", ranker="seed", write_prompt="{passage}:", price_per_million=(1e6, 2e6))
 FIXED = len("{passage}:")
@@ -15,7 +15,7 @@ NO_ROWS = pl.DataFrame(schema={"passage_id": pl.String, "reason": pl.String})
 
 
 def left(*passages, done=NO_ROWS, spent=(0, 0, 0)):
-    seeds = [Seed(number, {"passage": text}) for number, text in enumerate(passages)]
+    seeds = [Seed((text,), {"passage": text}) for text in passages]
     return Plan(len(passages) + len(done), seeds, done, spent)
 
 
@@ -33,7 +33,7 @@ def test_a_sample_is_scaled_by_the_characters_of_what_is_left():
     assert found.input_tokens.value == pytest.approx(per_char * (10 + 30 + 50 + 70 + 4 * FIXED))
     assert found.output_tokens.value == pytest.approx(4 * 3)
     assert found.calls.value == 4
-    assert found.pairs == 0.5
+    assert found.share == 0.5
     assert found.cost.value == pytest.approx(found.input_tokens.value + 2 * 12)
     # of two rows with 4 and 2: their variance 2, half of the whole not seen
     assert found.output_tokens.error == pytest.approx(4 * (2 / 2 * (1 - 2 / 4)) ** 0.5)

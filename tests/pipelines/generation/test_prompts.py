@@ -1,6 +1,7 @@
 """What the model is shown: places are filled once, and texts are cut."""
 
-from pipelines.generation.prompts import RANK, RANK_PLACES, WRITE, missing_places, rank_prompt, write_prompt
+from pipelines.asking.prompts import missing_places
+from pipelines.generation.prompts import RANK, RANK_PLACES, WRITE, rank_prompt, write_prompt
 
 
 def test_braces_of_a_passage_stay_as_they_are():

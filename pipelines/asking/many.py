@@ -1,4 +1,4 @@
-"""Many passages at once, in a thread of their own: the main thread commits what is finished and hears the signals.
+"""Many rows at once, in a thread of their own: the main thread commits what is finished and hears the signals.
 
     seeds --`concurrency` at once--> finished rows, as they come     close(): begin no more, finish what is under way
 
@@ -9,34 +9,32 @@ tried. Later an outage ends it: of rows that failed one after the other, with no
 import asyncio
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 
-from pipelines.generation.config import GenerateConfig
-from pipelines.generation.endpoint import Endpoint, Unreachable, connected
-from pipelines.generation.ranking import Candidate, Candidates
-from pipelines.generation.rows import ENDPOINT_ERROR, Row, Seed, make_row
+from pipelines.asking.config import EndpointConfig
+from pipelines.asking.endpoint import Endpoint, Unreachable, connected
+from pipelines.asking.rows import ENDPOINT_ERROR, Key, Make, Row, Seed
 from pipelines.stage.errors import UserError
 
 LEAST_OUTAGE = 20
-"""Passages in a row without an answer, or twice as many as are under way: that is an outage."""
+"""Rows, one after the other, without an answer, or twice as many as are under way: that is an outage."""
 JOIN_S = 10.0
 AFFORDABLE_EVERY_S = 0.02
 
 
 class Budget:
-    """Whether one more passage may be begun: what this generator's rows cost, and the dearest's for each under way.
+    """Whether one more row may be begun: what this model's rows cost, and the dearest's for each under way.
 
     With a limit no more are under way than this run has finished, and one: the first ones tell what is dear.
     """
 
-    def __init__(self, config: GenerateConfig, spent: tuple[int, int, int] = (0, 0, 0)) -> None:
-        """`spent`: passages, input and output tokens of the rows that are there."""
+    def __init__(self, config: EndpointConfig, spent: tuple[int, int, int] = (0, 0, 0)) -> None:
+        """`spent`: rows, input and output tokens of the rows that are there."""
         self._config = config
-        self.passages, self.input_tokens, self.output_tokens = spent
+        self.rows, self.input_tokens, self.output_tokens = spent
         self.under_way, self.is_spent = 0, False
-        self._finished, self._dearest = 0, (self.cost or 0.0) / max(1, self.passages)
+        self._finished, self._dearest = 0, (self.cost or 0.0) / max(1, self.rows)
 
     @property
     def cost(self) -> float | None:
@@ -44,7 +42,7 @@ class Budget:
         return self._config.cost(self.input_tokens, self.output_tokens)
 
     def may_begin(self) -> bool:
-        """Counts a passage as under way if so."""
+        """Counts a row as under way if so."""
         limit, cost = self._config.max_cost, self.cost
         if limit is not None and self.under_way > self._finished:
             return False
@@ -61,30 +59,30 @@ class Budget:
         if row["input_tokens"] is None or row["output_tokens"] is None:
             if self._config.max_cost is not None:
                 raise UserError(
-                    f"{self._config.endpoint} does not say how many tokens its answers cost, so generate.max_cost "
-                    "cannot be held; leave it out, and give generate.max_passages"
+                    f"{self._config.endpoint} does not say how many tokens its answers cost, so "
+                    f"{self._config.stage}.max_cost cannot be held; leave it out, and give "
+                    f"{self._config.stage}.max_{self._config.unit}"
                 )
             return
         paid = row["input_tokens"] - (seed.paid[1] or 0), row["output_tokens"] - (seed.paid[2] or 0)
         self.input_tokens, self.output_tokens = self.input_tokens + paid[0], self.output_tokens + paid[1]
         self._dearest = max(self._dearest, self._config.cost(*paid) or 0.0)
-        self.passages += not seed.is_again
+        self.rows += not seed.is_again
 
 
 class Asking:
     """Rows of seeds, from a thread that ends with the block."""
 
-    def __init__(self, seeds: Sequence[Seed], config: GenerateConfig, candidates: Candidates, budget: Budget) -> None:
-        self._seeds, self._config, self._candidates, self._budget = iter(seeds), config, candidates, budget
+    def __init__(self, seeds: Sequence[Seed], config: EndpointConfig, make: Make, budget: Budget) -> None:
+        self._seeds, self._config, self._make_row, self._budget = iter(seeds), config, make, budget
         self._finished = SimpleQueue[Row | None]()
         self._failed_since: list[Row] = []  # rows without an answer, since the last answer
         self._outage = max(LEAST_OUTAGE, 2 * config.concurrency)
-        self._skipped = set[str]()
+        self._skipped = set[Key]()
         self._is_closed = False
         self._failure: BaseException | None = None
         self._under_way: tuple[asyncio.AbstractEventLoop, asyncio.Task[None]] | None = None
-        self._searching = ThreadPoolExecutor(1, "search")
-        self._thread = threading.Thread(target=self._run, name="generate", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=config.stage, daemon=True)
 
     def __enter__(self) -> "Asking":
         self._thread.start()
@@ -98,15 +96,14 @@ class Asking:
             with suppress(RuntimeError):  # the loop has ended meanwhile
                 loop.call_soon_threadsafe(task.cancel)
         self._thread.join(JOIN_S)
-        self._searching.shutdown(wait=False, cancel_futures=True)
 
     def close(self) -> None:
-        """Begin no other passage."""
+        """Begin no other row."""
         self._is_closed = True
 
-    def skip(self, passage_ids: set[str]) -> None:
+    def skip(self, keys: set[Key]) -> None:
         """Don't begin these: another run has finished them."""
-        self._skipped |= passage_ids
+        self._skipped |= keys
 
     def finished(self, every_s: float) -> Iterator[Row | None]:
         """Rows as they come, None where none came for so long; ends with the last one.
@@ -159,22 +156,22 @@ class Asking:
         Raises:
             UserError, OSError: what keeps it from being answered would keep all.
         """
-        is_new = self._budget.passages == 0
+        is_new = self._budget.rows == 0
         if (seed := await self._next()) is None:
             return False
         row = await self._make(seed, endpoint)
         if row.get("reason") == ENDPOINT_ERROR:
-            raise Unreachable(f"no query was written: {row['detail']}")
+            raise Unreachable(f"{self._config.undone}: {row['detail']}")
         if row.get("reason") == "rejected" and is_new:
             raise UserError(
-                f"no query was written: {row['detail']}; expected a server that takes generate.answer_format, "
-                "output_limit and extra as they are: change them"
+                f"{self._config.undone}: {row['detail']}; expected a server that takes {self._config.stage}."
+                "answer_format, output_limit and extra as they are: change them"
             )
         self._finished.put(row)
         return True
 
     async def _work(self, endpoint: Endpoint) -> None:
-        """Passage after passage; after a failure that concerns all, the others finish theirs."""
+        """Row after row; after a failure that concerns all, the others finish theirs."""
         try:
             while (seed := await self._next()) is not None:
                 self._give(await self._make(seed, endpoint))
@@ -184,7 +181,7 @@ class Asking:
 
     async def _next(self) -> Seed | None:
         """The next seed that is to be asked, once it is affordable; None where there is none, or no budget left."""
-        seed = next((one for one in self._seeds if one.columns["passage_id"] not in self._skipped), None)
+        seed = next((one for one in self._seeds if one.key not in self._skipped), None)
         while seed is not None and not self._is_closed:
             if self._budget.may_begin():
                 return seed
@@ -194,21 +191,16 @@ class Asking:
         return None
 
     async def _make(self, seed: Seed, endpoint: Endpoint) -> Row:
-        row = await make_row(seed, self._config, endpoint, self._candidates, self._search)
+        row = await self._make_row(seed, endpoint)
         self._budget.finished(seed, row)
         return row
-
-    async def _search(self, query: str, seed: int) -> list[Candidate]:
-        """In a thread, so that answers are heard meanwhile; one at a time, as it is the processor's work."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._searching, self._candidates.of, query, seed)
 
     def _give(self, row: Row) -> None:
         """Raises Unreachable where this is one failure too many."""
         if row.get("reason") == ENDPOINT_ERROR:
             self._failed_since.append(row)
             if len(self._failed_since) >= self._outage:
-                raise Unreachable(f"{self._outage:,} passages in a row were not answered: {row['detail']}")
+                raise Unreachable(f"{self._outage:,} {self._config.unit} in a row were not answered: {row['detail']}")
             return
         held, self._failed_since = self._failed_since, []
         for one in [*held, row]:

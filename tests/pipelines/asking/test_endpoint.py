@@ -5,8 +5,8 @@ import time
 
 import pytest
 
+from pipelines.asking.endpoint import Pace, Refuses, Rejected, Unreachable, api_key, connected
 from pipelines.generation.config import GenerateConfig
-from pipelines.generation.endpoint import Pace, Refuses, Rejected, Unreachable, api_key, connected
 from pipelines.stage.errors import UserError
 from tests.llm_endpoint import Faults, serving
 

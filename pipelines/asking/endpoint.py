@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pipelines.generation.config import GenerateConfig
+from pipelines.asking.config import EndpointConfig
 from pipelines.stage.errors import UserError
 
 if TYPE_CHECKING:
@@ -68,19 +68,19 @@ class Pace:
         self._next_at = max(self._next_at, time.monotonic() + min(seconds, LONGEST_HOLD_S))
 
 
-def api_key(config: GenerateConfig) -> str:
+def api_key(config: EndpointConfig) -> str:
     """Raises UserError where the recipe names a variable that is not set."""
     key = os.environ.get(config.api_key_variable, "").strip()
     if not key and config.api_key_variable != DEFAULT_VARIABLE:
         raise UserError(
-            f"generate.api_key_variable names {config.api_key_variable}, which is not set; expected the endpoint's key "
-            "in it"
+            f"{config.stage}.api_key_variable names {config.api_key_variable}, which is not set; expected the "
+            "endpoint's key in it"
         )
     return key or NO_KEY
 
 
 @asynccontextmanager
-async def connected(config: GenerateConfig) -> "AsyncIterator[Endpoint]":
+async def connected(config: EndpointConfig) -> "AsyncIterator[Endpoint]":
     """The endpoint, for as long as the block lasts."""
     from openai import AsyncOpenAI, DefaultAsyncHttpxClient  # seconds to import: only who asks pays
 
@@ -116,7 +116,7 @@ def _seconds(retry_after: str | None) -> float:
 class Endpoint:
     """Questions to one model."""
 
-    def __init__(self, client: "AsyncOpenAI", config: GenerateConfig, key: str) -> None:
+    def __init__(self, client: "AsyncOpenAI", config: EndpointConfig, key: str) -> None:
         self._client, self._config, self._key = client, config, key
 
     def without_key(self, text: str) -> str:
@@ -184,5 +184,6 @@ class Endpoint:
     def _way_out(self, error: Exception) -> str:
         config = self._config
         if getattr(error, "status_code", 0) == 404:
-            return f"expected the base URL with its /v1, and a model that it has: found generate.model {config.model}"
+            found = f"found {config.stage}.model {config.model}"
+            return f"expected the base URL with its /v1, and a model that it has: {found}"
         return f"expected a key that it takes in the environment's {config.api_key_variable}"
