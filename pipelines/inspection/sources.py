@@ -16,7 +16,7 @@ from pipelines.stage.render import aligned_table, on_one_line
 from pipelines.stage.terminal import cut
 from pipelines.storage import QueryRange, Tables, TableVersion
 from pipelines.storage.ranges import bucket_ranges, count_buckets
-from pipelines.texts.near_duplicates import first_alike
+from pipelines.texts.near_duplicates import alike
 
 ROWS_PER_RANGE = 500_000
 PASSAGES_SAMPLED = 20_000  # of each source
@@ -124,7 +124,7 @@ class _Samples:
         """source, near_copies: the share of those sampled that count as another of them."""
         shares = []
         for (source,), sampled in self._found.group_by("source", maintain_order=True):
-            firsts = first_alike(sampled["positive"].to_list(), NEAR_DUPLICATES)
+            firsts, _ = alike(sampled["positive"].to_list(), NEAR_DUPLICATES)
             copies = sum(first != place for place, first in enumerate(firsts))
             shares.append({"source": source, "near_copies": copies / len(firsts)})
         return pl.DataFrame(shares, {"source": pl.String, "near_copies": pl.Float64})

@@ -154,7 +154,7 @@ def mine_negatives(
             candidates = [one.candidates(number, config.first_rank) for one in ranked]
             forbidden = set[str]().union(*(known.forbidden[query_ids[one]] for one in like[number])) if like else set()
             forbidden |= known.forbidden[query_id]
-            negatives = draw_negatives(query_id, candidates, forbidden, passages, config)
+            negatives = draw_negatives(query_id, candidates, forbidden, passages, config, known.positives[query_id])
             num_ranked = sum(int((one.hits.positions[number] >= 0).sum()) for one in ranked)
             for source in sources.get(query_id, ()):
                 shortfalls[source].add(known.queries[query_id], num_ranked, negatives, config)
@@ -255,9 +255,15 @@ def positive_limits(
 
 
 def draw_negatives(
-    query_id: str, ranked: Sequence[list[Candidate]], forbidden: set[str], passages: Passages, config: DrawConfig
+    query_id: str,
+    ranked: Sequence[list[Candidate]],
+    forbidden: set[str],
+    passages: Passages,
+    config: DrawConfig,
+    positives: Sequence[str] = (),
 ) -> list[Candidate]:
-    """One query's negatives: from what each miner ranks, in turn, then random ones; no two the same to `normalise`."""
+    """One query's negatives: from what each miner ranks, in turn, then random ones; no two that count as one, and none
+    that is nearly one of the positives."""
     random = np.random.default_rng([config.seed, int(query_id, 16)])
     taken = set(forbidden)
     drawn: list[Candidate] = []
@@ -267,8 +273,9 @@ def draw_negatives(
     from_all = (Candidate(position, "random", None) for position in _random_order(random, len(passages)))
     for candidates, wanted in ((in_turn, num_ranked), (from_all, config.negatives_per_query)):
         while len(drawn) < wanted and (candidate := next(candidates, None)) is not None:
-            if passages.comparison_ids[candidate.position] not in taken:
-                taken.add(passages.comparison_ids[candidate.position])
+            compared = passages.comparison_ids[candidate.position]
+            if compared not in taken and not passages.is_copy(candidate.position, positives):
+                taken.add(compared)
                 drawn.append(candidate)
     return drawn
 

@@ -26,7 +26,7 @@ from pipelines.stage.errors import UserError, first_of
 from pipelines.stage.progress import tell
 from pipelines.texts.comparison import comparison_ids
 from pipelines.texts.ids import text_id
-from pipelines.texts.near_duplicates import first_alike
+from pipelines.texts.near_duplicates import alike, share
 
 SOURCES_TOLD = 10
 PASSAGE_COLUMNS = ("text", "passage", "title")
@@ -50,7 +50,7 @@ class Known(NamedTuple):
 
 class PassageLimits(NamedTuple):
     max_passages: int  # more distinct ones are refused
-    near_duplicates: float | None = None  # the threshold of `first_alike`; None: what is nearly the same is another
+    near_duplicates: float | None = None  # the threshold of `alike`; None: what is nearly the same is another
 
 
 class Passages:
@@ -72,8 +72,10 @@ class Passages:
         self.comparison_ids = comparison_ids(self.texts)
         self.counts_as: dict[str, str] = {}  # comparison id -> that of another passage, nearly the same
         self.is_near_duplicate = np.zeros(len(ids), bool)  # of each position: whether it counts as another passage
+        self._near_duplicates, self._may_have_copies = near_duplicates, np.zeros(len(ids), bool)
         if near_duplicates is not None:
-            self._count_as_one(first_alike(self.texts, near_duplicates))
+            firsts, self._may_have_copies = alike(self.texts, near_duplicates)
+            self._count_as_one(firsts)
 
     def _count_as_one(self, firsts: Sequence[int]) -> None:
         own = self.comparison_ids
@@ -83,6 +85,15 @@ class Passages:
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    def is_copy(self, position: int, texts: Sequence[str]) -> bool:
+        """Whether a passage is nearly the same as one of these texts, which are passages, too.
+
+        It may be so without counting as one with it, where only one of the two is near enough to a third.
+        """
+        if self._near_duplicates is None or not self._may_have_copies[position]:
+            return False
+        return any(share(self.texts[position], text) >= self._near_duplicates for text in texts)
 
     def positions(self, texts: Iterable[str]) -> NDArray[np.int64]:
         """Where these texts stand, which are all here."""

@@ -12,6 +12,7 @@ from pipelines.mining.inputs import Passages, is_mined
 from pipelines.search.bm25 import Bm25Index
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables
+from pipelines.texts.near_duplicates import share
 
 NUMBERS = "zero one two three four five six seven eight nine".split()
 PAIRS = [{"query": f"fish {NUMBERS[i % 10]}", "positive": f"fish swim {NUMBERS[i % 10]} lake{i}"} for i in range(30)]
@@ -77,6 +78,19 @@ def test_passages_that_are_nearly_the_same_count_as_one_and_are_told_by_source(t
     assert "mine: 2 of 6 passages are nearly the same as another and count as one with it" in told
     count = {name: f"1 of the 1 of {name}" in told for name in ("cod", "eel", "wiki")}
     assert count["cod"] != count["wiki"]  # whose id comes first stands for both
+
+
+def test_no_copy_of_the_positive_is_drawn_however_many_there_are(tables, tmp_path):
+    words = " ".join(f"word{number}" for number in range(25))
+    pairs = [{"query": f"word{number} of them", "positive": f"{words} {number}"} for number in range(40)]
+    chain = [f"start{number} {words[30:]} end{number // 2}" for number in range(9)]  # each next to two of them
+    further = write(tmp_path, [{"text": text} for text in ("birds", "word1 fly", *chain)], "passages.jsonl")
+
+    mine.run(tables, [write(tmp_path, pairs)], small(negatives_per_query=8), passages=further)
+
+    rows = mined(tables, "positive", "negative")
+    assert max(share(*row) for row in rows) < 0.9
+    assert {negative for _, negative in rows} >= {"birds", "word1 fly"}
 
 
 def test_a_further_passage_that_is_the_query_below_a_title_is_no_negative(tables, tmp_path):
