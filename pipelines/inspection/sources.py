@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping
 import polars as pl
 
 from pipelines.curation.outcomes import by_source, curation_of, with_dropped
-from pipelines.stage.render import aligned_table, on_one_line
+from pipelines.stage.printable import escaped, on_one_line
+from pipelines.stage.render import aligned_table
 from pipelines.stage.terminal import cut
 from pipelines.storage import QueryRange, Tables, TableVersion
 from pipelines.storage.ranges import bucket_ranges, count_buckets
@@ -176,8 +177,9 @@ def _lines(table: Mapping[str, object]) -> str:
 
 
 def _toml(value: object) -> str:
-    """A text, a number or a table of them; JSON's escapes are TOML's, but for the delete character."""
+    """A text, a number or a table of them; JSON's escapes are TOML's, and what nobody sees is escaped as well."""
     if isinstance(value, Mapping):
         inside = ", ".join(f"{_toml(name)} = {_toml(one)}" for name, one in value.items())
         return f"{{ {inside} }}" if inside else "{}"
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    written = json.dumps(value, ensure_ascii=False)
+    return "".join(one if one.isprintable() else escaped(one) for one in written)

@@ -18,8 +18,9 @@ from pydantic import Field
 from pipelines.mining.inputs import Known, Pair, Passages
 from pipelines.stage.config import Config
 from pipelines.stage.errors import UserError
+from pipelines.stage.printable import on_one_line
 from pipelines.stage.progress import tell
-from pipelines.stage.render import aligned_table, on_one_line, shown_share
+from pipelines.stage.render import aligned_table, shown_share
 from pipelines.stage.sample import ratio, sums
 from pipelines.stage.terminal import cut
 from pipelines.texts.ids import text_id

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 
+from pipelines.stage.printable import printable
 from pipelines.stage.terminal import Terminal
 
 TOLD_EVERY_S = 5.0
@@ -22,11 +23,11 @@ def tell(line: str) -> None:
     """For what a user should read at once."""
     terminal = _terminal()
     if terminal and isinstance(line, Passing):
-        terminal.show(line)
+        terminal.show(printable(line))
     else:
         if terminal:
             terminal.show("")
-        print(line, file=sys.stderr, flush=True)
+        print(printable(line, kept="\n\t"), file=sys.stderr, flush=True)
 
 
 def _terminal() -> Terminal | None:

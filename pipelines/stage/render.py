@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 from rich.cells import cell_len
 
+from pipelines.stage.printable import on_one_line
 from pipelines.stage.terminal import cut
 
 BAR = "█▒░"
@@ -108,7 +109,3 @@ def _laid_out(frame: pl.DataFrame, formatting: Any, **options: Any) -> str:
 def _markdown_cell(value: object) -> str:
     text = "" if value is None else on_one_line(value)
     return html.escape(text, quote=False).replace("|", "\\|").replace("`", "\\`")
-
-
-def on_one_line(value: object) -> str:
-    return " ".join(str(value).split())
