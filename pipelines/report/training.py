@@ -46,14 +46,14 @@ def training_curves(tables: Tables, name: str) -> Curves | str:
         return f"models/{name}/{METRICS} is not there any more"
     except pl.exceptions.PolarsError as error:
         return f"models/{name}/{METRICS} is no file of steps ({str(error).splitlines()[0][:120]})"
-    if "step" not in lines.columns or lines.is_empty():
-        return f"models/{name}/{METRICS} has no step"
+    if lines.is_empty() or not lines.schema.get("step", pl.Null()).is_integer():
+        return f"models/{name}/{METRICS} has no step, or one that is no number"
     numbers = [name for name, dtype in lines.schema.items() if dtype.is_numeric()]
     terms = [name for name in numbers if name not in NO_TERMS and not name.startswith("dev_")]
     measures = [name for name in (*OTHERS, *terms) if name in numbers]
     stage = pl.col("stage") if "stage" in lines.columns else pl.lit("stage_1")
     width = max(1, -(-len(lines) // POINTS))
-    long = lines.with_columns(stage=stage.fill_null("stage_1")).unpivot(
+    long = lines.with_columns(stage=stage.cast(pl.String).fill_null("stage_1")).unpivot(
         measures, index=["step", "stage"], variable_name="measure", value_name="value"
     )
     points = (

@@ -54,6 +54,11 @@ def check_target(to: str) -> Path:
         raise UserError(f"--to {to} is a folder; expected a file, for example {target / 'report.html'}")
     if not target.parent.is_dir():
         raise UserError(f"--to {to}: there is no folder {target.parent}; make it, or name another file")
+    if (target.exists() or target.is_symlink()) and not target.is_file():
+        raise UserError(
+            f"--to {to} is no file, or a link to none; expected a new file or an earlier report: name another"
+        )
+    target = target.resolve()
     if target.exists():
         with target.open("rb") as file:
             if f'content="{GENERATOR}"'.encode() not in file.read(1_000):
@@ -61,7 +66,7 @@ def check_target(to: str) -> Path:
                     f"--to {to} is no report; expected a new file or an earlier report: name another, or remove it"
                 )
     check_writable(target.parent, "--to")
-    return target.resolve()
+    return target
 
 
 def _umask() -> int:

@@ -1,5 +1,6 @@
 """`report` as a user types it: where the file is printed, and each refusal before anything is written."""
 
+import os
 import stat
 
 import pytest
@@ -36,6 +37,8 @@ def test_the_file_is_printed_and_written_whole_over_an_earlier_report(root, tmp_
         ({"to": "none/report.html"}, r"--to .*none/report.html: there is no folder .*none; make it"),
         ({"to": "."}, r"--to .* is a folder; expected a file, for example .*report.html"),
         ({"to": "mine.html"}, r"--to .*mine.html is no report; expected a new file or an earlier report"),
+        ({"to": "pipe"}, r"--to .*pipe is no file, or a link to none; expected a new file or an earlier report"),
+        ({"to": "link"}, r"--to .*link is no file, or a link to none; expected a new file or an earlier report"),
         ({"to": "s3://bucket/report.html"}, r"--to s3://bucket/report.html: expected a file of this machine"),
         ({"from_": "curated_triplets@9"}, r"curated_triplets@9"),
         ({"from_": "triplets@0"}, r"expected a version of curated_triplets"),
@@ -47,12 +50,15 @@ def test_the_file_is_printed_and_written_whole_over_an_earlier_report(root, tmp_
 )
 def test_what_cannot_be_is_refused_and_nothing_is_written(root, tmp_path, given, told):
     (tmp_path / "mine.html").write_text("my own page")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "nothing")
     to = given.get("to", "report.html")
     place = {"to": to if "://" in to else str(tmp_path / to)}
 
     with pytest.raises(UserError, match=told):
         main(**{**given, **place}, root=root)
-    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("mine.html", "my own page")]
+    assert {path.name for path in tmp_path.iterdir()} == {"mine.html", "pipe", "link"}
+    assert (tmp_path / "mine.html").read_text() == "my own page"
 
 
 def test_without_a_curation_the_command_that_makes_one_is_named(tmp_path):

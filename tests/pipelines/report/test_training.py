@@ -50,6 +50,8 @@ def test_a_long_training_is_a_few_hundred_means(written):
 def test_without_lines_the_reason_is_told(written, tmp_path):
     assert "is no file of steps" in written([])
     assert "has no step" in written([{"loss": 1.0}])
+    assert "has no step" in written([{"step": "a", "loss": "b", "stage": 5, "seconds": "x"}])
+    assert written([{"step": 1, "loss": 2.0, "stage": 5}]).stages == ("5",)
     (tmp_path / "tables" / "models" / "small" / "metrics.jsonl").write_text("{broken")
     assert "is no file of steps" in training_curves(Tables.at(str(tmp_path / "tables")), "small")
     assert "is not there any more" in training_curves(Tables.at(str(tmp_path / "tables")), "other")
