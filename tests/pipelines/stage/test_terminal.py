@@ -50,6 +50,32 @@ def test_a_line_is_cut_to_the_width_where_wide_characters_count_twice(terminal):
     assert cut("abc", 3) == "abc"
 
 
+def test_what_is_not_written_yet_is_shown_on_a_terminal_alone_and_changes_no_count(terminal, monkeypatch, capsys):
+    now = [1_000.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    monkeypatch.setenv("COLUMNS", "100")
+    progress = Progress("scored", "rows", done=0, total=100)
+    monkeypatch.setattr(sys, "stderr", terminal[0])
+    progress.show_unwritten(10)
+    assert terminal[1]() == f"{ERASE}scored: 10 of 100 rows; 0 of them written\r"
+    progress.advance(10)
+    now[0] += 5
+    progress.show_unwritten(20)
+    terminal[1]()
+    now[0] += 0.1
+    progress.show_unwritten(25)
+    assert terminal[1]() == ""  # too soon
+    now[0] += 4.9
+    progress.show_unwritten(40)
+    assert terminal[1]() == f"{ERASE}scored: 50 of 100 rows, 4 rows/s, 0:12 min to go; 10 of them written\r"
+    progress.advance(90)
+    assert terminal[1]().endswith("scored: 100 of 100 rows, 9 rows/s, 0:00 min to go\n")
+
+    monkeypatch.undo()
+    progress.show_unwritten(5)
+    assert (progress.done, capsys.readouterr().err) == (100, "")
+
+
 def test_words_are_wrapped_by_columns_and_only_a_longer_one_is_broken():
     assert wrapped("a 文文 bcd  efghij", 6) == ["a 文文", "bcd", "efghij"]
     assert wrapped("ab 文文文文 c", 5) == ["ab", "文文", "文文", "c"]
