@@ -1,13 +1,17 @@
-"""Show what made a version, or what was made from it."""
+"""Show what made a version, or what was made from it: as a tree on a terminal."""
 
+import sys
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from jobs.options import JsonOption, RootOptions
 from pipelines.stage.errors import UserError
+from pipelines.stage.terminal import can_print, cut, width_of, wrapped
 
 if TYPE_CHECKING:
+    from pipelines.inspection.graph import Entry
     from pipelines.storage.commits import Commit
 
 
@@ -21,7 +25,7 @@ def main(
 ) -> None:
     import json
 
-    from pipelines.inspection.graph import downstream_of, every_version, upstream_of
+    from pipelines.inspection.graph import LINES_OF_A_TREE, downstream_of, every_version, upstream_of
     from pipelines.storage.tags import find_tag
 
     tables = root.open()
@@ -34,12 +38,30 @@ def main(
         entries = downstream_of(tables.parse(version))
     else:
         entries = upstream_of(tables.parse(version))
+    width = width_of(sys.stdout)
+    if is_one and width and not as_json and can_print(sys.stdout, LINES_OF_A_TREE):
+        return print(*_tree(list(entries), width), sep="\n")
     told = set[str]()
     for depth, made in entries:
         entry = {"depth": depth, "version": str(made), **made.commit.model_dump(mode="json")}
         said = "see above" if str(made) in told else _said(made.commit)
         print(json.dumps(entry) if as_json else f"{'  ' * depth}{made!s:<24} {said}")
         told.add(str(made))
+
+
+def _tree(entries: "Sequence[Entry]", width: int) -> Iterator[str]:
+    """Each version at its place in the tree, and below it what its commit says, wrapped to the terminal."""
+    from pipelines.inspection.graph import branches
+
+    told = set[str]()
+    for (before, below), (_, made) in zip(branches([depth for depth, _ in entries]), entries, strict=True):
+        if str(made) in told:
+            yield cut(f"{before}{made}  see above", width)
+            continue
+        told.add(str(made))
+        yield cut(f"{before}{made}", width)
+        for line in wrapped(_said(made.commit), max(20, width - len(below))):
+            yield cut(below + line, width)
 
 
 def _said(commit: "Commit") -> str:

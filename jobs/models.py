@@ -1,6 +1,6 @@
 """List every model, best first on one common data set.
 
-With its dev value, teacher, BM25, data; --json has all of it.
+With its dev value, teacher, BM25, data; on a terminal a bar each; --json has all of it.
 """
 
 import sys
@@ -9,6 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from jobs.options import JsonOption, RootOptions, print_frame
+from pipelines.stage.terminal import can_print, width_of
 
 
 def main(
@@ -20,7 +21,7 @@ def main(
     root: RootOptions = RootOptions(),
     as_json: JsonOption = False,
 ) -> None:
-    from pipelines.inspection.leaderboard import METRIC, board_lines, chosen_on_dev, leaderboard
+    from pipelines.inspection.leaderboard import BAR, METRIC, board_lines, chosen_on_dev, leaderboard
 
     board = leaderboard(root.open(), on)
     if as_json:
@@ -31,6 +32,6 @@ def main(
         print("no model was evaluated yet: `python -m jobs evaluate --model NAME`", file=sys.stderr)
     else:
         print(f"{measured['data_set'][0]}: {measured['queries'][0]:,} queries")
-    print("\n".join(board_lines(board)))
+    print("\n".join(board_lines(board, width_of(sys.stdout), with_bars=can_print(sys.stdout, BAR))))
     for model_id, value, dev_set in chosen_on_dev(board).iter_rows():
         print(f"best on {dev_set}: {model_id}, {METRIC} {value:.3f}", file=sys.stderr)

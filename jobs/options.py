@@ -18,7 +18,7 @@ from cyclopts import Parameter, Token
 from jobs.cluster import IS_RAY_JOB
 from pipelines.stage.disk import check_writable
 from pipelines.stage.errors import UserError
-from pipelines.stage.terminal import can_print, width_of
+from pipelines.stage.terminal import can_print, print_paged, width_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -157,11 +157,16 @@ def print_versions(versions: "list[TableVersion]", as_json: bool = False, file: 
         print(version, file=file, flush=True)
 
 
-def print_frame(frame: "pl.DataFrame", as_json: bool = False, file: TextIO | None = None) -> None:
-    """All rows of a frame as a plain table, one value a line where it has many columns, or as JSON rows."""
+def print_frame(frame: "pl.DataFrame", as_json: bool = False, file: TextIO | None = None, paged: bool = False) -> None:
+    """All rows of a frame as a plain table, one value a line where it has many columns, or as JSON rows.
+
+    `paged`: through a pager, where they are for a terminal that they do not fit.
+    """
     from pipelines.stage.render import frame_lines
 
     stream = file or sys.stdout
+    if paged and not as_json:
+        return print_paged(frame_lines(frame, width_of(stream)), stream)
     for line in [_for(stream, frame.write_json())] if as_json else frame_lines(frame, width_of(stream)):
         print(line, file=stream)
 

@@ -1,4 +1,7 @@
-"""Ask the tables in SQL, with Polars."""
+"""Ask the tables in SQL, with Polars.
+
+On a terminal the answer fits its width, and what is longer than the screen is shown by $PAGER (PAGER=cat: by none).
+"""
 
 import json
 import sys
@@ -27,6 +30,7 @@ def main(
     output: Annotated[
         str | None, Parameter("--output", help="write a new .parquet, .csv (lists as JSON) or .jsonl file instead")
     ] = None,
+    limit: Annotated[int | None, Parameter("--limit", help="the first so many rows of the answer")] = None,
     root: RootOptions = RootOptions(),
     as_json: JsonOption = False,
 ) -> None:
@@ -34,15 +38,17 @@ def main(
 
     if output is not None and as_json:
         raise UserError("--json prints the answer and --output writes it; expected one of the two")
+    if limit is not None and limit < 1:
+        raise UserError(f"--limit {limit}: expected 1 or more rows, or leave it out for all")
     path = _new_file(output) if output is not None else None
-    frame = ask(root.open(), sql, at or ())
+    frame = ask(root.open(), sql, at or (), limit)
     with_bytes = [name for name, dtype in frame.schema.items() if "Binary" in str(dtype)]
     if with_bytes and (as_json or (output and not output.endswith(".parquet"))):
         raise UserError(
             f"{', '.join(with_bytes)}: bytes, which neither JSON nor CSV can hold; expected text, or .parquet"
         )
     if output is None or path is None:
-        print_frame(frame, as_json)
+        print_frame(frame, as_json, paged=True)
         if frame.is_empty():
             print("0 rows", file=sys.stderr)
     else:

@@ -10,6 +10,7 @@ held-out queries have at all.
 """
 
 from collections.abc import Iterable, Iterator
+from html import escape
 from typing import Any, NamedTuple, Self
 
 import polars as pl
@@ -23,6 +24,7 @@ from pipelines.curation.whole import Whole
 from pipelines.stage.config import Config
 from pipelines.stage.errors import UserError
 from pipelines.stage.progress import tell
+from pipelines.stage.render import curation_lines
 from pipelines.storage import Lineage, TableVersion, new_version
 from pipelines.storage.commits import CurationResult, OutcomeCount
 from pipelines.storage.fingerprint import fingerprint_of
@@ -85,11 +87,24 @@ class Curation(NamedTuple):
     kept: pl.DataFrame  # as curated_triplets, but for curation and scored_version; split if the input has it
     dropped: pl.DataFrame  # the input's columns + drop_reason
 
+    def __repr__(self) -> str:
+        return f"<curation: {len(self.kept):,} kept or corrected, {len(self.dropped):,} dropped>"
+
 
 class Curated(NamedTuple):
     version: TableVersion | None  # curated_triplets; None after a dry run
     counts: pl.DataFrame  # source, outcome (kept, corrected, dropped), reason, rows
     whole: pl.DataFrame | None = None  # where a part is scored: what all would come to, `Whole.estimates`
+
+    def __repr__(self) -> str:
+        rows = dict(self.counts.group_by("outcome").agg(pl.col("rows").sum()).iter_rows())
+        told = ", ".join(f"{rows.get(outcome, 0):,} {outcome}" for outcome in outcomes.OUTCOMES)
+        return f"<curation {self.version or '(a dry run)'}: {told}>"
+
+    def _repr_html_(self) -> str:
+        """As a notebook shows it: a line for each source, worst first."""
+        lines = curation_lines(outcomes.by_source(self.counts), None, with_bars=False)
+        return f"<div>{escape(repr(self))}</div><pre>{escape(chr(10).join(lines))}</pre>"
 
 
 def curate_triplets(

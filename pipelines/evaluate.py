@@ -8,6 +8,7 @@ A teacher that is a bi-encoder is searched alike; a cross-encoder reads BM25's b
 
 import time
 from collections.abc import Iterator, Sequence
+from html import escape
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import polars as pl
@@ -80,6 +81,16 @@ class Evaluation(NamedTuple):
     def text(self) -> str:
         """The summary as a readable table."""
         return render(self.summary, self.overlap, self.not_measured)
+
+    def __repr__(self) -> str:
+        of_student = self.summary.filter(pl.col("system") == "student").sort("dimension", descending=True)
+        best = of_student.unique("data_set", keep="first", maintain_order=True)
+        told = [f"{row['data_set']} nDCG@10 {row['nDCG@10']:.3f} at {row['dimension']}" for row in best.to_dicts()]
+        return f"<evaluation {self.version}: {', '.join(told)}>"
+
+    def _repr_html_(self) -> str:
+        """As a notebook shows it."""
+        return f"<div>{escape(repr(self))}</div><pre>{escape(self.text())}</pre>"
 
 
 def run(

@@ -2,10 +2,15 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from jobs.__main__ import COMMANDS
+from pipelines import curate
+from pipelines.curate import CurateConfig
+from pipelines.storage import Tables
+from tests.scored_versions import scored_rows, write_scored, write_triplets
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -50,3 +55,19 @@ def test_every_command_in_the_readmes_exists():
     told = "".join([README, *OF_FOLDERS.values()])
 
     assert set(re.findall(r"python -m jobs ([a-z]+)\b", told)) <= set(COMMANDS)
+
+
+def test_the_python_of_the_readme_runs_on_a_root_as_curate_leaves_it(tmp_path, monkeypatch, capsys):
+    rows = scored_rows([(f"query {n}", "a cat", 9.0 - n, f"a dog {n}", -4.0 if n else 9.5) for n in range(4)])
+    curate.run(write_scored(write_triplets(Tables.at(str(tmp_path / "tables")), rows), rows), CurateConfig())
+    monkeypatch.chdir(tmp_path)
+    told: dict[str, Any] = {}
+    scripts = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    for script in scripts:
+        exec(script, told)
+
+    assert len(scripts) == 2
+    assert "no_negative_left" in capsys.readouterr().out
+    assert told["worst"]["teacher_margin"].to_list() == [10.0, 11.0, 12.0]
+    assert (told["made_from"], told["earlier"]) == (["scored_triplets@1", "triplets@0"], ["curated_triplets@0"])
+    assert repr(told["curated"]) == f"<curated_triplets@0 under {tmp_path}/tables>"

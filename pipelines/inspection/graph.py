@@ -1,6 +1,6 @@
 """The versions of a root as a graph: what made a version, and what was made from it, from the commits alone."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from pipelines.stage.errors import UserError
 from pipelines.stage.progress import tell
@@ -67,3 +67,24 @@ def made_from(version: TableVersion) -> list[str]:
     is_on_top = version.name == "triplets" or commit.is_on_top
     before = [f"{version.name}@{version.version - 1}"] if is_on_top and version.version else []
     return [*(entry.version for entry in commit.inputs), *before]
+
+
+LINES_OF_A_TREE = "├└─│"
+
+
+def branches(depths: Sequence[int]) -> list[tuple[str, str]]:
+    """The lines of a tree before each of its nodes, and before what is said below it, from depths in `_walk`'s order.
+
+    [0, 1, 2, 1] -> ("", "│  "), ("├─ ", "│  │  "), ("│  └─ ", "│     "), ("└─ ", "   ")
+    """
+    drawn: list[tuple[str, str]] = []
+    goes_on: dict[int, bool] = {}  # by depth: whether a node of it follows below the same parent
+    for position in range(len(depths) - 1, -1, -1):
+        depth = depths[position]
+        has_child = position + 1 < len(depths) and depths[position + 1] > depth
+        above = "".join("│  " if goes_on.get(level) else "   " for level in range(1, depth))
+        before = above + (("├─ " if goes_on.get(depth) else "└─ ") if depth else "")
+        below = above + (("│  " if goes_on.get(depth) else "   ") if depth else "") + ("│  " if has_child else "   ")
+        drawn.append((before, below))
+        goes_on = {level: True for level in goes_on if level < depth} | {depth: True}
+    return drawn[::-1]

@@ -5,6 +5,7 @@ Figures of the data set are reports: who looks for the best of several models ta
 """
 
 import polars as pl
+from rich.cells import cell_len
 
 from pipelines.checkpoints.models import all_models
 from pipelines.stage.errors import UserError, first_of
@@ -16,6 +17,8 @@ from pipelines.storage.commits import EvaluationResult
 METRIC = "nDCG@10"
 COLUMNS = 100  # that the table takes
 NARROWEST_NAME = 12
+BAR = "▏▎▍▌▋▊▉█"
+NARROWEST_BAR, WIDEST_BAR = 14, 40  # columns
 HEADER = ["model", METRIC, "smallest", "dev", "teacher", "BM25", "layers", "seconds", "data", "vectors"]
 FOOTNOTE = (
     f"smallest: {METRIC} at the fewest dimensions. teacher, BM25: the difference of {METRIC} to theirs.",
@@ -73,8 +76,11 @@ def chosen_on_dev(board: pl.DataFrame) -> pl.DataFrame:
     return several.unique("dev_set", keep="first", maintain_order=True).select("model_id", f"dev_{METRIC}", "dev_set")
 
 
-def board_lines(board: pl.DataFrame) -> list[str]:
-    """The leaderboard as text on COLUMNS columns: long names are cut."""
+def board_lines(board: pl.DataFrame, width: int | None = None, *, with_bars: bool = False) -> list[str]:
+    """The leaderboard as text on COLUMNS columns, or a terminal's: long names are cut, and so is what does not fit.
+
+    `with_bars`: a bar for each model, of all from 0 to 1, where the terminal has room for one.
+    """
     rows = [
         [row["model_id"], _share(row[METRIC]), _share(row[f"smallest_{METRIC}"]), _share(row[f"dev_{METRIC}"]),
          _difference(row["minus_teacher"]), _difference(row["minus_bm25"]), _number(row["num_layers"]),
@@ -82,9 +88,23 @@ def board_lines(board: pl.DataFrame) -> list[str]:
         for row in board.iter_rows(named=True)
     ]  # fmt: skip
     widths = [max(map(len, column)) for column in zip(HEADER, *rows, strict=True)]
-    room = max(NARROWEST_NAME, COLUMNS - sum(widths[1:]) - 2 * len(HEADER))
-    table = aligned_table(HEADER, [[cut(name, room), *values] for name, *values in rows])
-    return [*table.split("\n"), *FOOTNOTE]
+    room = max(NARROWEST_NAME, (width or COLUMNS) - sum(widths[1:]) - 2 * len(HEADER))
+    named = [[cut(name, room), *values] for name, *values in rows]
+    table = aligned_table(HEADER, named).split("\n")
+    columns = min(WIDEST_BAR, (width or 0) - max(map(cell_len, table)) - 3)
+    if with_bars and columns >= NARROWEST_BAR:
+        bars = [_bar(value, columns) for value in board[METRIC]]
+        table = aligned_table(
+            [*HEADER, f"0{METRIC:^{columns - 2}}1"], [[*row, bar] for row, bar in zip(named, bars, strict=True)]
+        ).split("\n")
+    lines = [*table, *FOOTNOTE]
+    return [cut(line, width) for line in lines] if width else lines
+
+
+def _bar(share: float | None, columns: int) -> str:
+    """A share of so many columns, to an eighth of one."""
+    whole, eighths = divmod(round(8 * columns * (share or 0.0)), 8)
+    return BAR[-1] * whole + (BAR[eighths - 1] if eighths else "")
 
 
 def _means(evaluations: TableVersion | None) -> pl.DataFrame:

@@ -18,9 +18,11 @@ READS = {"SELECT", "WITH", "SHOW", "EXPLAIN", "DESCRIBE", "VALUES", "FROM"}
 UNKNOWN = re.compile(r"""unable to find column "(.*?)"|no column named '(.*?)'|relation '(.*?)' was not found""")
 
 
-def ask(tables: Tables, sql: str, at: Sequence[str] = ()) -> pl.DataFrame:
+def ask(tables: Tables, sql: str, at: Sequence[str] = (), limit: int | None = None) -> pl.DataFrame:
     """The answer to a SELECT over all tables: those named in `at` at that version, the others at their newest.
 
+    Args:
+        limit: rows of the answer, the first ones; no more of the tables is read than these need.
     Raises:
         UserError: there is no table, the statement is no question, or it fails; with what is near an unknown name.
     """
@@ -34,7 +36,8 @@ def ask(tables: Tables, sql: str, at: Sequence[str] = ()) -> pl.DataFrame:
         raise UserError(f"{found}, and query only reads; expected one SELECT")
     frames = _frames(versions, sql, at)
     try:
-        return pl.SQLContext(frames).execute(sql).collect(engine="streaming")
+        answer = pl.SQLContext(frames).execute(sql)
+        return (answer if limit is None else answer.head(limit)).collect(engine="streaming")
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, ValueError) as error:
         raise _failed(str(error).partition("\n")[0].partition("; valid columns")[0], sql, frames) from error
 

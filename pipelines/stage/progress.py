@@ -82,15 +82,24 @@ class Progress:
             line += suffix(LINE_COLUMNS - len(line))
             self._tell(line if is_last else Passing(line))
 
-    def told(self) -> str:
-        """`score: 38,112,004 of 40,000,000 rows`."""
-        return self._said.format(stage=self.stage, unit=self.unit, done=self.done, total=self.total)
+    def show_unwritten(self, units: int) -> None:
+        """On a terminal alone: what is finished, by whomever, beside what is written, which `advance` counts."""
+        now = time.monotonic()
+        if units and _terminal() and now - self._told_at >= SHOWN_EVERY_S:
+            self._told_at = now
+            line = self.told(units) + self._rate(now, *(self._started or (self.done + units, now)), units)
+            self._tell(Passing(f"{line}; {self.done:,} of them written"))
 
-    def _rate(self, now: float, first_done: int, first_at: float) -> str:
-        if self.done <= first_done or now <= first_at:
+    def told(self, unwritten: int = 0) -> str:
+        """`score: 38,112,004 of 40,000,000 rows`."""
+        return self._said.format(stage=self.stage, unit=self.unit, done=self.done + unwritten, total=self.total)
+
+    def _rate(self, now: float, first_done: int, first_at: float, unwritten: int = 0) -> str:
+        done = self.done + unwritten
+        if done <= first_done or now <= first_at:
             return ""
-        to_go = (self.total - self.done) * (now - first_at) / (self.done - first_done)
-        return f", {self._rated / (now - first_at):,.0f} {self._rated_in}/s, {duration(to_go)} to go"
+        to_go = (self.total - done) * (now - first_at) / (done - first_done)
+        return f", {(self._rated + unwritten) / (now - first_at):,.0f} {self._rated_in}/s, {duration(to_go)} to go"
 
 
 def duration(seconds: float) -> str:

@@ -1,9 +1,15 @@
-"""What a terminal can do that a log cannot: a width, colours, and a last line that is rewritten.
+"""What a terminal can do that a log cannot: a width, colours, a pager, and a last line that is rewritten.
 
-NO_COLOR, FORCE_COLOR, TERM=dumb and COLUMNS are honoured; characters of double width (CJK) count as two.
+NO_COLOR, FORCE_COLOR, TERM=dumb, COLUMNS, LINES and PAGER are honoured; characters of double width (CJK) count as two.
 """
 
 import os
+import shlex
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, TextIO, cast
 
 from rich.cells import cell_len, chop_cells
@@ -21,8 +27,52 @@ def width_of(stream: TextIO) -> int | None:
     """Columns of a terminal; None for a log, a pipe or a file, where nothing has to fit."""
     if not stream.isatty():
         return None
-    given = os.environ.get("COLUMNS", "")
-    return int(given) if given.isdecimal() and int(given) else os.get_terminal_size(stream.fileno()).columns or 80
+    return _given("COLUMNS") or os.get_terminal_size(stream.fileno()).columns or 80
+
+
+def height_of(stream: TextIO) -> int | None:
+    """Lines of a terminal; None for a log, a pipe or a file."""
+    if not stream.isatty():
+        return None
+    return _given("LINES") or os.get_terminal_size(stream.fileno()).lines or 24
+
+
+def _given(variable: str) -> int:
+    given = os.environ.get(variable, "")
+    return int(given) if given.isdecimal() else 0
+
+
+def print_paged(lines: Iterable[str], stream: TextIO) -> None:
+    """Lines on a stream; on a terminal that they do not fit, through $PAGER, or less.
+
+    PAGER=cat, a dumb terminal, and a machine without the pager have them printed as on any other stream.
+    """
+    height = height_of(stream)
+    command = shlex.split(os.environ.get("PAGER", "less"))
+    if height is None or not command or command == ["cat"] or console(stream).is_dumb_terminal:
+        command = []
+    if not command or not shutil.which(command[0]):
+        for line in lines:
+            print(line, file=stream)
+        return
+    text = "".join(f"{line}\n" for line in lines)
+    if height is None or text.count("\n") < height:  # the prompt takes the last line
+        stream.write(text)
+        return
+    stream.flush()
+    with _ctrl_c_is_the_pagers():
+        encoded = text.encode(stream.encoding or "utf-8", "backslashreplace")
+        subprocess.run(command, input=encoded, stdout=stream.fileno(), env={"LESS": "FRX", **os.environ}, check=False)
+
+
+@contextmanager
+def _ctrl_c_is_the_pagers() -> Iterator[None]:
+    """It stops what the pager does, not what waits for the pager to be left."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def can_print(stream: TextIO, characters: str) -> bool:
@@ -37,6 +87,17 @@ def can_print(stream: TextIO, characters: str) -> bool:
 def cut(text: str, width: int) -> str:
     """The text, on so many columns; an ellipsis says that there was more."""
     return text if cell_len(text) <= width else chop_cells(text, max(1, width - 1))[0] + "…"
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """The text's words on lines of so many columns; only a word that is longer is broken."""
+    lines: list[str] = []
+    for word in text.split():
+        if lines and cell_len(lines[-1]) + 1 + cell_len(word) <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines += chop_cells(word, width)
+    return lines
 
 
 class Terminal:

@@ -78,6 +78,10 @@ class Tables:
     invocation: Invocation = field(default=NO_COMMAND, compare=False)
     outage_s: float = field(default=outages.OUTAGE_S, compare=False)  # that an object store is waited for
 
+    def __repr__(self) -> str:
+        """Without the recipe and note of its commits, and nothing of how the root is reached."""
+        return f"<tables under {self.uri}>"
+
     @classmethod
     def at(cls, root: str, invocation: Invocation = NO_COMMAND) -> "Tables":
         """A root from what the user typed: made absolute, and refused when it cannot hold tables."""

@@ -29,6 +29,7 @@ from pipelines.storage.commits import LINEAGE, RESTORE, Commit, Result
 from pipelines.storage.erased import Replaced, in_their_place, replaced_files, steps_from
 from pipelines.storage.ranges import QueryRange, bucket_ranges, count_buckets
 from pipelines.storage.readability import OUTSIDE, first_line, why_damaged, why_unreadable
+from pipelines.storage.shown import shown
 from schemas import TABLES
 
 if TYPE_CHECKING:
@@ -45,6 +46,13 @@ class TableVersion:
 
     def __str__(self) -> str:
         return f"{self.name}@{self.version}"
+
+    def __repr__(self) -> str:
+        return f"<{self} under {self.tables.uri}>"
+
+    def _repr_html_(self) -> str:
+        """As a notebook shows it."""
+        return shown(self)
 
     def __getstate__(self) -> dict[str, Any]:
         """All but the opened table, which stays in its process; what was found out about the files goes along."""

@@ -52,6 +52,7 @@ def _pass(left: Plan) -> RayError | None:
         with finishing() as asked:
             for chunk in _until_one_fails(stream_chunks(left, asked), failures):
                 waiting += [chunk] if chunk else []
+                progress.show_unwritten(sum(one.file.num_rows for one in waiting))
                 is_due = asked.is_set() or time.monotonic() - committed_at >= stream.config.commit_every_s
                 if waiting and is_due:
                     group, waiting = waiting, []  # an interrupted commit may stand: its files must, too

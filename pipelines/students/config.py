@@ -76,8 +76,8 @@ class DistillConfig(TrainingConfig):
     max_failures: int = Field(3, ge=0)
     """How often training goes on from the last checkpoint after a worker fails; preemptions don't count."""
     sink: str | None = None
-    """Who hears of every step beside metrics.jsonl and TensorBoard's files: "mlflow", or module:Class, a subclass of
-    Sink of students/training/sinks.py. It changes no weight, and no run's identity."""
+    """Who hears of every step beside metrics.jsonl and TensorBoard's files: "mlflow", "wandb" (offline), or
+    module:Class, a subclass of Sink of students/training/sinks.py. It changes no weight, and no run's identity."""
 
     stages: tuple[StageConfig, ...] = ()
     """Training stages, one after the other, each from the student that the one before has trained: `[[distill.stages]]`

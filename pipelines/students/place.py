@@ -15,6 +15,10 @@ class Place(NamedTuple):
     steps_before: int = 0  # of all stages before it
     seconds_before: float = 0.0
 
+    @property
+    def is_last(self) -> bool:
+        return self.number == self.of
+
     def __str__(self) -> str:
         """How what is said of it begins."""
         return f"distill: stage {self.number} of {self.of} ({self.name})" if self.of > 1 else "distill"

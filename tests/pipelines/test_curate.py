@@ -362,3 +362,23 @@ def test_splits_are_those_of_the_normalised_query(tables):
     expected = [split_of_text(query, HALF.dev_share, HALF.test_share) for query in curated["query"]]
     assert curated["split"].to_list() == expected
     assert curated["query_id"].to_list() == [text_id(query) for query in curated["query"]]
+
+
+def test_a_curation_says_on_a_line_what_it_did_and_in_a_notebook_by_source(tables):
+    done = curate.run(write(tables, made_up(60, "<b>docs")), CurateConfig(max_drop_share=0.4, test_share=0.0))
+
+    assert repr(done) == "<curation curated_triplets@0: 60 kept, 120 corrected, 0 dropped>"
+    html = done._repr_html_()
+    assert html.startswith("<div>&lt;curation curated_triplets@0: 60 kept, 120 corrected, 0 dropped&gt;</div><pre>")
+    assert "&lt;b&gt;docs  180   33.3%  120        0        " in html
+    assert html.count("<") == 4
+
+
+def test_a_dry_run_and_a_part_in_memory_say_what_they_did():
+    frame = pl.DataFrame({"query": ["a", "b"]})
+    dry = curate.Curated(
+        None, pl.DataFrame({"source": ["a"], "outcome": ["dropped"], "reason": ["r"], "rows": [1_200]})
+    )
+
+    assert repr(dry) == "<curation (a dry run): 0 kept, 0 corrected, 1,200 dropped>"
+    assert repr(curate.Curation(frame, frame[:1])) == "<curation: 2 kept or corrected, 1 dropped>"

@@ -13,16 +13,17 @@ from sentence_transformers import SentenceTransformer
 from pipelines import curate, evaluate
 from pipelines.checkpoints.name import weights_sha256
 from pipelines.curate import CurateConfig
-from pipelines.evaluate import EvaluateConfig
+from pipelines.evaluate import EvaluateConfig, Evaluation
+from pipelines.evaluation.comparison import summarise
 from pipelines.evaluation.systems import NotMeasured, System, find_student, systems
 from pipelines.stage.errors import UserError
-from pipelines.storage import Lineage, Tables, new_version
+from pipelines.storage import Lineage, Tables, TableVersion, new_version
 from pipelines.storage.commits import ScoringResult
 from pipelines.students.config import DistillConfig
 from pipelines.students.initialise import initialise_student
 from pipelines.teachers.bi_encoder import BiEncoderTeacher
 from pipelines.teachers.config import TeacherConfig, load_teacher, name_teacher
-from schemas import Models, ScoredTriplets, TeacherVectors, Triplets
+from schemas import Evaluations, Models, ScoredTriplets, TeacherVectors, Triplets
 from tests.rows import frame_of
 from tests.scored_versions import scored_rows
 from tests.tiny import WORDS, tiny_bi_encoder, tiny_cross_encoder, tiny_encoder
@@ -317,3 +318,24 @@ def test_a_test_split_that_cannot_be_told_any_more_is_refused_and_beir_is_left(
     alone = QUICK.model_copy(update={"compare_with": ()})
     assert evaluate.run(tables, "small", alone, beir=[str(pets)]).summary["data_set"].n_unique() == 1
     assert "evaluating on BEIR alone" in capsys.readouterr().err
+
+
+def test_an_evaluation_says_on_a_line_what_the_student_is_worth_and_in_a_notebook_all_of_it(tmp_path):
+    values = [
+        {"model_id": system, "data_set": "a<b", "query_id": query, "dimension": dimension, "metric": metric, "value": v}
+        for system, dimension, v in (("small@1", 32, 0.5), ("small@1", 8, 0.25), ("bm25", 0, 0.75))
+        for query in ("q1", "q2")
+        for metric in METRICS
+    ]
+    chances = QUICK.model_dump(include={"num_permutations", "num_resamples", "seed"})
+    summary = summarise(frame_of(Evaluations, *values), {"small@1": "student", "bm25": "bm25"}, **chances)
+    version = TableVersion(Tables.at(str(tmp_path)), "evaluations", 4)
+    done = Evaluation(version, summary, pl.DataFrame(schema={"data_set": pl.String}), {"teacher": "<gone>"})
+
+    assert repr(done) == "<evaluation evaluations@4: a<b nDCG@10 0.500 at 32>"
+    html = done._repr_html_()
+    assert html.startswith(
+        "<div>&lt;evaluation evaluations@4: a&lt;b nDCG@10 0.500 at 32&gt;</div><pre>a&lt;b: 2 queries"
+    )
+    assert "&lt;gone&gt;" in html
+    assert html.count("<") == 4

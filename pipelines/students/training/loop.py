@@ -190,6 +190,8 @@ class _Trainer:
             if self.step % self.config.checkpoint_every_steps == 0 and not is_last:
                 on_checkpoint(self.step, self._save(is_last=False))
         on_checkpoint(self.step, self._save(is_last=True))
+        for sink in self.sinks:
+            sink.finish(self._save_student)
 
     def _train_step(self) -> Line:
         """One optimizer step; returns its line of metrics."""
@@ -311,9 +313,12 @@ class _Trainer:
         if is_last:
             if (best := self.chooser.best()) is not None:
                 self._load_weights(best)
-            self.encoder.student.save_pretrained(str(folder / MODEL), create_model_card=False)
+            self._save_student(folder / MODEL)
             self.objective.save(folder / OBJECTIVE)
         return folder
+
+    def _save_student(self, folder: Path) -> None:
+        self.encoder.student.save_pretrained(str(folder), create_model_card=False)
 
 
 def _texts_of(batch: StepBatch, parts: list[Ints]) -> list[Ints]:

@@ -64,7 +64,7 @@ def train_on_ray(stage: Stage, kept: Tables, *, shown_as: tuple[str, Path | None
     told = f"{stage.place}: {config.num_workers} workers need a {kind} each"
     check_there_is(kind, config.num_workers, _available(kind), told, "distill.num_workers")
     with _printed_on_stderr() as lines:
-        sinks = partial(_sinks, stage, *shown_as, lines)
+        sinks = partial(_sinks, _told(stage, kept, *shown_as), stage, shown_as[1], lines)
         trainer = TorchTrainer(
             partial(_train_on_one_rank, stage, kept, lines, sinks, last),  # type: ignore[arg-type]  # it returns
             torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo", timeout_s=3_600),
@@ -179,7 +179,21 @@ def _cache_name(curated: TableVersion, config: DistillConfig, vectors: TableVers
     return f"{token_caches_of(curated)}{fingerprint_of([kept.uri, data, config.identity()])}"
 
 
-def _sinks(stage: Stage, name: str, seen_in: Path | None, lines: Queue, folder: Path) -> list[Sink]:
+def _told(stage: Stage, kept: Tables, name: str, seen_in: Path | None) -> Training:
+    """What the config's sink is told of the training."""
+    versions = {"curated": stage.curated, **({"vectors": stage.vectors} if stage.vectors else {})}
+    data = {role: version.identity() for role, version in versions.items()}
+    return Training(
+        name=name,
+        config=stage.config.identity(),
+        data={f"{role}.{part}": value for role, told in data.items() for part, value in told.items()},
+        place=stage.place,
+        identity=fingerprint_of([kept.uri, data, stage.config.identity()]),
+        folder=seen_in.parent if seen_in else None,
+    )
+
+
+def _sinks(training: Training, stage: Stage, seen_in: Path | None, lines: Queue, folder: Path) -> list[Sink]:
     """What hears of the training, on rank 0, whose folder for checkpoints on their way this is."""
     config = stage.config
     rated_in: Literal["queries", "texts"] = "texts" if config.data == "texts" else "queries"
@@ -187,7 +201,7 @@ def _sinks(stage: Stage, name: str, seen_in: Path | None, lines: Queue, folder: 
     if seen_in is not None:
         sinks.append(Guarded("TensorBoard's writer", partial(EventFiles, seen_in), lines.put))
     if config.sink is not None:
-        sink, training = config.sink, Training(name, config.model_dump(mode="json"))
+        sink = config.sink
         sinks.append(Guarded(f"the sink {sink}", lambda: find_sink(sink)(training), lines.put))
     return sinks
 

@@ -7,10 +7,12 @@ sinks in on_ray.py (tensorboard.py is one); a user's own is named in the recipe,
 import importlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from pipelines.checkpoints.files import METRICS
@@ -20,7 +22,10 @@ from pipelines.stage.terminal import cut
 from pipelines.students.place import ALONE, Place
 from pipelines.students.training_config import ObjectiveConfig
 
-NAMED = {"mlflow": "pipelines.students.training.mlflow_sink:MlflowSink"}
+NAMED = {
+    "mlflow": "pipelines.students.training.mlflow_sink:MlflowSink",
+    "wandb": "pipelines.students.training.wandb_sink:WandbSink",
+}
 TERMS = tuple(ObjectiveConfig().weights())
 
 Line = dict[str, Any]
@@ -34,13 +39,21 @@ class Training(NamedTuple):
 
     name: str  # the model's; "" for one without a name (reproduce)
     config: dict[str, Any]  # the recipe's [distill], resolved; of several stages this one's
+    data: Mapping[str, str] = MappingProxyType({})  # the versions trained on: curated.version, .table_id, .digest, ...
+    place: Place = ALONE  # of this stage
+    identity: str = ""  # the same for the same data and config at the same place, also after a kill
+    folder: Path | None = None  # the model's, where this process sees it
+
+    def labelled(self, told: Mapping[str, Any]) -> dict[str, Any]:
+        """By names that are this stage's own where there are several."""
+        return {f"{self.place.name}.{name}" if self.place.of > 1 else name: value for name, value in told.items()}
 
 
 class Sink:
     """What hears of a training. Each method does nothing unless the sink needs it.
 
-    One that is named in the recipe is made as `Class(training)`. When it raises, that is said once, it hears no more,
-    and the training goes on.
+    One that is named in the recipe is made as `Class(training)`. When it raises, that is said once, it hears no more
+    (but is asked to save what it needs to go on after a kill), and the training goes on.
     """
 
     @classmethod
@@ -59,8 +72,20 @@ class Sink:
     def save(self, checkpoint: Path) -> None:
         """Put into a checkpoint's folder what `start` needs to go on from there."""
 
+    def finish(self, save_model: Callable[[Path], object]) -> None:
+        """After the last step, its checkpoint kept: `save_model` puts the student, as trained, into a new folder."""
+
     def end(self) -> None:
-        """After the last step, or when the training stops at an error."""
+        """At the very end, or when the training stops at an error; `finish` came before only if it did not."""
+
+
+def lines_so_far(folder: Path | None) -> list[tuple[Line, float]]:
+    """The lines of a folder's metrics.jsonl, if any, with when they were: they end now, as far apart as they took."""
+    if folder is None:
+        return []
+    lines: list[Line] = [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
+    began = time.time() - (lines[-1].get("seconds", 0.0) if lines else 0.0)
+    return [(line, began + line.get("seconds", 0.0)) for line in lines]
 
 
 def find_sink(name: str) -> Callable[[Training], Sink]:
@@ -88,11 +113,13 @@ class Guarded(Sink):
 
     def __init__(self, name: str, make: Callable[[], Sink], print_line: Callable[[str], object]) -> None:
         self._name, self._make, self._print_line = name, make, print_line
-        self._sink: Sink | None = None
+        self._sink: Sink | None = None  # that hears
+        self._saving: Sink | None = None  # also one that failed: it may go on after a kill
+        self._has_failed = False
 
     def start(self, step: int, num_steps: int, resume_from: Path | None) -> None:
         with self._left_out_at_an_error():
-            self._sink = self._make()
+            self._sink = self._saving = self._make()
             self._sink.start(step, num_steps, resume_from)
 
     def step(self, line: Line) -> None:
@@ -102,8 +129,15 @@ class Guarded(Sink):
 
     def save(self, checkpoint: Path) -> None:
         with self._left_out_at_an_error():
+            saving, self._saving = self._saving, None
+            if saving:
+                saving.save(checkpoint)
+            self._saving = saving
+
+    def finish(self, save_model: Callable[[Path], object]) -> None:
+        with self._left_out_at_an_error():
             if self._sink:
-                self._sink.save(checkpoint)
+                self._sink.finish(save_model)
 
     def end(self) -> None:
         with self._left_out_at_an_error():
@@ -116,7 +150,9 @@ class Guarded(Sink):
             yield
         except Exception as error:  # of whatever kind: no sink is worth a training
             self._sink = None
-            self._print_line(f"distill: {self._name} failed and is left out from here on ({describe(error)})")
+            if not self._has_failed:
+                self._print_line(f"distill: {self._name} failed and is left out from here on ({describe(error)})")
+            self._has_failed = True
 
 
 class MetricsFile(Sink):

@@ -6,14 +6,12 @@
 A run that went on from a checkpoint, and one that ended, has them written anew from its metrics: no step stands twice.
 """
 
-import json
 import time
 from pathlib import Path
 
 from tensorboardX import SummaryWriter
 
-from pipelines.checkpoints.files import METRICS
-from pipelines.students.training.sinks import TERMS, Line, Sink
+from pipelines.students.training.sinks import TERMS, Line, Sink, lines_so_far
 
 FLUSH_S = 5
 GROUPS = {"loss": "loss/total", **{term: f"loss/{term}" for term in TERMS}}
@@ -27,7 +25,7 @@ class EventFiles(Sink):
         self._folder = folder
 
     def start(self, step: int, num_steps: int, resume_from: Path | None) -> None:
-        self._writer = _written(self._folder, _lines(resume_from / METRICS) if resume_from else [])
+        self._writer = _written(self._folder, lines_so_far(resume_from))
 
     def step(self, line: Line) -> None:
         _add(self._writer, line, time.time())
@@ -38,17 +36,16 @@ class EventFiles(Sink):
 
 def write_events(folder: Path, metrics: Path) -> None:
     """The folder's event files anew, from all lines of a metrics.jsonl."""
-    _written(folder, _lines(metrics)).close()
+    _written(folder, lines_so_far(metrics.parent)).close()
 
 
-def _written(folder: Path, lines: list[Line]) -> SummaryWriter:
-    """A writer behind these lines, which end now and lie apart as long as their steps took."""
+def _written(folder: Path, lines: list[tuple[Line, float]]) -> SummaryWriter:
+    """A writer behind these lines, each at its time."""
     for old in folder.glob("events.out.tfevents.*"):
         old.unlink()
     writer = SummaryWriter(str(folder), flush_secs=FLUSH_S)
-    began = time.time() - (lines[-1].get("seconds", 0.0) if lines else 0.0)
-    for line in lines:
-        _add(writer, line, began + line.get("seconds", 0.0))
+    for line, at in lines:
+        _add(writer, line, at)
     writer.flush()
     return writer
 
@@ -64,7 +61,3 @@ def _tag(name: str) -> str:
     if name.startswith("dev_"):
         return f"dev/{name.removeprefix('dev_')}"
     return GROUPS.get(name) or f"{'speed' if name.endswith(('_per_s', 'seconds')) else 'training'}/{name}"
-
-
-def _lines(metrics: Path) -> list[Line]:
-    return [json.loads(line) for line in metrics.read_text().splitlines()]

@@ -117,3 +117,16 @@ def test_the_table_fits_a_hundred_columns_whatever_the_names(tables):
     assert lines[0].split() == "model nDCG@10 smallest dev teacher BM25 layers seconds data vectors".split()
     assert lines[1].split() == [f"a@{HEX}", "0.750", "0.375", "0.250", "+0.250", "+0.500", "3", "1,234", "7"]
     assert any(line.strip().startswith("n" * 10) and "…" in line for line in lines)
+
+
+def test_a_terminal_gets_a_bar_for_each_model_where_it_has_the_room_and_no_line_that_is_longer(tables):
+    three_evaluations(tables)
+    board = leaderboard(tables)
+
+    wide = board_lines(board, 140, with_bars=True)
+    assert wide[0].split()[-3:] == ["0", "nDCG@10", "1"]
+    assert [line.count("█") for line in wide[1:4]] == [30, 25, 0]  # of 40
+    for width in (140, 100, 80, 40):
+        assert max(map(len, board_lines(board, width, with_bars=True))) <= width
+    assert "█" not in "".join(board_lines(board, 80, with_bars=True) + board_lines(board, 140))
+    assert board_lines(board) == board_lines(board, 100)

@@ -8,7 +8,17 @@ import pytest
 
 from pipelines.checkpoints.run_folder import METRICS
 from pipelines.stage.errors import UserError
-from pipelines.students.training.sinks import Guarded, MetricsFile, ProgressLines, Sink, Training, find_sink
+from pipelines.students.place import Place
+from pipelines.students.training.sinks import (
+    NAMED,
+    Guarded,
+    MetricsFile,
+    ProgressLines,
+    Sink,
+    Training,
+    find_sink,
+    lines_so_far,
+)
 
 
 def line(step: int, **more: float) -> dict[str, float]:
@@ -149,10 +159,13 @@ def test_a_users_own_sink_is_named_and_one_that_fails_is_left_out_once(users_own
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("mlfow", "distill.sink is 'mlfow'; expected mlflow, or module:Class"),
+        ("mlfow", "distill.sink is 'mlfow'; expected mlflow, wandb, or module:Class"),
         ("no.such:Class", "cannot be imported .ModuleNotFoundError: No module named 'no'.*PYTHONPATH"),
         ("users_own:Other", "cannot be imported .AttributeError"),
-        ("users_own:NOT_ONE", "which is no sink; expected mlflow, or module:Class, a subclass of pipelines.*Sink"),
+        (
+            "users_own:NOT_ONE",
+            "which is no sink; expected mlflow, wandb, or module:Class, a subclass of .*Sink",
+        ),
         ("broken:Sink", "cannot be imported .ZeroDivisionError: division by zero"),
     ],
 )
@@ -161,10 +174,70 @@ def test_a_sink_that_is_none_is_refused(users_own, name, message):
         find_sink(name)
 
 
-@pytest.mark.skipif(find_spec("mlflow") is not None, reason="mlflow is installed")
-def test_mlflow_is_refused_where_it_is_not_installed():
-    with pytest.raises(UserError, match="'mlflow', which is not installed: pip install mlflow"):
-        find_sink("mlflow")
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.skipif(find_spec(name) is not None, reason=f"{name} is installed"))
+        for name in NAMED
+    ],
+)
+def test_a_sink_whose_package_is_not_installed_is_refused(name):
+    with pytest.raises(UserError, match=f"'{name}', which is not installed: pip install {name}"):
+        find_sink(name)
+
+
+class Dying(Sink):
+    """Fails at the second step, and keeps a file."""
+
+    def step(self, line):
+        if line["step"]:
+            raise ConnectionError("the server is gone")
+
+    def save(self, checkpoint):
+        (checkpoint / "kept").touch()
+
+    def end(self):
+        raise AssertionError("it hears no more")
+
+
+def test_a_sink_that_failed_still_keeps_what_a_resumed_training_needs_and_hears_no_more(tmp_path):
+    told = []
+    sink = Guarded("Dying", Dying, told.append)
+    sink.start(0, 3, resume_from=None)
+    for step in range(3):
+        sink.step(line(step))
+    sink.save(tmp_path)
+    sink.finish(lambda folder: None)
+    sink.end()
+
+    assert (tmp_path / "kept").exists()
+    assert told == ["distill: Dying failed and is left out from here on (ConnectionError: the server is gone)"]
+
+
+def test_what_a_sink_cannot_save_is_told_once(tmp_path):
+    told = []
+    sink = Guarded("Dying", Dying, told.append)
+    sink.start(0, 3, resume_from=None)
+    for _ in range(3):
+        sink.save(tmp_path / "no such folder")
+
+    assert len(told) == 1
+
+
+def test_lines_so_far_end_now_and_lie_as_far_apart_as_their_steps_took(tmp_path, monkeypatch):
+    monkeypatch.setattr("time.time", lambda: 1_000.0)
+    (tmp_path / METRICS).write_text("".join(json.dumps(line(step)) + "\n" for step in range(3)))
+
+    assert [(told["step"], at) for told, at in lines_so_far(tmp_path)] == [(0, 996.0), (1, 998.0), (2, 1_000.0)]
+    assert lines_so_far(None) == []
+
+
+def test_of_several_stages_each_has_names_of_its_own():
+    alone, second = Training("small", {"epochs": 1}), Training("small", {}, place=Place("scores", 2, 3))
+
+    assert alone.labelled({"epochs": 1}) == {"epochs": 1}
+    assert second.labelled({"epochs": 1}) == {"scores.epochs": 1}
+    assert (alone.place.is_last, second.place.is_last) == (True, False)
 
 
 def test_a_sink_does_nothing_unless_it_needs_to(tmp_path):
@@ -173,6 +246,7 @@ def test_a_sink_does_nothing_unless_it_needs_to(tmp_path):
     sink.start(0, 1, None)
     sink.step(line(0))
     sink.save(tmp_path)
+    sink.finish(lambda folder: folder.mkdir())
     sink.end()
 
     assert list(tmp_path.iterdir()) == []

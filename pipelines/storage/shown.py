@@ -1,0 +1,41 @@
+"""A version as a notebook shows it: what it is, where it lies, what made it, its first rows; every text is escaped."""
+
+from html import escape
+from typing import TYPE_CHECKING
+
+from pipelines.stage.errors import UserError
+from pipelines.stage.render import on_one_line
+from pipelines.stage.terminal import cut
+
+if TYPE_CHECKING:
+    from pipelines.storage.versions import TableVersion
+
+FIRST_ROWS, LONGEST_TEXT = 5, 60
+
+
+def shown(version: "TableVersion") -> str:
+    """HTML. What cannot be read any more is said in its place."""
+    heading = f"<b>{escape(str(version))}</b> under {escape(version.tables.uri)}"
+    try:
+        return f"<div>{heading}: {version.num_rows():,} rows, made {_made(version)}</div>{_first_rows(version)}"
+    except UserError as error:
+        return f"<div>{heading}: {escape(str(error))}</div>"
+
+
+def _made(version: "TableVersion") -> str:
+    commit = version.commit
+    if not commit.is_ours:
+        return f"by another program ({escape(commit.operation or 'an unknown operation')})"
+    inputs = ", ".join(one.version for one in commit.inputs)
+    return escape(
+        f"by {commit.stage}{f' from {inputs}' if inputs else ''}{f'; note: {commit.note}' if commit.note else ''}"
+    )
+
+
+def _first_rows(version: "TableVersion") -> str:
+    """A table of all columns with their types."""
+    rows = version.scan().head(FIRST_ROWS).collect()
+    header = "".join(f"<th>{escape(name)}<br><small>{escape(str(of))}</small></th>" for name, of in rows.schema.items())
+    cells = [[f"<td>{escape(cut(on_one_line(value), LONGEST_TEXT))}</td>" for value in row] for row in rows.iter_rows()]
+    body = "".join(f"<tr>{''.join(row)}</tr>" for row in cells)
+    return f"<table><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table>"

@@ -1,0 +1,61 @@
+"""Answers in SQL: their first rows, and what a terminal makes of them; SQL itself is in test_command_line.py."""
+
+import json
+import os
+import sys
+
+import polars as pl
+import pytest
+from rich.cells import cell_len
+
+from jobs.options import RootOptions
+from jobs.query import main
+from pipelines.stage.errors import UserError
+from pipelines.storage import Tables
+from tests.scored_versions import scored_rows, write_scored, write_triplets
+from tests.terminals import written_to
+
+SQL = "SELECT triplet_id, query, positive, negative FROM scored_triplets ORDER BY triplet_id"
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Scored triplets, as many as no screen has lines."""
+    tables = Tables.at(str(tmp_path / "tables"))
+    rows = scored_rows([(f"query {number} 文", "a cat " * 9, 4.0, f"a dog {number}", -4.0) for number in range(60)])
+    write_scored(write_triplets(tables, rows), rows)
+    return RootOptions(tables=tables.uri)
+
+
+def test_the_first_rows_are_those_of_the_whole_answer(root, capsys, tmp_path):
+    main(SQL, root=root, as_json=True)
+    whole = json.loads(capsys.readouterr().out)
+    main(SQL, root=root, as_json=True, limit=7)
+    main(SQL, root=root, output=str(tmp_path / "rows.parquet"), limit=100)
+
+    assert json.loads(capsys.readouterr().out.splitlines()[0]) == whole[:7]
+    assert pl.read_parquet(tmp_path / "rows.parquet").to_dicts() == whole
+    with pytest.raises(UserError, match="--limit 0: expected 1 or more rows"):
+        main(SQL, root=root, limit=0)
+
+
+@pytest.mark.parametrize("columns", [72, 30])
+def test_on_a_terminal_no_line_is_longer_and_the_pager_shows_what_has_no_room(root, tmp_path, monkeypatch, columns):
+    shown, script = tmp_path / "shown", tmp_path / "pager.sh"
+    script.write_text(f'#!/bin/sh\ncat > "{shown}"\n')
+    script.chmod(0o755)
+    for name, value in {"PAGER": str(script), "COLUMNS": str(columns), "LINES": "24", "TERM": "xterm"}.items():
+        monkeypatch.setenv(name, value)
+    master, slave = os.openpty()
+    with open(slave, "w", encoding="utf-8") as stream:  # noqa: PTH123 - a descriptor
+        monkeypatch.setattr(sys, "stdout", stream)
+        main(SQL, root=root)
+        main(SQL, root=root, limit=1)
+        stream.flush()
+        printed = written_to(master)
+    os.close(master)
+
+    lines = shown.read_text().splitlines()
+    assert len(lines) > 60
+    assert max(map(cell_len, [*lines, *printed.splitlines()])) <= columns
+    assert 0 < len(printed.splitlines()) < 24
