@@ -4,7 +4,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from pipelines.stage.errors import UserError
-from pipelines.stage.render import on_one_line
+from pipelines.stage.printable import on_one_line
 from pipelines.stage.terminal import cut
 
 if TYPE_CHECKING:
