@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
 
 COMMANDS = (
-    "ingest", "generate", "mine", "score", "curate", "distill", "evaluate", "publish",
+    "ingest", "generate", "mine", "score", "relabel", "curate", "distill", "evaluate", "publish",
     "run", "study", "reproduce", "history", "diff", "sources", "query", "models", "report",
     "tag", "compact", "vacuum", "erase", "bench", "check", "submit",
 )  # fmt: skip

@@ -16,6 +16,9 @@ def main(
     teacher: Annotated[
         str | None, Parameter("--teacher", help="whose scores; else those of the recipe's teacher")
     ] = None,
+    judgements: Annotated[
+        str | None, Parameter("--judgements", help="passage_judgements@version, as relabel printed it, to heed as well")
+    ] = None,
     partial: Annotated[bool, Parameter("--partial", help="curate although not all triplets are scored")] = False,
     dry_run: Annotated[bool, Parameter("--dry-run", help="print the counts, and stop")] = False,
     by: Annotated[
@@ -29,7 +32,9 @@ def main(
 
     recipe, tables = stage.load(writes=not dry_run)
     scored, teacher = scores_to_read(tables, from_, teacher, recipe)
-    curated = curate.run(scored, recipe.curate, teacher=teacher, partial=partial, dry_run=dry_run)
+    judged = tables.parse(judgements) if judgements is not None else None
+    asked = {"partial": partial, "dry_run": dry_run}
+    curated = curate.run(scored, recipe.curate, teacher=teacher, judgements=judged, **asked)
     if curated.version is None:
         print_curation(curated.counts, by, as_json, whole=curated.whole)
     else:

@@ -58,11 +58,11 @@ def told_of(intake: IntakeOptions) -> "Told":
     return Told(**intake.described())
 
 
-def price_override(price_per_million: str | None) -> list[str]:
+def price_override(price_per_million: str | None, stage: str = "generate") -> list[str]:
     """What `--price-per-million` says, as --set does. Raises UserError where it is no two numbers."""
     if price_per_million is None:
         return []
     prices = [part.strip() for part in price_per_million.split(",")]
     if len(prices) != 2 or not all(map(NUMBER.fullmatch, prices)):
         raise UserError(f"--price-per-million {price_per_million!r}: expected two numbers, input and output: 0.15,0.60")
-    return [f"generate.price_per_million=[{', '.join(str(float(price)) for price in prices)}]"]
+    return [f"{stage}.price_per_million=[{', '.join(str(float(price)) for price in prices)}]"]

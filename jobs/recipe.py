@@ -15,6 +15,7 @@ from pipelines.curate import CurateConfig
 from pipelines.evaluate import EvaluateConfig
 from pipelines.generation.config import GenerateConfig
 from pipelines.ingest import IngestConfig
+from pipelines.judging.config import RelabelConfig
 from pipelines.mine import MineConfig
 from pipelines.scoring.config import ScoreConfig
 from pipelines.stage.config import Config
@@ -34,6 +35,7 @@ class Recipe(Config):
     generate: GenerateConfig = GenerateConfig()
     mine: MineConfig = MineConfig()
     score: ScoreConfig = ScoreConfig()
+    relabel: RelabelConfig = RelabelConfig()
     curate: CurateConfig = CurateConfig()
     distill: DistillConfig = DistillConfig()
     evaluate: EvaluateConfig = EvaluateConfig()

@@ -1,6 +1,7 @@
 """Curate scored triplets into a training table.
 
     scored_triplets@v  --curate_triplets(config)-->  curated_triplets@v' + dropped_triplets@v'
+    (+ passage_judgements@w, of a judge)
 
 Every row is kept, corrected or dropped, so the three counts add up to the input; `rules.decide` has the reasons in
 their order. Rules look at the rows of one query only: the table is curated range by range, in constant memory.
@@ -14,10 +15,11 @@ from html import escape
 from typing import Any, NamedTuple, Self
 
 import polars as pl
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from pipelines.curation import outcomes
 from pipelines.curation.evaluation_texts import EvaluationTexts
+from pipelines.curation.judgements import NO_VERDICTS, Judgements
 from pipelines.curation.rules import BiEncoderThresholds, Correction, CrossEncoderThresholds, Thresholds, decide
 from pipelines.curation.scored_rows import ScoredRows
 from pipelines.curation.whole import Whole
@@ -47,8 +49,11 @@ class CurateConfig(Config):
     bi_encoder: BiEncoderThresholds = BiEncoderThresholds()
     """Thresholds for a teacher that gives cosines."""
 
-    corrections: tuple[Correction, ...] = ("swapped", "promoted")
-    """Corrections to make; a row that would need one left out here is dropped."""
+    corrections: tuple[Correction, ...] = ("swapped", "promoted", "relabelled")
+    """Corrections to make; a row that would need one left out here is dropped. `relabelled` needs a judge."""
+
+    judge: str | None = Field(None, pattern=r"^.+@[0-9a-f]{12}$")
+    """Whose verdicts of passage_judgements to take, name@12hex; null takes none, unless a version is named."""
 
     ask_teacher: bool = True
     """Whether the teacher may drop or correct a row. False keeps each that can be judged as it came, also where the
@@ -75,6 +80,22 @@ class CurateConfig(Config):
         if self.dev_share + self.test_share >= 1:
             raise ValueError(f"dev_share {self.dev_share} + test_share {self.test_share} leave nothing to train on")
         return self
+
+    @model_validator(mode="after")
+    def hears_its_judge(self) -> Self:
+        if self.judge is not None and not self.ask_teacher:
+            raise ValueError("a judge is not heard where ask_teacher is false, expected one of them")
+        return self
+
+    @model_serializer(mode="wrap")
+    def without_what_needs_a_judge(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A curation without a judge is what it was before there were any: it keeps its fingerprint."""
+        values: dict[str, Any] = handler(self)
+        if self.judge is None:
+            del values["judge"]
+            kept = (one for one in values["corrections"] if one != "relabelled")
+            values["corrections"] = type(values["corrections"])(kept)
+        return values
 
     def thresholds(self, teacher_kind: str) -> Thresholds:
         """The thresholds in that kind of teacher's units."""
@@ -113,15 +134,17 @@ def curate_triplets(
     teacher_kind: str,
     evaluation_texts: EvaluationTexts = NO_TEXTS,
     in_training: pl.Series = NO_PASSAGES,
+    verdicts: pl.DataFrame = NO_VERDICTS,
 ) -> Curation:
     """Split one teacher's rows of whole queries into kept (some corrected) and dropped; the two heights add up.
 
     Args:
         in_training: ids of passages that these queries, if held out, may not have as a positive.
+        verdicts: of a judge: query_id, passage_id, is_relevant.
     """
     thresholds = config.thresholds(teacher_kind)
-    asked = {"ask_teacher": config.ask_teacher}
-    decided = decide(scored, thresholds, config.corrections, evaluation_texts, in_training, **asked)
+    texts, asks = evaluation_texts, config.ask_teacher
+    decided = decide(scored, thresholds, config.corrections, texts, in_training, ask_teacher=asks, verdicts=verdicts)
     assert len(decided) == len(scored), f"{len(scored)} rows became {len(decided)}"
     is_kept = pl.col("drop_reason").is_null()
     dropped = decided.filter(~is_kept).select(*scored.columns, "drop_reason").sort(_ORDER)
@@ -144,6 +167,7 @@ def run(
     config: CurateConfig,
     *,
     teacher: str | None = None,
+    judgements: TableVersion | None = None,
     partial: bool = False,
     dry_run: bool = False,
 ) -> Curated:
@@ -151,32 +175,29 @@ def run(
 
     Args:
         teacher: whose scores to go by; None is the only one whose scoring is complete.
+        judgements: passage_judgements to take verdicts from; None is the newest complete one of `config.judge`, if any.
         partial: curate although not all of the triplets version is scored.
     Raises:
         UserError: nothing to curate, an incomplete scoring, or more dropped than `max_drop_share`; nothing is written.
     """
     scored.tables.check_writable("curated_triplets", "dropped_triplets")
-    source = ScoredRows.find(scored, teacher)
-    is_whole = source.check_complete(partial=partial)
-    texts = EvaluationTexts.read(config.evaluation_sets, config.evaluation_near_duplicates)
-    curations, whole = _curations(source, config, texts), None if is_whole else Whole(source)
+    read, config = _read(scored, config, teacher, judgements)
+    is_whole = read.source.check_complete(partial=partial)
+    curations, whole = _curations(read, config), None if is_whole else Whole(read.source)
     if whole:
         curations = _told_to(whole, curations)
     if dry_run:
         counts = _checked((outcomes.count(*one) for one in curations), config, refuse=False)
         return Curated(None, counts, _estimates(whole, config))
-    lineage = Lineage("curate", [scored, source.triplets], config)
-    made_with = _made_with(source, texts)
-    curation_id = _curation_id(source, config, texts)
+    lineage, curation_id = Lineage("curate", read.versions, config), read.curation_id(config)
     with (
         new_version(scored.tables, CuratedTriplets, lineage, mode="overwrite") as curated,
         new_version(scored.tables, DroppedTriplets, lineage, mode="overwrite") as dropped,  # committed first
     ):
         made_by = {"curation": pl.lit(curation_id), "scored_version": pl.lit(str(scored))}
         counts = _checked(_write(curations, made_by, curated, dropped), config, refuse=True)
+        told = {**read.made_with(), "curation": curation_id, "triplets": read.source.triplets.num_rows()}
         outcome_counts = tuple(OutcomeCount(**row) for row in counts.to_dicts())
-        num_triplets = source.triplets.num_rows()
-        told = {**made_with, "curation": curation_id, "triplets": num_triplets}
         curated.result = dropped.result = CurationResult(**told, counts=outcome_counts)
     newest = scored.tables.latest("dropped_triplets")
     if newest != dropped.version:
@@ -190,7 +211,8 @@ def find(scored: TableVersion, config: CurateConfig, *, teacher: str | None = No
     Raises:
         UserError: nothing to curate, or what it made cannot be read any more.
     """
-    curation_id = _curation_id(ScoredRows.find(scored, teacher), config, EvaluationTexts.read(config.evaluation_sets))
+    read, config = _read(scored, config, teacher, None)
+    curation_id = read.curation_id(config)
 
     def is_its(version: TableVersion) -> bool:
         made = version.commit.reports(CurationResult)
@@ -215,28 +237,57 @@ def _estimates(whole: Whole | None, config: CurateConfig) -> pl.DataFrame | None
     return estimates
 
 
-def _made_with(source: ScoredRows, texts: EvaluationTexts) -> dict[str, Any]:
-    return {"teacher": source.teacher, "teacher_kind": source.teacher_kind, "evaluation_sets": texts.data_sets}
+class _Read(NamedTuple):
+    """What a curation reads."""
+
+    source: ScoredRows
+    texts: EvaluationTexts
+    judgements: Judgements | None
+
+    @property
+    def versions(self) -> list[TableVersion]:
+        judged = [self.judgements.version] if self.judgements else []
+        return [self.source.scored, self.source.triplets, *judged]
+
+    def made_with(self) -> dict[str, Any]:
+        teacher = {"teacher": self.source.teacher, "teacher_kind": self.source.teacher_kind}
+        return {**teacher, "evaluation_sets": self.texts.data_sets}
+
+    def curation_id(self, config: CurateConfig) -> str:
+        """12 hex digits over inputs, config and teacher."""
+        identities = [one.identity() for one in self.versions]
+        return fingerprint_of([*identities, config.model_dump(mode="json"), self.made_with()])
+
+    def verdicts(self, rows: pl.DataFrame) -> pl.DataFrame:
+        return self.judgements.of(rows) if self.judgements else NO_VERDICTS
 
 
-def _curation_id(source: ScoredRows, config: CurateConfig, texts: EvaluationTexts) -> str:
-    """12 hex digits over inputs, config and teacher."""
-    identities = [one.identity() for one in (source.scored, source.triplets)]
-    return fingerprint_of([*identities, config.model_dump(mode="json"), _made_with(source, texts)])
+def _read(
+    scored: TableVersion, config: CurateConfig, teacher: str | None, judgements: TableVersion | None
+) -> tuple[_Read, CurateConfig]:
+    """What is read, and the config with the name of the judge whose version is named."""
+    source, judged = ScoredRows.find(scored, teacher), Judgements.find(scored.tables, config.judge, judgements)
+    if judged and not config.ask_teacher:
+        raise UserError(f"{judged.version} is not heard where curate.ask_teacher is false; expected one of them")
+    if judged:
+        config = config.model_copy(update={"judge": judged.judge})
+    texts = EvaluationTexts.read(config.evaluation_sets, config.evaluation_near_duplicates)
+    return _Read(source, texts, judged), config
 
 
-def _curations(source: ScoredRows, config: CurateConfig, texts: EvaluationTexts) -> Iterator[Curation]:
+def _curations(read: _Read, config: CurateConfig) -> Iterator[Curation]:
     """Training queries first: what they took as a positive decides which held-out queries leave."""
+    source, texts = read.source, read.texts
     ranges = source.scored.query_ranges(ROWS_PER_BLOCK)
     held_out = source.held_out(config.dev_share, config.test_share)
     in_training = NO_PASSAGES
     for rows in source.blocks(ranges, held_out.queries, is_held_out=False):
-        curation = curate_triplets(rows, config, source.teacher_kind, texts)
+        curation = curate_triplets(rows, config, source.teacher_kind, texts, verdicts=read.verdicts(rows))
         positives = pl.concat([rows["positive_id"], curation.kept["positive_id"]]).unique()  # as came, as corrected
         in_training = pl.concat([in_training, positives.filter(positives.is_in(held_out.passages.implode()))]).unique()
         yield curation
     for rows in source.blocks(ranges, held_out.queries, is_held_out=True):
-        yield curate_triplets(rows, config, source.teacher_kind, texts, in_training)
+        yield curate_triplets(rows, config, source.teacher_kind, texts, in_training, read.verdicts(rows))
 
 
 def _write(

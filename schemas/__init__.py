@@ -9,6 +9,7 @@ from schemas.evaluations import Evaluations
 from schemas.generated_queries import GeneratedQueries
 from schemas.ingested_files import IngestedFiles
 from schemas.models import Models
+from schemas.passage_judgements import PassageJudgements
 from schemas.quarantined_rows import QuarantinedRows
 from schemas.scored_triplets import ScoredTriplets
 from schemas.table import Table
@@ -24,6 +25,7 @@ TABLES: dict[str, type[Table]] = {
         QuarantinedRows,
         ScoredTriplets,
         TeacherVectors,
+        PassageJudgements,
         CuratedTriplets,
         DroppedTriplets,
         Models,
@@ -39,6 +41,7 @@ __all__ = [
     "GeneratedQueries",
     "IngestedFiles",
     "Models",
+    "PassageJudgements",
     "QuarantinedRows",
     "ScoredTriplets",
     "Table",

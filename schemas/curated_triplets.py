@@ -19,7 +19,7 @@ class CuratedTriplets(Triplets):
     teacher_margin: pl.Float32  # score(query, positive) - score(query, negative)
     teacher: str
     split: str = pa.Field(isin=["train", "dev", "test"])
-    correction: str = pa.Field(nullable=True, isin=["swapped", "promoted"])
+    correction: str = pa.Field(nullable=True, isin=["swapped", "promoted", "relabelled"])
     original_triplet_id: str = pa.Field(nullable=True, str_matches=ID_PATTERN)  # of a corrected row
     curation: str = pa.Field(str_matches=r"^[0-9a-f]{12}$")  # inputs and config; equal in dropped_triplets
     scored_version: str

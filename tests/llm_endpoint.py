@@ -1,8 +1,10 @@
-"""A real HTTP server that speaks the OpenAI chat API and answers by rules: for tests of generate, no model behind it.
+"""A real HTTP server that speaks the OpenAI chat API and answers by rules: for tests of generate and
+relabel, no model behind it.
 
     with serving(Faults(fails=0.1, malformed=0.1)) as server: GenerateConfig(endpoint=server.url, model="rules")
 
-It writes a query out of some of a passage's words and grades candidates by the query's words that they hold. What fails
+It writes a query out of some of a passage's words, and grades candidates and judges by the query's words that they
+hold: a passage is relevant that has three in five of them. What fails
 follows from a seed, the request and how often it came; what is malformed, refused or rejected from the request alone.
 """
 
@@ -20,6 +22,7 @@ from typing import Any
 
 FAILURES = ("500", "429", "dropped")
 QUERY_WORDS = 5
+VERDICT = '"verdict"'
 
 
 @dataclass
@@ -54,6 +57,10 @@ class Ledger:
     def written(self) -> list[int]:
         """How often each passage's first question was answered; the second is one where two queries are alike."""
         return [times for prompt, times in self.answered.items() if "Passage:\n" in prompt]
+
+    def judged(self) -> list[int]:
+        """How often each pair was answered."""
+        return [times for prompt, times in self.answered.items() if VERDICT in prompt]
 
 
 class Server(ThreadingHTTPServer):
@@ -155,7 +162,9 @@ def tokens(text: str) -> int:
 
 
 def answer_to(prompt: str) -> str:
-    """By rules, as the two prompts of pipelines/generation/prompts.py ask."""
+    """By rules, as the two prompts of pipelines/generation/prompts.py ask, and that of pipelines/judging/config.py."""
+    if VERDICT in prompt:
+        return json.dumps({"verdict": "relevant" if is_relevant(prompt) else "not_relevant"})
     if "Passage:\n" in prompt:
         return json.dumps({"task": "Find a passage that answers the question", "query": query_of(prompt)})
     query = re.search(r"^Query: (.*)$", prompt, re.MULTILINE)
@@ -165,6 +174,12 @@ def answer_to(prompt: str) -> str:
     shares = [len(asked & words(text)) / max(1, len(asked)) for text in candidates[1:]]
     grades = {str(number): sum(share >= least for least in (0.2, 0.6, 0.99)) for number, share in enumerate(shares, 1)}
     return json.dumps({"grades": grades})
+
+
+def is_relevant(prompt: str) -> bool:
+    query, _, rest = prompt.removeprefix("Query: ").partition("\n\nPassage:\n")
+    passage = rest.partition("\n\nIs this passage")[0]
+    return len(words(query) & words(passage)) >= 0.6 * len(words(query))
 
 
 def query_of(prompt: str) -> str:

@@ -17,7 +17,7 @@ import polars as pl
 
 from pipelines.texts.ids import text_id, triplet_id
 from pipelines.texts.splits import split_of
-from schemas import GeneratedQueries, Table, Triplets
+from schemas import GeneratedQueries, PassageJudgements, Table, Triplets
 
 
 def frame_of(table: type[Table], *rows: Mapping[str, Any], **every_row: Any) -> pl.DataFrame:
@@ -46,6 +46,8 @@ def _following(table: type[Table], given: Mapping[str, Any], number: int) -> dic
     row = dict(given)
     if issubclass(table, GeneratedQueries) and row.get("reason") is None:
         return {"query": f"query {number}", "positive": f"positive {number}"} | row
+    if issubclass(table, PassageJudgements) and row.get("reason") is None:
+        return {"verdict": "relevant"} | row
     if not issubclass(table, Triplets):
         return row
     for role in ("query", "positive", "negative"):

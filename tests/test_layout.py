@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-STAGES = {"ingest", "generate", "mine", "score", "curate", "distill", "evaluate", "publish"}
+STAGES = {"ingest", "generate", "mine", "score", "relabel", "curate", "distill", "evaluate", "publish"}
 TOP_LEVEL = {"schemas", "pipelines", "jobs", "tests", "infra", ".ci", ".github"}
 TOP_LEVEL |= {"README.md", "LICENSE", "pyproject.toml", ".gitignore", ".git"}
 MADE_BY_TOOLS = {".venv", ".mypy_cache", ".pytest_cache", ".ruff_cache", "__pycache__", "quickstart", "shared"}
@@ -33,6 +33,7 @@ PACKAGES = {  # package of pipelines/ -> all of ours that it may import; each st
     "streaming": "schemas stage storage texts",
     "scoring": "checkpoints schemas stage storage texts teachers streaming",
     "curation": "schemas stage storage texts intake",
+    "judging": "schemas stage storage teachers asking curation",
     "students": "schemas stage storage texts checkpoints unpadded search curation",
     "evaluation": "schemas stage storage texts checkpoints teachers search intake curation students",
     "inspection": "schemas stage storage texts checkpoints curation",

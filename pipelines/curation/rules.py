@@ -3,8 +3,10 @@
     one teacher's rows of whole queries  --decide-->  the same rows + drop_reason, correction, corrected
 
 An outcome is one row's, but a passage has one role in a query: what is a positive of one row is a negative of none.
-So the roles are settled first, over all rows of the query, and then each row follows. A rule is a named condition in
-one of the lists of `first_that_fires`; its threshold is a field below, for each kind of teacher.
+So the roles are settled first, over all rows of the query, and then each row follows. Where a judge was asked (RLHN,
+Thakur et al. 2025, https://arxiv.org/abs/2505.16967), its verdict settles a passage's role, whatever the teacher says;
+whether the teacher's margin is large enough to train on stays the teacher's to say. A rule is a named condition in one
+of the lists of `first_that_fires`; its threshold is a field below, for each kind of teacher.
 """
 
 from collections.abc import Collection
@@ -14,12 +16,13 @@ import polars as pl
 from pydantic import Field
 
 from pipelines.curation.evaluation_texts import EvaluationTexts
+from pipelines.curation.judgements import NO_VERDICTS
 from pipelines.stage.config import Config
 from pipelines.texts.ids import triplet_id
 
-Correction = Literal["swapped", "promoted"]
+Correction = Literal["swapped", "promoted", "relabelled"]
 MINED = ("miner", "rank", "miner_score")  # what triplets say of a negative's choice
-PASSAGE = ("", "_id", "_score", "_relevance", *(f"_{name}" for name in MINED))  # ends of a side's column names
+ENDS = ("", "_id", "_score", "_relevance", "_verdict", *(f"_{name}" for name in MINED))  # of a side's column names
 
 SAME_SCORE = 1e-5
 
@@ -77,12 +80,14 @@ def decide(
     in_training: pl.Series,
     *,
     ask_teacher: bool = True,
+    verdicts: pl.DataFrame = NO_VERDICTS,
 ) -> pl.DataFrame:
     """Each row's final outcome: kept, corrected, or dropped with the first reason that fires, in this order.
 
     - positive_in_training: its query is held out, and leaves whole;
     - scoring_failed, positive_is_negative, score_not_finite, text_in_evaluation_set (or nearly): it cannot be judged;
-    - no_negative_left, duplicate_after_correction: it would be swapped, or else promoted, but in vain;
+    - no_negative_left, duplicate_after_correction: it would be swapped, or else relabelled or promoted, but in vain;
+    - positive_judged_irrelevant, judged_relevant: the judge says so of its positive, or of its negative;
     - equal_when_cut: the teacher read the same of both passages, which are longer than its max_tokens;
     - teacher_prefers_negative, margin_too_small, negative_too_relevant: the teacher contradicts it.
 
@@ -90,6 +95,7 @@ def decide(
         rows: one teacher's scored triplets, all rows of each query.
         in_training: ids of passages that no query here may have as a positive, as it came or as corrected.
         ask_teacher: False leaves each row that can be judged as it came.
+        verdicts: a judge's on passages in their queries: query_id, passage_id, is_relevant.
     Returns:
         The rows as they came and `drop_reason`; of a corrected row also `correction` and its new form, `corrected`, a
         struct of the columns that change; null where they don't apply.
@@ -97,16 +103,11 @@ def decide(
     rows = rows.with_columns(drop_reason=_cannot_be_judged(rows, evaluation_texts))
     unusable = rows.filter(pl.col("drop_reason").is_not_null())
     corrections = corrections if ask_teacher else ()
-    judged = _with_roles(rows.filter(pl.col("drop_reason").is_null()), thresholds, corrections)
+    judged = _with_verdicts(rows.filter(pl.col("drop_reason").is_null()), verdicts)
+    judged = _with_roles(judged, thresholds, corrections)
     corrected = _corrected(judged, thresholds, taken=rows["triplet_id"])
-    contradicted = first_that_fires(
-        equal_when_cut=_is_equal_when_cut() & ~pl.col("is_agreed"),
-        teacher_prefers_negative=pl.col("margin") < 0,
-        margin_too_small=~pl.col("is_agreed"),
-        negative_too_relevant=pl.col("negative_is_positive") | pl.col("is_false_negative"),
-    )
     uncorrected = judged.filter(pl.col("correction").is_null())
-    uncorrected = uncorrected.with_columns(drop_reason=contradicted if ask_teacher else pl.col("drop_reason"))
+    uncorrected = uncorrected.with_columns(drop_reason=_contradicted() if ask_teacher else pl.col("drop_reason"))
     decided = pl.concat([unusable, corrected, uncorrected], how="diagonal")
     leaves = first_that_fires(positive_in_training=pl.col("query_id").is_in(_with_positive_in(decided, in_training)))
     decided = decided.with_columns(drop_reason=pl.coalesce(leaves, "drop_reason"))
@@ -124,6 +125,18 @@ def _cannot_be_judged(rows: pl.DataFrame, evaluation_texts: EvaluationTexts) -> 
     )
 
 
+def _contradicted() -> pl.Expr:
+    """The rules that ask the judge, then the teacher, of a row that is not corrected."""
+    return first_that_fires(
+        positive_judged_irrelevant=_is_judged("positive", relevant=False),
+        judged_relevant=_is_judged("negative", relevant=True),
+        equal_when_cut=_is_equal_when_cut() & ~pl.col("is_agreed"),
+        teacher_prefers_negative=pl.col("margin") < 0,
+        margin_too_small=~pl.col("is_agreed"),
+        negative_too_relevant=pl.col("negative_is_positive") | pl.col("is_false_negative"),
+    )
+
+
 def _is_equal_when_cut() -> pl.Expr:
     """Both passages were cut, and score the same but for what another place in a batch changes."""
     was_cut = (pl.col("positive_tokens_cut") > 0) & (pl.col("negative_tokens_cut") > 0)
@@ -133,6 +146,23 @@ def _is_equal_when_cut() -> pl.Expr:
 def first_that_fires(**rules: pl.Expr | pl.Series) -> pl.Expr:
     """The name of the first rule whose condition holds; null if none does."""
     return pl.coalesce(pl.when(condition).then(pl.lit(name)) for name, condition in rules.items())
+
+
+def _with_verdicts(rows: pl.DataFrame, verdicts: pl.DataFrame) -> pl.DataFrame:
+    """Adds the judge's word on both passages: whether they are relevant; null where it was not asked."""
+    for side in ("positive", "negative"):
+        of_side = verdicts.select("query_id", pl.col("passage_id").alias(f"{side}_id"), _verdict_of(side))
+        rows = rows.join(of_side, on=["query_id", f"{side}_id"], how="left", maintain_order="left")
+    return rows
+
+
+def _verdict_of(side: str) -> pl.Expr:
+    return pl.col("is_relevant").alias(f"{side}_verdict")
+
+
+def _is_judged(side: str, *, relevant: bool) -> pl.Expr:
+    """Whether the judge calls the passage of that side relevant, or not relevant; false where it was not asked."""
+    return pl.col(f"{side}_verdict").eq_missing(relevant)
 
 
 def _with_roles(rows: pl.DataFrame, thresholds: Thresholds, corrections: Collection[Correction]) -> pl.DataFrame:
@@ -145,14 +175,21 @@ def _with_roles(rows: pl.DataFrame, thresholds: Thresholds, corrections: Collect
         positive_rank=pl.lit(None, pl.Int32),
         positive_miner_score=pl.lit(None, pl.Float32),
         **{f"negative_{name}": name for name in MINED},
-        is_false_negative=_is_false_negative(pl.col("positive_score"), pl.col("negative_score"), thresholds),
+        is_false_negative=_is_false_negative(pl.col("positive_score"), pl.col("negative_score"), thresholds)
+        & ~_is_judged("positive", relevant=False)
+        & ~_is_judged("negative", relevant=False),
     ).with_columns(is_agreed=pl.col("margin") >= thresholds.min_teacher_margin)
     rows = rows.with_columns(is_swapped=_swapped(rows, thresholds) & ("swapped" in corrections))
     rows = rows.with_columns(
         negative_is_positive=~pl.col("is_swapped") & pl.col("negative_role").is_in(_positives(rows).implode())
     )
-    promoted = pl.col("negative_is_positive") & ("promoted" in corrections)
-    return rows.with_columns(correction=first_that_fires(swapped=pl.col("is_swapped"), promoted=promoted))
+    is_relevant = _is_judged("negative", relevant=True)
+    correction = first_that_fires(
+        swapped=pl.col("is_swapped"),
+        relabelled=is_relevant & ("relabelled" in corrections),
+        promoted=pl.col("negative_is_positive") & ~is_relevant & ("promoted" in corrections),
+    )
+    return rows.with_columns(correction=correction)
 
 
 def _is_false_negative(positive_score: pl.Expr, negative_score: pl.Expr, thresholds: Thresholds) -> pl.Expr:
@@ -182,6 +219,7 @@ def _swapped(rows: pl.DataFrame, thresholds: Thresholds) -> pl.Series:
         & (pl.col("positive_score") < thresholds.irrelevant_below)
         & ((pl.col("negative_score") >= thresholds.relevant_from) | negative_is_confirmed)
         & ~_is_false_negative(pl.col("negative_score"), pl.col("positive_score"), thresholds)
+        & ~_is_judged("negative", relevant=False)
         & ~pl.col("positive_role").is_in(confirmed.implode())
         & ~pl.col("negative_role").is_in(negatives.implode())
     )
@@ -191,8 +229,10 @@ def _swapped(rows: pl.DataFrame, thresholds: Thresholds) -> pl.Series:
 
 
 def _confirmed_positives(rows: pl.DataFrame) -> pl.Series:
-    """Positives that the teacher does not contradict."""
-    return rows.filter(pl.col("is_agreed") | pl.col("is_false_negative"))["positive_role"]
+    """Positives that the teacher does not contradict, nor a judge, and what a judge calls relevant."""
+    stands = (pl.col("is_agreed") | pl.col("is_false_negative")) & ~_is_judged("positive", relevant=False)
+    judged = [rows.filter(_is_judged(side, relevant=True))[f"{side}_role"] for side in ("positive", "negative")]
+    return pl.concat([rows.filter(stands)["positive_role"], *judged])
 
 
 def _positives(rows: pl.DataFrame) -> pl.Series:
@@ -215,7 +255,8 @@ def _corrected(judged: pl.DataFrame, thresholds: Thresholds, taken: pl.Series) -
         .sort("correction", "triplet_id", descending=[True, False])
     )
     form = rows.select("query_id", *_renamed("negative", "positive"), *_renamed("new_negative", "negative"))
-    form = form.drop(f"positive_{name}" for name in MINED).rename({f"negative_{name}": name for name in MINED})
+    form = form.drop("positive_verdict", "negative_verdict", *(f"positive_{name}" for name in MINED))
+    form = form.rename({f"negative_{name}": name for name in MINED})
     ids = zip(*(form[name] for name in ("query_id", "positive_id", "negative_id")), strict=True)
     new_id = pl.Series("triplet_id", [triplet_id(*three) if all(three) else None for three in ids], pl.String)
     rows = rows.with_columns(
@@ -231,22 +272,25 @@ def _corrected(judged: pl.DataFrame, thresholds: Thresholds, taken: pl.Series) -
 def _new_negatives(judged: pl.DataFrame, thresholds: Thresholds) -> pl.DataFrame:
     """triplet_id and new_negative* of the rows to be corrected.
 
-    A swapped row's is its demoted positive. A promoted row's is the query's best-scored true negative: a demoted
-    positive, or a negative that is a positive nowhere; the row is missing here if there is none.
+    A swapped row's is its demoted positive. Any other's is the query's best-scored true negative: a demoted positive,
+    one that a judge refused, or a negative that is a positive nowhere; the row is missing here if there is none.
     """
     is_negative = ~pl.col("is_swapped") & ~pl.col("negative_is_positive")
     demoted = judged.filter("is_swapped").select("query_id", "triplet_id", *_renamed("positive", "new_negative"))
     negatives = judged.filter(is_negative).select("query_id", "triplet_id", *_renamed("negative", "new_negative"))
+    is_refused = ~pl.col("is_swapped") & _is_judged("positive", relevant=False)
+    refused = judged.filter(is_refused).select("query_id", "triplet_id", *_renamed("positive", "new_negative"))
     true_negatives = (
-        pl.concat([demoted, negatives])
+        pl.concat([demoted, negatives, refused])
         .sort("new_negative_score", "new_negative_id", "triplet_id", descending=[True, False, False])
         .unique(["query_id", "new_negative_id"], keep="first", maintain_order=True)
         .drop("triplet_id")
     )
     score, true_score = pl.col("score"), pl.col("new_negative_score")
-    is_true = (score - true_score >= thresholds.min_teacher_margin) & ~_is_false_negative(score, true_score, thresholds)
+    is_none = _is_judged("new_negative", relevant=False) | ~_is_false_negative(score, true_score, thresholds)
+    is_true = (score - true_score >= thresholds.min_teacher_margin) & is_none
     best = (
-        judged.filter(pl.col("correction") == "promoted")
+        judged.filter(pl.col("correction").is_in(["relabelled", "promoted"]))
         .select("query_id", "triplet_id", score="negative_score")
         .join(true_negatives, on="query_id", maintain_order="right")
         .filter(is_true)
@@ -257,7 +301,7 @@ def _new_negatives(judged: pl.DataFrame, thresholds: Thresholds) -> pl.DataFrame
 
 def _renamed(side: str, other: str) -> list[pl.Expr]:
     """The columns of one side of the triplet under the names of the other."""
-    return [pl.col(f"{side}{part}").alias(f"{other}{part}") for part in PASSAGE]
+    return [pl.col(f"{side}{part}").alias(f"{other}{part}") for part in ENDS]
 
 
 def _with_positive_in(decided: pl.DataFrame, passages: pl.Series) -> pl.Series:

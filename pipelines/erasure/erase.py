@@ -38,6 +38,7 @@ from pipelines.texts.ids import text_id
 
 OF_TRIPLETS = ["triplets", "scored_triplets", "curated_triplets", "dropped_triplets"]
 GENERATED = "generated_queries"
+JUDGED = "passage_judgements"
 ROLES = ["query_id", "positive_id", "negative_id"]
 
 
@@ -69,7 +70,8 @@ def run(tables: Tables, ids: list[str], *, dry_run: bool = False) -> Erased:
     Raises:
         UserError: a model is being trained, or another program did something to a table that stands against it.
     """
-    there = [name for name in ["teacher_vectors", "quarantined_rows", GENERATED, *OF_TRIPLETS] if tables.latest(name)]
+    names = ["teacher_vectors", "quarantined_rows", GENERATED, JUDGED, *OF_TRIPLETS]
+    there = [name for name in names if tables.latest(name)]
     if not there:
         raise UserError(f"there is no table under {tables.uri}; is --tables (or TABLES) the right root?")
     _say_unknown(tables, ids)
@@ -172,6 +174,8 @@ def _gone_from(name: str, ids: list[str], texts: Sequence[str]) -> Gone:
         hashes = frozenset(map(hashed, ids))
         holds = pl.col("raw").map_elements(lambda raw: names_erased(raw, hashes), return_dtype=pl.Boolean)
         return Gone(holds.fill_null(False), blank="raw")
+    if name == JUDGED:  # a pair of texts, nobody's row: it goes with one of them
+        return Gone(pl.col("query_id").is_in(texts) | pl.col("passage_id").is_in(texts))
     roles = ["passage_id", *ROLES] if name == GENERATED else ROLES
     of_texts = pl.any_horizontal(pl.col(role).is_in(texts).fill_null(False) for role in roles)
     if name == GENERATED and texts:  # grades that could not be read: their answer may quote any candidate

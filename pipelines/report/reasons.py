@@ -5,6 +5,10 @@ MEANINGS = {
     "not, so they were exchanged.",
     "promoted": "The negative answers the query as well as a positive: it became the positive, against a true negative "
     "of the same query.",
+    "relabelled": "A judge, a language model, says that the negative answers the query: it became the positive, "
+    "against a true negative of the same query.",
+    "judged_relevant": "A judge, a language model, says that the negative answers the query: it is no negative.",
+    "positive_judged_irrelevant": "A judge, a language model, says that the positive does not answer the query.",
     "teacher_prefers_negative": "The teacher scores the negative higher than the positive.",
     "margin_too_small": "The teacher sees hardly a difference between positive and negative.",
     "negative_too_relevant": "The negative is relevant, too: a false negative, which would teach the wrong thing.",

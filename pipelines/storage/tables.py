@@ -33,7 +33,7 @@ from pipelines.storage.tags import find_tag
 from pipelines.storage.versions import TableVersion
 from schemas import TABLES
 
-ADDED_TO = {"generated_queries", "triplets", "scored_triplets", "teacher_vectors"}
+ADDED_TO = {"generated_queries", "triplets", "scored_triplets", "teacher_vectors", "passage_judgements"}
 """Tables of which every row is answered for, and to which rows are added: not on top of another program's."""
 
 WHOLE = {"curated_triplets", "dropped_triplets"}

@@ -275,6 +275,20 @@ ingest --input {good} --set ingest.max_bad_share=-0.1
 ingest --input {good} --source ''
 ingest --input {good} --licence ''
 ingest --input {good} --tables {tmp}/bytes
+relabel
+relabel --set relabel.model=m
+relabel --set relabel.model=m --set relabel.endpoint=host:8000
+relabel --set relabel.model=m --set relabel.endpoint=http://h/v1 --set relabel.suspect_margin.cross_encoder=-99
+relabel --set relabel.judge_prompt=judge
+relabel --set relabel.max_cost=1
+relabel --set relabel.negatives_per_query=0
+relabel --sample 5
+relabel --price-per-million 1
+relabel --from scored_triplets@99 --set relabel.model=m --set relabel.endpoint=http://127.0.0.1:1/v1
+curate --judgements scored_triplets@0
+curate --judgements passage_judgements@0
+curate --set curate.judge=relabelled
+curate --set curate.judge=relabel@0123456789ab
 generate --input {good}
 generate --input {good} --set generate.model=m
 generate --input {good} --set generate.model=m --set generate.endpoint=host:8000

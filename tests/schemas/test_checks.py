@@ -31,6 +31,8 @@ BREAKS: list[
     ("has_unit_length", [{"vector": []}]),
     ("has_a_pair_or_a_reason", [{"query": "asked", "positive": None}]),
     ("has_a_pair_or_a_reason", [{"reason": "refused", "query": "asked", "positive": "an answer"}]),
+    ("has_a_verdict_or_a_reason", [{"verdict": "relevant", "reason": "refused"}]),
+    ("has_a_verdict_or_a_reason", [{"verdict": None, "reason": None}]),
     ("negative_is_not_positive", [{"positive_id": "0" * 32, "negative_id": "0" * 32}]),
     ("answer_is_short", [{"answer": "é" * (MAX_ANSWER_CHARS + 1)}]),
 ]

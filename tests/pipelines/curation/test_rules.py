@@ -12,6 +12,7 @@ from pipelines.curate import CurateConfig, Curation, curate_triplets
 from pipelines.curation import outcomes
 from pipelines.curation.evaluation_texts import EvaluationTexts
 from pipelines.curation.rules import CrossEncoderThresholds
+from pipelines.storage.fingerprint import fingerprint
 from pipelines.texts.ids import text_id, triplet_id
 from schemas import ScoredTriplets
 from tests.scored_versions import relevance, scored_rows
@@ -366,3 +367,89 @@ def test_passages_that_are_the_same_as_far_as_the_teacher_reads_are_named():
     counts = outcomes.count(*told)
     assert "equal_when_cut 1); equal_when_cut: the passages" in outcomes.too_many_dropped(counts, 0.5)
     assert "score.max_tokens: raise it" in outcomes.too_many_dropped(counts, 0.5)
+
+
+def verdicts(query: str = "q", **of_passages: bool) -> pl.DataFrame:
+    """A judge's word on passages of one query."""
+    rows = [(text_id(query), text_id(passage), is_relevant) for passage, is_relevant in of_passages.items()]
+    return pl.DataFrame(rows, schema=["query_id", "passage_id", "is_relevant"], orient="row")
+
+
+def relabel(*rows: Row, corrections=("swapped", "promoted", "relabelled"), **of_passages: bool) -> Curation:
+    config = CONFIG.model_copy(update={"corrections": corrections})
+    return curate_triplets(scored(*rows), config, "cross_encoder", verdicts=verdicts(**of_passages))
+
+
+class TestAJudge:
+    def test_makes_a_negative_that_it_calls_relevant_a_positive_against_a_true_negative(self):
+        rows = [("a", 5.0, "b", 3.0), ("a", 5.0, "n", -5.0)]
+
+        assert kept(curate(*rows)) == [("a", "b", None), ("a", "n", None)]
+        assert kept(relabel(*rows, b=True)) == [("a", "n", None), ("b", "n", "relabelled")]
+
+    def test_has_it_dropped_where_that_correction_is_not_made_even_if_the_teacher_would_promote_it(self):
+        rows = [("a", 5.0, "b", 4.8), ("a", 5.0, "n", -5.0)]
+        curation = relabel(*rows, corrections=("swapped", "promoted"), b=True)
+
+        assert dropped(curation) == [("a", "b", "judged_relevant")]
+        assert dropped(relabel(("a", 5.0, "b", 3.0), b=True)) == [("a", "b", "no_negative_left")]
+
+    def test_keeps_a_negative_that_the_teacher_would_promote(self):
+        """`b` is a false negative of the first row, so by the teacher a positive in both."""
+        rows = [("a", 5.0, "b", 4.5), ("c", 6.0, "b", 4.5), ("a", 5.0, "n", -5.0)]
+        curation = relabel(*rows, b=False)
+
+        assert [correction for *_, correction in kept(curate(*rows))] == [None, "promoted"]
+        assert kept(curation) == [("a", "n", None), ("c", "b", None)]
+        assert dropped(curation) == [("a", "b", "margin_too_small")]
+
+    def test_has_no_negative_raised_that_it_calls_not_relevant(self):
+        row = ("a", -4.0, "b", 3.0)
+
+        assert kept(curate(row)) == [("b", "a", "swapped")]
+        assert kept(relabel(row, b=True)) == [("b", "a", "swapped")], "both say so"
+        assert dropped(relabel(row, b=False)) == [("a", "b", "teacher_prefers_negative")]
+        assert dropped(relabel(row, a=True)) == [("a", "b", "teacher_prefers_negative")]
+
+    def test_drops_a_positive_that_it_calls_not_relevant_which_then_is_a_true_negative(self):
+        rows = [("a", 2.0, "n", -5.0), ("a", 2.0, "b", 5.0)]
+
+        assert dropped(relabel(rows[0], a=False)) == [("a", "n", "positive_judged_irrelevant")]
+        curation = relabel(*rows, a=False, b=True)
+        assert kept(curation) == [("b", "a", "relabelled")]
+        assert dropped(curation) == [("a", "n", "positive_judged_irrelevant")]
+
+    def test_of_another_query_is_not_heard(self):
+        curation = curate_triplets(
+            scored(("a", 5.0, "b", 3.0)), CONFIG, "cross_encoder", verdicts=verdicts("other", b=True)
+        )
+
+        assert kept(curation) == [("a", "b", None)]
+
+
+@pytest.mark.parametrize("thresholds", THRESHOLDS)
+def test_whatever_a_judge_says_every_row_has_one_outcome_and_every_passage_one_role(random_rows, thresholds):
+    pairs = pl.concat([random_rows.select("query_id", passage_id=f"{side}_id") for side in ("positive", "negative")])
+    said = pairs.unique().filter(pl.col("passage_id").hash(1) % 3 < 2)
+    said = said.with_columns(is_relevant=(pl.col("query_id") + pl.col("passage_id")).hash(2) % 2 == 0)
+    config = CurateConfig(cross_encoder=thresholds)
+    curation = curate_triplets(random_rows, config, "cross_encoder", verdicts=said)
+
+    assert set(curation.kept["correction"].drop_nulls()) >= {"relabelled"}
+    assert_every_row_has_one_outcome(random_rows, curation)
+    assert_no_passage_is_positive_and_negative(curation.kept)
+    assert_every_negative_has_its_own_miner_and_rank(random_rows, curation.kept)
+    refused, relevant = (
+        said.filter(pl.col("is_relevant") == one).rename({"passage_id": "id"}) for one in (False, True)
+    )
+    on = ["query_id", "id"]
+    assert curation.kept.rename({"positive_id": "id"}).join(refused, on=on, how="semi").is_empty()
+    assert curation.kept.rename({"negative_id": "id"}).join(relevant, on=on, how="semi").is_empty()
+
+
+def test_a_curation_without_a_judge_has_the_fingerprint_that_it_had_before_there_were_any():
+    without = CurateConfig().model_dump(mode="json")
+
+    assert without == CurateConfig(corrections=("swapped", "promoted")).model_dump(mode="json")
+    assert fingerprint(CurateConfig()) == "8151579686fc"
+    assert CurateConfig(judge="m@0123456789ab").model_dump()["corrections"] == ("swapped", "promoted", "relabelled")

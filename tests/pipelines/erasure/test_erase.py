@@ -23,7 +23,7 @@ from pipelines.storage.compact import CompactConfig, compact
 from pipelines.storage.tags import add_tag
 from pipelines.storage.vacuum import plan
 from pipelines.texts.ids import text_id
-from schemas import TABLES, GeneratedQueries, Models, QuarantinedRows, TeacherVectors
+from schemas import TABLES, GeneratedQueries, Models, PassageJudgements, QuarantinedRows, TeacherVectors
 from tests import ingested
 from tests.aged import age
 from tests.curated_versions import HALF
@@ -360,3 +360,23 @@ def test_of_generated_queries_their_rows_and_texts_go_and_what_was_judged_theirs
     ]
     assert not {text for text in texts_in_files(tables) if text and "anna" in text}
     assert tables.parse("generated_queries@0").num_rows() == 2
+
+
+def test_judgements_of_their_texts_go_and_others_stay(tmp_path):
+    tables = Tables.at(str(tmp_path / "tables"))
+    theirs, others = row("what anna wrote", "anna tells", "a stone", "anna"), row("who", "carl", "a tree", "carl")
+    write_triplets(tables, pl.concat([theirs, others]))
+    pairs = [("what anna wrote", "a bush"), ("who", "anna tells"), ("who", "a tree")]
+    rows = [
+        {"query": query, "query_id": text_id(query), "passage": passage, "passage_id": text_id(passage)}
+        for query, passage in pairs
+    ]
+    with new_version(tables, PassageJudgements, Lineage("relabel", [], Config())) as version:
+        version.write(frame_of(PassageJudgements, *rows, judge=f"m@{'0' * 12}"))
+
+    counted = dict(erase.run(tables, ["anna"], dry_run=True).rows.iter_rows())
+    erased = dict(erase.run(tables, ["anna"]).rows.iter_rows())
+
+    assert erased["passage_judgements"] == counted["passage_judgements"] == 2
+    assert tables.parse("passage_judgements@0").scan().collect()["passage"].to_list() == ["a tree"]
+    assert not {text for text in texts_in_files(tables) if text and "anna" in text}
