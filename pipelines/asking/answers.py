@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from pipelines.asking.completion import Reply
 from pipelines.asking.config import EndpointConfig
-from pipelines.asking.endpoint import FILTERED, Reply
+from pipelines.asking.endpoint import FILTERED
 from pipelines.stage.errors import describe
 
 THOUGHTS = re.compile(r"<think>.*?</think>|^.*?</think>", re.DOTALL)

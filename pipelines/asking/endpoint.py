@@ -10,30 +10,20 @@ import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from pipelines.asking.completion import NoCompletion, Reply, read_completion
 from pipelines.asking.config import EndpointConfig
 from pipelines.stage.errors import UserError
 
 if TYPE_CHECKING:
     import httpx2
     from openai import AsyncOpenAI
-    from openai.types.chat import ChatCompletion
 
 NO_KEY = "none"  # what is sent where a server wants none: the client insists on one
 DEFAULT_VARIABLE = "OPENAI_API_KEY"
 LONGEST_HOLD_S = 120.0  # as the client itself waits at most
 QUOTA, FILTERED = "insufficient_quota", "content_filter"
-
-
-class Reply(NamedTuple):
-    """One answer, and what it cost."""
-
-    text: str
-    finish: str  # stop, length, content_filter
-    refusal: str | None
-    input_tokens: int | None  # None where the endpoint does not say
-    output_tokens: int | None
 
 
 class Rejected(Exception):
@@ -134,7 +124,7 @@ class Endpoint:
         import openai
 
         try:
-            completion = await self._client.chat.completions.create(**self._body(prompt, temperature))
+            response = await self._client.chat.completions.with_raw_response.create(**self._body(prompt, temperature))
         except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
             raise Refuses(f"{self._told(error)}; {self._way_out(error)}") from None
         except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
@@ -149,9 +139,13 @@ class Endpoint:
         except openai.APIConnectionError as error:
             cause = type(error.__cause__).__name__ if error.__cause__ else ""
             raise Unreachable(f"{self._told(error)}{f' ({cause})' if cause else ''}") from None
-        except (openai.OpenAIError, ValueError) as error:
-            raise Unreachable(f"{self._told(error)}: no chat completion") from None
-        return self._read(completion)
+        except openai.OpenAIError as error:
+            raise Unreachable(self._told(error)) from None
+        try:
+            reply = read_completion(response.content)
+        except NoCompletion as error:
+            raise Unreachable(self._told(error)) from None
+        return reply._replace(text=self.without_key(reply.text), refusal=self.without_key(reply.refusal or "") or None)
 
     def _body(self, prompt: str, temperature: float | None) -> dict[str, Any]:
         config = self._config
@@ -163,23 +157,11 @@ class Endpoint:
             body["response_format"] = {"type": "json_object"}
         return body | ({"extra_body": config.extra} if config.extra else {})
 
-    def _read(self, completion: "ChatCompletion") -> Reply:
-        choices = getattr(completion, "choices", None)
-        if not choices or choices[0].message is None:
-            raise Unreachable(f"{self._config.endpoint} answered something else than a chat completion")
-        message, usage = choices[0].message, completion.usage
-        return Reply(
-            self.without_key(message.content or ""),
-            choices[0].finish_reason or "stop",
-            getattr(message, "refusal", None),
-            usage.prompt_tokens if usage else None,
-            usage.completion_tokens if usage else None,
-        )
-
     def _told(self, error: Exception) -> str:
         """The endpoint, and what it said, on one line without the key."""
-        said = " ".join(str(getattr(error, "message", error)).split())[:400]
-        return f"{self._config.endpoint} answers {self.without_key(said)}"
+        said = self.without_key(str(getattr(error, "message", error)))
+        shown = "".join(char if char.isprintable() else " " for char in said)  # it may reach a terminal
+        return f"{self._config.endpoint} answers {' '.join(shown.split())[:400]}"
 
     def _way_out(self, error: Exception) -> str:
         config = self._config

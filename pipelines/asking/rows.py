@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 from pipelines.asking.answers import Unusable, clean
+from pipelines.asking.completion import Reply
 from pipelines.asking.config import EndpointConfig
-from pipelines.asking.endpoint import Endpoint, Rejected, Reply, Unreachable
+from pipelines.asking.endpoint import Endpoint, Rejected, Unreachable
 from schemas.generated_queries import MAX_ANSWER_CHARS
 
 ENDPOINT_ERROR = "endpoint_error"

@@ -8,7 +8,7 @@ import pytest
 from pipelines.asking.endpoint import Pace, Refuses, Rejected, Unreachable, api_key, connected
 from pipelines.generation.config import GenerateConfig
 from pipelines.stage.errors import UserError
-from tests.llm_endpoint import Faults, serving
+from tests.llm_endpoint import Faults, Handler, serving
 
 PROMPT = "write of this Passage:\nred fish swim"
 
@@ -83,6 +83,14 @@ def test_a_pause_that_the_endpoint_asks_for_holds_for_all():
 def test_an_error_is_told_by_what_can_be_done(faults, kind, told):
     with serving(faults) as server, pytest.raises(kind, match=told):
         asked(config(server, max_retries=0), PROMPT)
+
+
+def test_what_is_no_completion_is_unreachable_and_told_without_control_characters(monkeypatch):
+    monkeypatch.setattr(Handler, "_answer", lambda self, *_: self._send(200, {"error": "\x1b[31m\ud800red\nfish"}, {}))
+    with serving() as server, pytest.raises(Unreachable) as raised:
+        asked(config(server, max_retries=0), PROMPT)
+
+    assert str(raised.value) == f"{server.url} answers an error: [31m red fish"
 
 
 def test_a_port_that_nobody_listens_at_is_unreachable():
