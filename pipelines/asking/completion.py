@@ -75,10 +75,9 @@ def read_completion(body: bytes) -> Reply:
         found = _Completion.model_validate(value)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise NoCompletion(
-            f"something else than a chat completion: {f'{place}: ' if place else ''}{first['msg']}"
-        ) from error
+        place = "".join(f"{part}: " for part in [".".join(map(str, first["loc"]))] if part)
+        problem = "Input should be an object" if first["type"] == "model_type" else first["msg"]
+        raise NoCompletion(f"something else than a chat completion: {place}{problem}") from error
     choice, usage = found.choices[0], found.usage
     message, finish = choice.message, choice.finish_reason or "stop"
     return Reply(message.content or "", finish, message.refusal, usage.prompt_tokens, usage.completion_tokens)

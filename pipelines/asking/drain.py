@@ -104,7 +104,11 @@ class _Committer:
         rows, self.waiting = self.waiting, []
         if not rows:
             return set()
-        committed = self._book.commit(rows, self._known)
+        try:
+            committed = self._book.commit(rows, self._known)
+        except BaseException:
+            self.waiting = [*rows, *self.waiting]  # they were paid for: what is there already is left out next time
+            raise
         self._at = time.monotonic()
         self._progress.advance(committed.rows)
         if committed.compared_with == self._known.version:
