@@ -23,8 +23,10 @@ from pipelines.generation.passages import AS_FOUND, Read, Told, read_passages
 from pipelines.generation.price import price
 from pipelines.generation.ranking import Candidates
 from pipelines.generation.rows import Writing
+from pipelines.intake.beir import is_beir_folder
 from pipelines.intake.find_files import find_files
 from pipelines.stage.errors import UserError
+from pipelines.stage.paths import path_of
 from pipelines.stage.progress import tell
 from pipelines.storage import Tables, TableVersion
 from pipelines.storage.commits import Generated
@@ -49,8 +51,13 @@ def check(config: GenerateConfig) -> None:
 
 
 def read(tables: Tables, inputs: list[str], config: GenerateConfig, told: Told) -> Read:
-    """The passages of files, without those that were erased."""
+    """The passages of files, without those that were erased. Raises UserError for a whole BEIR folder."""
     files = find_files(inputs, told.quoting)
+    for given in filter(is_beir_folder, inputs):
+        raise UserError(
+            f"input {given} is a BEIR folder, whose queries and judgements are no passages; expected its corpus alone: "
+            f"give {min(path_of(given, 'input').glob('corpus*'))}"
+        )
     return read_passages(files, told, config, config.max_held_passages, erased_ids(tables))
 
 

@@ -29,6 +29,14 @@ class Plan(NamedTuple):
     done: pl.DataFrame  # of the wanted: as `Book.rows`
     spent: tuple[int, int, int]  # rows, input and output tokens of all this model's rows
     version: TableVersion | None = None  # that this was read from
+    untold: int = 0  # of this model's rows, those of which the endpoint did not say what they cost
+
+    @property
+    def at_least(self) -> str | None:
+        """How `spent` is to be told: as it is, as a least, or None: not at all, as the endpoint says nothing."""
+        if self.untold and not any(self.spent[1:]):
+            return None
+        return "at least " if self.untold else ""
 
     @property
     def num_unasked(self) -> int:
@@ -94,7 +102,8 @@ class Book:
         ]
         done = there.filter(~IS_FAILED).join(wanted, on=self.key, how="semi")
         tokens = there.select(pl.col("input_tokens", "output_tokens").fill_null(0).sum()).row(0)
-        return Plan(len(wanted), seeds, done, (len(there), *tokens), version)
+        untold = there.select((pl.col("input_tokens").is_null() | pl.col("output_tokens").is_null()).sum()).item()
+        return Plan(len(wanted), seeds, done, (len(there), *tokens), version, untold)
 
     def frame(self, rows: Sequence[Row], columns: Sequence[str] | None = None) -> pl.DataFrame:
         """Finished rows as a frame of some of the table's columns, or all."""

@@ -59,14 +59,14 @@ class EndpointConfig(Config):
     concurrency: int = Field(16, ge=1, le=1_000)
     """Rows under way at once."""
 
-    requests_per_minute: float | None = Field(None, gt=0)
+    requests_per_minute: float | None = Field(None, ge=0.1)
     """Largest number of requests in a minute, retries included; null is as many as `concurrency` makes."""
 
     max_retries: int = Field(6, ge=0, le=100)
     """Of a call that met 408, 409, 429, 5xx or a broken connection, with growing waits, or as Retry-After says."""
 
     timeout_s: float = Field(120.0, gt=0)
-    """An answer that takes longer is asked for again."""
+    """A whole answer that takes longer is asked for again."""
 
     keep_raw: bool = True
     """Keep the beginning of an answer that could not be used; off where that may not be stored."""
@@ -90,6 +90,8 @@ class EndpointConfig(Config):
         parts = urlsplit(value)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("expected http://HOST:PORT/v1 or https://HOST/v1")
+        if parts.port == 0:  # one above 65535 raises ValueError
+            raise ValueError("port 0 is none, expected http://HOST:PORT/v1")
         if "@" in parts.netloc or parts.query or parts.fragment:
             raise ValueError("expected no name, password or query in it: a key comes from api_key_variable")
         return value.rstrip("/")

@@ -62,12 +62,19 @@ def tell_result(left: Plan, config: EndpointConfig, outcomes: Counter[str | None
     """How many rows came out how, and what all of it has cost."""
     outcomes = outcomes + Counter({ENDPOINT_ERROR: len(left.seeds) - left.num_unasked})
     told = [f"{number:,} {outcome}" for outcome, number in outcomes.most_common()]
-    tokens = f"{left.spent[1]:,} input and {left.spent[2]:,} output tokens"
-    cost = config.cost(*left.spent[1:])
-    price = "" if cost is None else f", which cost {cost:,.4f}"
-    tell(f"{config.stage}: {left.wanted:,} {config.unit}: {', '.join(told) or 'none'}; {tokens}{price}")
+    tell(f"{config.stage}: {left.wanted:,} {config.unit}: {', '.join(told) or 'none'}; {_spent(left, config)}")
     if outcomes[ENDPOINT_ERROR]:
         tell(f"{config.stage}: the same command asks again those whose endpoint failed")
+
+
+def _spent(left: Plan, config: EndpointConfig) -> str:
+    """What all rows have cost, as far as the endpoint says."""
+    if left.at_least is None:
+        return "the endpoint does not say how many tokens that took"
+    told = f"{left.at_least}{left.spent[1]:,} input and {left.spent[2]:,} output tokens"
+    cost = config.cost(*left.spent[1:])
+    told += "" if cost is None else f", which cost {left.at_least}{cost:,.4f}"
+    return told + (f"; of {left.untold:,} rows the endpoint does not say" if left.untold else "")
 
 
 def tell_spent(left: Plan, config: EndpointConfig) -> None:
@@ -104,7 +111,11 @@ class _Committer:
         rows, self.waiting = self.waiting, []
         if not rows:
             return set()
-        committed = self._book.commit(rows, self._known)
+        try:
+            committed = self._book.commit(rows, self._known)
+        except BaseException:
+            self.waiting = [*rows, *self.waiting]  # they were paid for: what is there already is left out next time
+            raise
         self._at = time.monotonic()
         self._progress.advance(committed.rows)
         if committed.compared_with == self._known.version:

@@ -8,32 +8,22 @@ later, `Refuses` will not (401, 403, 404, no quota). The key comes from the envi
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any
 
+from pipelines.asking.completion import NoCompletion, Reply, read_completion
 from pipelines.asking.config import EndpointConfig
 from pipelines.stage.errors import UserError
 
 if TYPE_CHECKING:
-    import httpx2
     from openai import AsyncOpenAI
-    from openai.types.chat import ChatCompletion
 
 NO_KEY = "none"  # what is sent where a server wants none: the client insists on one
 DEFAULT_VARIABLE = "OPENAI_API_KEY"
+PATIENCE_S = 5.0  # a wait that ends so soon is waited for, though the run is to end
 LONGEST_HOLD_S = 120.0  # as the client itself waits at most
 QUOTA, FILTERED = "insufficient_quota", "content_filter"
-
-
-class Reply(NamedTuple):
-    """One answer, and what it cost."""
-
-    text: str
-    finish: str  # stop, length, content_filter
-    refusal: str | None
-    input_tokens: int | None  # None where the endpoint does not say
-    output_tokens: int | None
 
 
 class Rejected(Exception):
@@ -48,20 +38,34 @@ class Refuses(UserError):
     """The endpoint takes no question at all: asking again will not help."""
 
 
+class Stopped(Exception):
+    """The run is to end, and the next request might not go out for long."""
+
+
 class Pace:
     """When the next request may go out: so many a minute, and none while the endpoint asked for a pause."""
 
     def __init__(self, requests_per_minute: float | None) -> None:
         self._apart_s = 60.0 / requests_per_minute if requests_per_minute else 0.0
         self._next_at = 0.0
+        self._stopped = asyncio.Event()
 
     async def wait(self) -> None:
-        """Until it is this request's turn."""
+        """Until it is this request's turn. Raises Stopped where that is far off and the run is to end."""
         now = time.monotonic()
         at = max(now, self._next_at)
         if self._apart_s:
             self._next_at = at + self._apart_s
-        await asyncio.sleep(at - now)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(at - now):
+                await self._stopped.wait()
+        if (left := at - time.monotonic()) > PATIENCE_S:
+            raise Stopped
+        await asyncio.sleep(max(0.0, left))
+
+    def stop(self) -> None:
+        """The run is to end: no long wait any more. To be called in the loop's thread."""
+        self._stopped.set()
 
     def hold(self, seconds: float) -> None:
         """Nothing goes out for so long."""
@@ -69,12 +73,17 @@ class Pace:
 
 
 def api_key(config: EndpointConfig) -> str:
-    """Raises UserError where the recipe names a variable that is not set."""
+    """Raises UserError where the recipe names a variable that is not set, or it holds what no header can."""
     key = os.environ.get(config.api_key_variable, "").strip()
     if not key and config.api_key_variable != DEFAULT_VARIABLE:
         raise UserError(
             f"{config.stage}.api_key_variable names {config.api_key_variable}, which is not set; expected the "
             "endpoint's key in it"
+        )
+    if not (key.isascii() and key.isprintable()):
+        raise UserError(
+            f"the environment's {config.api_key_variable} holds a character that no key has, as a line's end or one "
+            "beyond ASCII; expected the endpoint's key alone in it"
         )
     return key or NO_KEY
 
@@ -82,27 +91,33 @@ def api_key(config: EndpointConfig) -> str:
 @asynccontextmanager
 async def connected(config: EndpointConfig) -> "AsyncIterator[Endpoint]":
     """The endpoint, for as long as the block lasts."""
+    import httpx2
     from openai import AsyncOpenAI, DefaultAsyncHttpxClient  # seconds to import: only who asks pays
 
     pace, key = Pace(config.requests_per_minute), api_key(config)
 
-    async def before(request: "httpx2.Request") -> None:
-        await pace.wait()
+    class Client(DefaultAsyncHttpxClient):
+        async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
+            """At the pace, and whole within the time: the client's own timeout is for each part of an answer."""
+            await pace.wait()
+            try:
+                async with asyncio.timeout(config.timeout_s):
+                    response = await super().send(request, **options)
+            except TimeoutError as error:
+                raise httpx2.ReadTimeout(f"no whole answer in {config.timeout_s:g} s", request=request) from error
+            if response.status_code in (429, 503):
+                pace.hold(_seconds(response.headers.get("retry-after")))
+            return response
 
-    async def after(response: "httpx2.Response") -> None:
-        if response.status_code in (429, 503):
-            pace.hold(_seconds(response.headers.get("retry-after")))
-
-    http = DefaultAsyncHttpxClient(event_hooks={"request": [before], "response": [after]})
     client = AsyncOpenAI(
         api_key=key,
         base_url=config.base_url(),
         max_retries=config.max_retries,
         timeout=config.timeout_s,
-        http_client=http,
+        http_client=Client(),
     )
     async with client:
-        yield Endpoint(client, config, key)
+        yield Endpoint(client, config, key, pace)
 
 
 def _seconds(retry_after: str | None) -> float:
@@ -113,11 +128,21 @@ def _seconds(retry_after: str | None) -> float:
         return 0.0
 
 
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """What an exception came of, the nearest first."""
+    parts = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+    for cause in (*parts, error.__cause__ or error.__context__):
+        if cause is not None:
+            yield cause
+            yield from _causes(cause)
+
+
 class Endpoint:
     """Questions to one model."""
 
-    def __init__(self, client: "AsyncOpenAI", config: EndpointConfig, key: str) -> None:
+    def __init__(self, client: "AsyncOpenAI", config: EndpointConfig, key: str, pace: Pace) -> None:
         self._client, self._config, self._key = client, config, key
+        self.stop = pace.stop
 
     def without_key(self, text: str) -> str:
         """A text in which the key does not stand, whatever the endpoint echoes."""
@@ -130,11 +155,12 @@ class Endpoint:
             Rejected: it is not taken, say because it is too long.
             Unreachable: no answer after all retries.
             Refuses: no question would be taken.
+            Stopped: the run is to end.
         """
         import openai
 
         try:
-            completion = await self._client.chat.completions.create(**self._body(prompt, temperature))
+            response = await self._client.chat.completions.with_raw_response.create(**self._body(prompt, temperature))
         except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
             raise Refuses(f"{self._told(error)}; {self._way_out(error)}") from None
         except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
@@ -147,11 +173,14 @@ class Endpoint:
             kind = Rejected if error.status_code == 413 else Unreachable
             raise kind(self._told(error)) from None
         except openai.APIConnectionError as error:
-            cause = type(error.__cause__).__name__ if error.__cause__ else ""
-            raise Unreachable(f"{self._told(error)}{f' ({cause})' if cause else ''}") from None
-        except (openai.OpenAIError, ValueError) as error:
-            raise Unreachable(f"{self._told(error)}: no chat completion") from None
-        return self._read(completion)
+            raise Unreachable(self._unanswered(error)) from None
+        except openai.OpenAIError as error:
+            raise Unreachable(self._told(error)) from None
+        try:
+            reply = read_completion(response.content)
+        except NoCompletion as error:
+            raise Unreachable(self._told(error)) from None
+        return reply._replace(text=self.without_key(reply.text), refusal=self.without_key(reply.refusal or "") or None)
 
     def _body(self, prompt: str, temperature: float | None) -> dict[str, Any]:
         config = self._config
@@ -163,27 +192,33 @@ class Endpoint:
             body["response_format"] = {"type": "json_object"}
         return body | ({"extra_body": config.extra} if config.extra else {})
 
-    def _read(self, completion: "ChatCompletion") -> Reply:
-        choices = getattr(completion, "choices", None)
-        if not choices or choices[0].message is None:
-            raise Unreachable(f"{self._config.endpoint} answered something else than a chat completion")
-        message, usage = choices[0].message, completion.usage
-        return Reply(
-            self.without_key(message.content or ""),
-            choices[0].finish_reason or "stop",
-            getattr(message, "refusal", None),
-            usage.prompt_tokens if usage else None,
-            usage.completion_tokens if usage else None,
-        )
-
     def _told(self, error: Exception) -> str:
         """The endpoint, and what it said, on one line without the key."""
-        said = " ".join(str(getattr(error, "message", error)).split())[:400]
-        return f"{self._config.endpoint} answers {self.without_key(said)}"
+        return f"{self._config.endpoint} answers {self._shown(str(getattr(error, 'message', error)))}"
+
+    def _shown(self, said: str) -> str:
+        """Without the key, and without what would steer a terminal."""
+        shown = "".join(char if char.isprintable() else " " for char in self.without_key(said))
+        return " ".join(shown.split())[:400]
+
+    def _unanswered(self, error: Exception) -> str:
+        """Why no response came, as far as the causes tell."""
+        endpoint, causes = self._config.endpoint, list(_causes(error))
+        kinds = {type(cause).__name__ for cause in causes}
+        if kinds & {"ReadTimeout", "WriteTimeout"}:
+            return f"{endpoint} gives no whole answer in {self._config.timeout_s:g} s ({self._config.stage}.timeout_s)"
+        if kinds & {"gaierror"}:
+            return f"nothing answers at {endpoint}: no such host is known"
+        if kinds & {"ConnectionRefusedError"}:
+            return f"nothing answers at {endpoint}: the connection is refused"
+        told = next((f"{type(cause).__name__}: {cause}" for cause in causes), str(error))
+        nothing = "nothing answers at" if kinds & {"ConnectError", "ConnectTimeout"} else "no answer comes from"
+        return f"{nothing} {endpoint} ({self._shown(told)})"
 
     def _way_out(self, error: Exception) -> str:
         config = self._config
         if getattr(error, "status_code", 0) == 404:
             found = f"found {config.stage}.model {config.model}"
             return f"expected the base URL with its /v1, and a model that it has: {found}"
-        return f"expected a key that it takes in the environment's {config.api_key_variable}"
+        unset = ", which is not set" if self._key == NO_KEY else ""
+        return f"expected a key that it takes in the environment's {config.api_key_variable}{unset}"

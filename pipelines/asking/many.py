@@ -13,7 +13,7 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 
 from pipelines.asking.config import EndpointConfig
-from pipelines.asking.endpoint import Endpoint, Unreachable, connected
+from pipelines.asking.endpoint import Endpoint, Stopped, Unreachable, connected
 from pipelines.asking.rows import ENDPOINT_ERROR, Key, Make, Row, Seed
 from pipelines.stage.errors import UserError
 
@@ -80,6 +80,7 @@ class Asking:
         self._outage = max(LEAST_OUTAGE, 2 * config.concurrency)
         self._skipped = set[Key]()
         self._is_closed = False
+        self._endpoint: Endpoint | None = None
         self._failure: BaseException | None = None
         self._under_way: tuple[asyncio.AbstractEventLoop, asyncio.Task[None]] | None = None
         self._thread = threading.Thread(target=self._run, name=config.stage, daemon=True)
@@ -98,8 +99,11 @@ class Asking:
         self._thread.join(JOIN_S)
 
     def close(self) -> None:
-        """Begin no other row."""
+        """Begin no other row, and wait for no turn that is far off."""
         self._is_closed = True
+        if self._under_way and self._endpoint:
+            with suppress(RuntimeError):  # the loop has ended meanwhile
+                self._under_way[0].call_soon_threadsafe(self._endpoint.stop)
 
     def skip(self, keys: set[Key]) -> None:
         """Don't begin these: another run has finished them."""
@@ -144,6 +148,9 @@ class Asking:
         assert task is not None, "asyncio.run makes one"
         self._under_way = asyncio.get_running_loop(), task
         async with connected(self._config) as endpoint:
+            self._endpoint = endpoint
+            if self._is_closed:  # before there was anything to stop
+                return
             if not await self._first(endpoint):
                 return
             await asyncio.gather(*(self._work(endpoint) for _ in range(self._config.concurrency)))
@@ -159,8 +166,11 @@ class Asking:
         is_new = self._budget.rows == 0
         if (seed := await self._next()) is None:
             return False
-        row = await self._make(seed, endpoint)
-        if row.get("reason") == ENDPOINT_ERROR:
+        try:
+            row = await self._make(seed, endpoint)
+        except Stopped:
+            return False
+        if row.get("reason") == ENDPOINT_ERROR and not self._is_closed:
             raise Unreachable(f"{self._config.undone}: {row['detail']}")
         if row.get("reason") == "rejected" and is_new:
             raise UserError(
@@ -175,6 +185,8 @@ class Asking:
         try:
             while (seed := await self._next()) is not None:
                 self._give(await self._make(seed, endpoint))
+        except Stopped:
+            return
         except Exception as error:
             self._failure = self._failure or error
             self.close()
@@ -199,7 +211,7 @@ class Asking:
         """Raises Unreachable where this is one failure too many."""
         if row.get("reason") == ENDPOINT_ERROR:
             self._failed_since.append(row)
-            if len(self._failed_since) >= self._outage:
+            if len(self._failed_since) >= self._outage and not self._is_closed:
                 raise Unreachable(f"{self._outage:,} {self._config.unit} in a row were not answered: {row['detail']}")
             return
         held, self._failed_since = self._failed_since, []

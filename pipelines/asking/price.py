@@ -31,7 +31,9 @@ class Price(NamedTuple):
     wanted: int
     done: int
     again: int  # of those left, whose endpoint failed
-    spent: tuple[int, int]  # input and output tokens so far
+    spent: tuple[int, int]  # input and output tokens so far, as far as the endpoint says
+    at_least: str | None  # as `Plan.at_least`
+    untold: int  # rows of which it does not say
     sampled: int  # rows that tell; 0: nothing was asked
     share: float | None  # of them that came out as `config.share` says
     calls: Amount
@@ -67,6 +69,7 @@ class Price(NamedTuple):
             "input_tokens_spent": self.spent[0],
             "output_tokens_spent": self.spent[1],
             "cost_spent": self.config.cost(*self.spent),
+            "rows_without_tokens": self.untold,
             "sampled": self.sampled,
             self.config.share[0]: self.share,
             "calls": round(self.calls.value),
@@ -85,20 +88,27 @@ class Price(NamedTuple):
         known = (
             f"from {self.sampled:,} {self.config.unit}" if self.sampled else f"{CHARS_PER_TOKEN:g} characters a token"
         )
-        known = known if self.left else "counted"
+        known = known if self.left else "counted" if self.at_least is not None else "the endpoint does not say"
         rows = [[self.config.unit, f"{self.done:,}", f"{self.left:,}", "counted"]]
         rows.append(["calls", "", f"{self.calls.value:,.0f}", known if self.sampled else "counted"])
-        rows.append(["input tokens", f"{self.spent[0]:,}", _amount(self.input_tokens, ",.0f"), known])
+        of_input, of_output = (self._spent(f"{spent:,}") for spent in self.spent)
+        rows.append(["input tokens", of_input, _amount(self.input_tokens, ",.0f"), known])
         if self.output_tokens:
-            rows.append(["output tokens", f"{self.spent[1]:,}", _amount(self.output_tokens, ",.0f"), known])
+            rows.append(["output tokens", of_output, _amount(self.output_tokens, ",.0f"), known])
         else:
-            rows.append(["output tokens", f"{self.spent[1]:,}", f"{self.most_output_tokens:,}", "at most"])
+            rows.append(["output tokens", of_output, f"{self.most_output_tokens:,}", "at most"])
         if cost := self.cost:
-            rows.append(["cost", f"{self.config.cost(*self.spent) or 0:,.4f}", _amount(cost, ",.4f"), known])
+            spent = self._spent(f"{self.config.cost(*self.spent) or 0:,.4f}")
+            rows.append(["cost", spent, _amount(cost, ",.4f"), known])
         lines = aligned_table(["what", "done", "left", "how known"], rows).split("\n")
+        if self.untold:
+            lines.append(f"  of {self.untold:,} rows the endpoint does not say how many tokens they took")
         if self.share is not None:
             lines.append(f"  {self.share:.1%} of these {self.sampled:,} {self.config.unit} {self.config.share[1]}")
         return lines
+
+    def _spent(self, amount: str) -> str:
+        return "not said" if self.at_least is None else f"{self.at_least}{amount}"
 
 
 def _amount(amount: Amount, form: str) -> str:
@@ -126,7 +136,9 @@ def price(
     texts = chars.meta.root_names()
     unread = pl.DataFrame({name: [seed.columns[name] for seed in left.seeds] for name in texts}, strict=False)
     all_chars = float(unread.select(chars.sum()).item() or 0) if number else 0.0
-    begun = (config, left.wanted, left.wanted - number, number - left.num_unasked, left.spent[1:])
+    done = (left.wanted, left.wanted - number, number - left.num_unasked)
+    says_nothing = len(known) and told.is_empty() and not any(left.spent[1:])
+    begun = (config, *done, left.spent[1:], None if says_nothing else left.at_least, left.untold)
     if told.is_empty() or not number:
         asked, tokens = Amount(number * calls, 0.0), Amount(all_chars / CHARS_PER_TOKEN, 0.0)
         return Price(*begun, 0, None, asked, tokens, Amount(0.0, 0.0) if not number else None)

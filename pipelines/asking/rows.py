@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 from pipelines.asking.answers import Unusable, clean
+from pipelines.asking.completion import Reply
 from pipelines.asking.config import EndpointConfig
-from pipelines.asking.endpoint import Endpoint, Rejected, Reply, Unreachable
+from pipelines.asking.endpoint import Endpoint, Rejected, Stopped, Unreachable
 from schemas.generated_queries import MAX_ANSWER_CHARS
 
 ENDPOINT_ERROR = "endpoint_error"
@@ -28,7 +29,7 @@ class Seed(NamedTuple):
 
 
 Make = Callable[[Seed, Endpoint], Awaitable[Row]]
-"""The row of a seed. Raises Refuses where the endpoint takes no question at all."""
+"""The row of a seed. Raises Refuses where the endpoint takes no question at all, Stopped where the run is to end."""
 
 
 class Account:
@@ -36,6 +37,7 @@ class Account:
 
     def __init__(self, paid: tuple[int, int | None, int | None]) -> None:
         self._calls, self._input, self._output = paid
+        self.is_new = True  # nothing was paid yet
         self.last: Reply | None = None
 
     async def pay(self, asked: Awaitable[Reply]) -> Reply:
@@ -43,7 +45,7 @@ class Account:
         self._calls += 1
         self._input = _sum(self._input, reply.input_tokens)
         self._output = _sum(self._output, reply.output_tokens)
-        self.last = reply
+        self.last, self.is_new = reply, False
         return reply
 
     def columns(self) -> Row:
@@ -59,6 +61,7 @@ async def answered(seed: Seed, config: EndpointConfig, ask: Callable[[Row, Accou
 
     Raises:
         Refuses: the endpoint takes no question at all.
+        Stopped: the run is to end, and nothing was paid for this row.
     """
     account = Account(seed.paid)
     row: Row = seed.columns | {config.role: config.who}
@@ -71,4 +74,8 @@ async def answered(seed: Seed, config: EndpointConfig, ask: Callable[[Row, Accou
         row |= {"reason": "rejected", "detail": clean(str(error))}
     except Unreachable as error:
         row |= {"reason": ENDPOINT_ERROR, "detail": clean(str(error))}
+    except Stopped:
+        if account.is_new:
+            raise
+        row |= {"reason": ENDPOINT_ERROR, "detail": "the run was to end while a further question waited for its turn"}
     return row | account.columns()

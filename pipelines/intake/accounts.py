@@ -109,7 +109,8 @@ class Intake:
         layouts.refuse_if_unknown()
         if left_out := self._left_out[position]:
             tell(f"{self.files[position].path}: {left_out:,} rows are left out: their external ids were erased")
-        self._announce_columns(opened.path, layouts)
+        if not self.files[position].found.is_ours:
+            self._announce_columns(opened.path, layouts)
         self.refuse_if_mostly_bad(position)
 
     def add(self, position: int, number: int, row: CheckedRow, negatives: Sequence[Negative]) -> None:

@@ -32,6 +32,7 @@ class InputFile:
     table: ForeignTable | None = None
     quoting: Quoting | None = None  # of CSV and TSV, where it was said
     licence: str | None = None  # that it came with
+    is_ours: bool = False  # a table of this root: how its columns are read need not be said
 
     @cached_property
     def sha256(self) -> str:

@@ -18,7 +18,7 @@ import polars as pl
 from pipelines.intake.formats import Input
 from pipelines.intake.input_files import InputFile
 from pipelines.intake.raw_rows import RawRow, in_batches
-from pipelines.stage.errors import UserError
+from pipelines.stage.errors import UserError, first_of
 from pipelines.stage.progress import tell
 from pipelines.storage import Tables, TableVersion
 from pipelines.storage.commits import GenerationResult
@@ -93,7 +93,12 @@ def of_version(version: TableVersion) -> GeneratedQueriesInput:
     if result.complete is None:
         tell(f"{version} is not complete: what {result.generator} has written so far is taken")
     licence = ", ".join(sorted({file.licence for file in result.ingested_files if file.licence})) or None
-    return GeneratedQueriesInput(str(version), TABLE, licence=licence, version=version, generator=result.generator)
+    found = version.scan().select(pl.col("generator").unique()).collect()["generator"]
+    if others := sorted({*found} - {result.generator}):
+        tell(f"{version}: the rows of {result.generator} are taken, not those of {first_of(others)}")
+    return GeneratedQueriesInput(
+        str(version), TABLE, licence=licence, is_ours=True, version=version, generator=result.generator
+    )
 
 
 def _version(tables: Tables, given: str) -> TableVersion | None:

@@ -147,14 +147,28 @@ def test_so_many_passages_are_part_of_more(tables, tmp_path):
     assert first < second
 
 
-def test_a_budget_cannot_be_held_where_tokens_are_not_counted(tables, tmp_path):
+def test_a_budget_cannot_be_held_where_tokens_are_not_counted(tables, tmp_path, capsys):
     passages = write_passages(tmp_path / "p.jsonl", 10)
     with serving(Faults(counts_tokens=False)) as server:
         with pytest.raises(UserError, match="does not say how many tokens"):
             generate.run(tables, [passages], config(server, max_cost=1.0))
         generate.run(tables, [passages], config(server))
 
-    assert rows_of(tables)["input_tokens"].null_count() == 10
+        assert rows_of(tables)["input_tokens"].null_count() == 10
+        assert "; the endpoint does not say how many tokens that took" in capsys.readouterr().err
+        server.faults.counts_tokens, tokens = True, server.ledger.input_tokens
+        more = write_passages(tmp_path / "more.jsonl", 2, first=10)
+        generate.run(tables, [passages, more], config(server))
+    told = capsys.readouterr().err
+    assert f"; at least {server.ledger.input_tokens - tokens:,} input" in told
+    assert "which cost at least 0.0" in told
+
+
+def test_of_a_beir_folder_the_corpus_is_asked_for(tables, tmp_path):
+    (tmp_path / "qrels").mkdir()
+    write_passages(tmp_path / "corpus.jsonl", 1)
+    with pytest.raises(UserError, match=r"is a BEIR folder.*give .*/corpus.jsonl"):
+        generate.run(tables, [str(tmp_path)], GenerateConfig(endpoint="http://localhost:1/v1", model="rules"))
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,14 @@
 
 import asyncio
 import time
+from contextlib import suppress
 
 import pytest
 
-from pipelines.asking.endpoint import Pace, Refuses, Rejected, Unreachable, api_key, connected
+from pipelines.asking.endpoint import Pace, Refuses, Rejected, Stopped, Unreachable, api_key, connected
 from pipelines.generation.config import GenerateConfig
 from pipelines.stage.errors import UserError
-from tests.llm_endpoint import Faults, serving
+from tests.llm_endpoint import Faults, Handler, serving
 
 PROMPT = "write of this Passage:\nred fish swim"
 
@@ -77,7 +78,7 @@ def test_a_pause_that_the_endpoint_asks_for_holds_for_all():
         (Faults(rejected=1.0), Rejected, "this passage is too long for the model"),
         (Faults(status=422), Rejected, "no entry"),
         (Faults(status=500), Unreachable, "no entry"),
-        (Faults(fails=1.0), Unreachable, "answers"),
+        (Faults(fails=1.0), Unreachable, "no answer comes from"),
     ],
 )
 def test_an_error_is_told_by_what_can_be_done(faults, kind, told):
@@ -85,11 +86,68 @@ def test_an_error_is_told_by_what_can_be_done(faults, kind, told):
         asked(config(server, max_retries=0), PROMPT)
 
 
-def test_a_port_that_nobody_listens_at_is_unreachable():
+def test_what_is_no_completion_is_unreachable_and_told_without_control_characters(monkeypatch):
+    monkeypatch.setattr(Handler, "_answer", lambda self, *_: self._send(200, {"error": "\x1b[31m\ud800red\nfish"}, {}))
+    with serving() as server, pytest.raises(Unreachable) as raised:
+        asked(config(server, max_retries=0), PROMPT)
+
+    assert str(raised.value) == f"{server.url} answers an error: [31m red fish"
+
+
+def test_where_nothing_answers_it_is_said_why():
     with serving() as server:
         pass
-    with pytest.raises(Unreachable, match=r"Connection error. \(ConnectError\)"):
+    with pytest.raises(Unreachable, match=f"nothing answers at {server.url}: the connection is refused"):
         asked(config(server, max_retries=0), PROMPT)
+    unknown = GenerateConfig(endpoint="http://nowhere.invalid/v1", model="rules", max_retries=0)
+    with pytest.raises(Unreachable, match=r"nothing answers at http://nowhere.invalid/v1"):
+        asked(unknown, PROMPT)
+
+
+def test_the_time_of_an_answer_is_that_of_all_its_bytes(monkeypatch):
+    def drip(self, status, value, headers):
+        self.send_response(status)
+        self.send_header("Content-Length", "100")
+        self.end_headers()
+        with suppress(OSError):  # the client has gone
+            for _ in range(100):
+                self.wfile.write(b" ")
+                time.sleep(0.05)
+
+    monkeypatch.setattr(Handler, "_send", drip)
+    started = time.monotonic()
+    with serving() as server, pytest.raises(Unreachable, match=r"no whole answer in 0.3 s \(generate.timeout_s\)"):
+        asked(config(server, max_retries=1, timeout_s=0.3), PROMPT)
+
+    assert server.ledger.requests == 2, "it is asked again"
+    assert time.monotonic() - started < 4.5, "of 5 s that one answer takes"
+
+
+def test_a_turn_that_is_far_off_is_not_waited_for_where_the_run_is_to_end():
+    async def outcomes():
+        pace = Pace(0.1)
+        waits = [asyncio.create_task(pace.wait()) for _ in range(3)]
+        await asyncio.sleep(0.05)
+        pace.stop()
+        return await asyncio.wait_for(asyncio.gather(*waits, return_exceptions=True), 5)
+
+    first, *others = asyncio.run(outcomes())
+    assert first is None
+    assert [type(other) for other in others] == [Stopped, Stopped]
+
+
+@pytest.mark.parametrize("held", ["kéy", "sk-a\nX-Other: b", "a\tb"])
+def test_a_key_that_no_header_can_hold_is_refused(monkeypatch, held):
+    monkeypatch.setenv("OTHER_KEY", held)
+    with pytest.raises(UserError, match="OTHER_KEY holds a character that no key has") as raised:
+        api_key(GenerateConfig(api_key_variable="OTHER_KEY"))
+    assert held not in str(raised.value)
+
+
+def test_a_key_that_is_asked_for_and_not_set_is_told(monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with serving(Faults(status=401)) as server, pytest.raises(Refuses, match="OPENAI_API_KEY, which is not set"):
+        asked(config(server), PROMPT)
 
 
 def test_the_key_is_sent_and_stands_in_no_message(monkeypatch):

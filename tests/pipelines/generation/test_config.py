@@ -56,6 +56,9 @@ def test_how_candidates_are_graded_is_no_part_of_one_that_grades_none():
     ("changes", "told"),
     [
         ({"endpoint": "host:8000"}, "expected http://HOST"),
+        ({"endpoint": "http://host:99999/v1"}, "Port out of range"),
+        ({"endpoint": "http://host:0/v1"}, "port 0 is none"),
+        ({"requests_per_minute": 1e-9}, "greater than or equal to 0.1"),
         ({"endpoint": "http://me:secret@host/v1"}, "no name, password or query"),
         ({"endpoint": "http://host/v1?key=secret"}, "no name, password or query"),
         ({"model": " "}, "as the endpoint has it"),

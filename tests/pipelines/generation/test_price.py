@@ -70,3 +70,21 @@ def test_where_nothing_is_left_nothing_is_to_pay():
     found = price(left(done=NO_ROWS, spent=(2, 10, 3)), known(), PASSAGES, CONFIG)
 
     assert (found.left, found.cost.value, found.told()["cost_spent"]) == (0, 0.0, 16.0)
+
+
+@pytest.mark.parametrize(
+    ("spent", "done", "how"), [((2, 0, 0), "not said", "the endpoint does not say"), ((2, 10, 3), "at least 10", "")]
+)
+def test_what_the_endpoint_does_not_say_is_not_told_as_nothing(spent, done, how):
+    found = price(left(spent=spent)._replace(untold=1), known(), PASSAGES, CONFIG)
+
+    (line,) = (line for line in found.lines() if "input tokens" in line)
+    assert done in line
+    assert how in line
+    assert found.told()["rows_without_tokens"] == 1
+
+
+def test_a_sample_of_which_the_endpoint_says_nothing_is_told_as_such():
+    found = price(left("a" * 40), known(("a" * 10, None, 1, None, None)), PASSAGES, CONFIG)
+
+    assert "not said" in "\n".join(found.lines())

@@ -120,3 +120,16 @@ def test_what_is_not_complete_is_said_and_what_is_not_there_refused(tables, caps
     write(tables, row("an owl"), generator=OTHER)
     with pytest.raises(UserError, match="has no query with a positive by m@1"):
         mine.run(tables, ["generated_queries"], SMALL)
+
+
+def test_whose_rows_are_taken_is_said_and_nothing_of_our_own_columns(tables, capsys):
+    write(tables, *ROWS, generator=OTHER)
+    mine.run(tables, ["generated_queries"], SMALL)
+    alone = capsys.readouterr().err
+    write(tables, *ROWS, generator=OURS)
+    mine.run(tables, ["generated_queries"], SMALL)
+    told = capsys.readouterr().err
+
+    assert "is read as a label" not in alone + told
+    assert "are taken, not those of" not in alone
+    assert f"the rows of {OURS} are taken, not those of {OTHER}" in told
