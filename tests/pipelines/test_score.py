@@ -192,7 +192,7 @@ def test_a_dry_run_counts_what_the_run_then_does_and_writes_nothing(ray_cluster,
     assert (told["pairs_left"], told["read"], told["tokens"], told["cut"]) == (len(left), len(left), tokens, cut)
     assert (told["sampled"], told["tokens_error"], told["cut_error"]) == (len(left), 0, 0)
     assert 0 < cut < len(left)
-    assert [one["actors"] for one in told["forecasts"]] == [2, 4, 8]
+    assert [one["actors"] for one in told["forecasts"]] == [1, 2, 4]
     assert all(one["cost"] == 2.0 * one["actors"] * one["seconds"] / 3600 > 0 for one in told["forecasts"])
     assert told["tokens_per_second"] > 0
     assert tables.latest("scored_triplets") == scored
