@@ -66,6 +66,7 @@ from pipelines.mining.inputs import (
 )
 from pipelines.scoring.config import ScoreConfig
 from pipelines.stage.errors import UserError
+from pipelines.stage.progress import tell
 from pipelines.storage import Tables, TableVersion
 from pipelines.storage.erased import erased_ids
 from pipelines.storage.fingerprint import fingerprint_of
@@ -143,6 +144,7 @@ def run(
         file.columns = json.dumps({**how, **file.found.told}, sort_keys=True)
 
     def spill_rows(intake: Intake) -> list[TableVersion]:
+        _tell_what_stays(tables, config)
         pairs, known, drawn_from = asked.read(intake)
         index = _index(dense, known, drawn_from, intake.files, config.index_recall) if dense else None
         if index and config.consistent_within is not None:
@@ -153,6 +155,13 @@ def run(
 
     per_row = config.negatives_per_query
     return append_new(tables, "mine", config, asked.files, spill_rows, triplets_per_row=per_row, closed=closed)
+
+
+def _tell_what_stays(tables: Tables, config: MineConfig) -> None:
+    if config.consistent_within is not None and (triplets := tables.latest("triplets")):
+        tell(
+            f"mine: what {triplets} has stays, also of pairs that are left out now: to be without, use another --tables"
+        )
 
 
 def foresee(

@@ -109,11 +109,11 @@ def test_shuffled_pairs_go_to_quarantine_with_their_rank_and_their_positives_sta
         consistent_within=2, first_rank=1, negatives_per_query=3, random_negatives=0, max_bad_share=0.01
     )
     score = ScoreConfig(teacher=encoder, teacher_kind="bi_encoder", max_tokens=64, precision="float32", max_actors=1)
-    tables, asked = Tables.at(str(tmp_path / "tables")), {"encoder": config.encoder_config(score), "connect": connected}
-    foretold = mine.foresee(tables, [str(path)], config, 1.0, **asked)
+    tables, how = Tables.at(str(tmp_path / "tables")), {"encoder": config.encoder_config(score), "connect": connected}
+    foretold = mine.foresee(tables, [str(path)], config, 1.0, **how)
     assert tables.names() == ["teacher_vectors"]
     vectors = tables.latest("teacher_vectors")
-    triplets = mine.run(tables, [str(path)], config, **asked)
+    triplets = mine.run(tables, [str(path)], config, **how)
 
     assert tables.latest("teacher_vectors") == vectors
     gone = tables.latest("quarantined_rows").scan().collect()
@@ -123,10 +123,14 @@ def test_shuffled_pairs_go_to_quarantine_with_their_rank_and_their_positives_sta
     assert set(gone["reasons"].explode()) == {"positive_not_among_nearest"}
     assert gone["rank"].min() > 2
     assert set(triplets.scan().select("query").collect()["query"]) == set(texts) - set(asked)
-    assert "mine: pairs: 1" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "mine: pairs: 1" in told
     counts = tables.latest("ingested_files").scan().select("rows", "quarantined").collect()
     assert counts.rows() == [(60, len(asked))]
     assert pl.DataFrame(gone).select("source_row").n_unique() == len(asked)
+    assert "stays, also of pairs that are left out now" not in told
+    mine.run(tables, [str(path)], config.model_copy(update={"consistent_within": 1}), **how)
+    assert "mine: what triplets@0 has stays, also of pairs that are left out now" in capsys.readouterr().err
     assert foretold.rows() == [("pairs", 60, 60, *[pytest.approx(len(gone) / 60)] * 3)]
 
 
