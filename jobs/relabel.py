@@ -32,12 +32,13 @@ def main(
 ) -> int:
     from jobs.versions import scores_to_read
     from pipelines import relabel
+    from pipelines.asking.endpoint import check_can_ask
 
     if sample is not None and (not dry_run or sample < 0):
         raise UserError(f"--sample {sample}: expected 0 or more pairs, beside --dry-run")
     stage = replace(stage, set_=[*(stage.set_ or []), *price_override(price_per_million, "relabel")])
     recipe, tables = stage.load(writes=not dry_run)
-    relabel.check(recipe.relabel)
+    check_can_ask(recipe.relabel)
     scored, teacher = scores_to_read(tables, from_, teacher, recipe)
     if dry_run:
         number = SAMPLE if sample is None else sample

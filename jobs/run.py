@@ -57,14 +57,14 @@ def main(
 
 def check_intake(recipe: "Recipe", mine_negatives: bool, write_queries: bool) -> None:
     """What the first stages need, before any of them begins. Raises UserError."""
-    from pipelines import generate
+    from pipelines.asking.endpoint import check_can_ask
 
     if mine_negatives and write_queries:
         raise UserError("--generate mines negatives, too; expected it or --mine")
     if mine_negatives or write_queries:
         recipe.mine.encoder_config(recipe.score)
     if write_queries:
-        generate.check(recipe.generate)
+        check_can_ask(recipe.generate)
 
 
 def generate_and_mine(

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from pipelines.asking.book import PAID, Book, Plan
 from pipelines.asking.drain import drain, sampled, tell_result, tell_spent
-from pipelines.asking.endpoint import api_key
+from pipelines.asking.endpoint import check_can_ask
 from pipelines.asking.price import Price
 from pipelines.generation.commits import book_of, plan
 from pipelines.generation.config import GenerateConfig
@@ -41,13 +41,6 @@ class Generation(NamedTuple):
 
     version: TableVersion | None  # None where the budget allowed nothing
     left: int  # passages that the budget did not allow
-
-
-def check(config: GenerateConfig) -> None:
-    """Refuse, before anything is read, what names no endpoint, no model or no key. Raises UserError."""
-    config.base_url()
-    _ = config.who
-    api_key(config)
 
 
 def read(tables: Tables, inputs: list[str], config: GenerateConfig, told: Told) -> Read:
@@ -77,7 +70,7 @@ def run(
         UserError: a file cannot be read, or the endpoint takes no question.
         OSError: the endpoint does not answer; what was committed stays.
     """
-    check(config)
+    check_can_ask(config)
     tables.check_writable(TABLE)
     found = read(tables, inputs, config, told)
     book = book_of(tables, config, found.files)
@@ -112,7 +105,7 @@ def ask_price(
     Raises:
         UserError, OSError: as `run`.
     """
-    check(config)
+    check_can_ask(config)
     found = read(tables, inputs, config, told)
     book = book_of(tables, config, found.files)
     left = plan(book, found.passages, config)

@@ -16,7 +16,7 @@ import polars as pl
 
 from pipelines.asking.book import PAID, Book, Plan
 from pipelines.asking.drain import drain, sampled, tell_result, tell_spent
-from pipelines.asking.endpoint import api_key
+from pipelines.asking.endpoint import check_can_ask
 from pipelines.asking.price import Price, price
 from pipelines.curation.scored_rows import ScoredRows
 from pipelines.judging.config import RelabelConfig
@@ -38,13 +38,6 @@ class Relabelling(NamedTuple):
     left: int  # pairs that the budget did not allow
 
 
-def check(config: RelabelConfig) -> None:
-    """Refuse, before anything is read, what names no endpoint, no model or no key. Raises UserError."""
-    config.base_url()
-    assert config.who
-    api_key(config)
-
-
 def run(scored: TableVersion, config: RelabelConfig, *, teacher: str | None = None) -> Relabelling:
     """Ask what is missing and commit the completion.
 
@@ -54,7 +47,7 @@ def run(scored: TableVersion, config: RelabelConfig, *, teacher: str | None = No
         UserError: nothing is suspected, or the endpoint takes no question.
         OSError: the endpoint does not answer; what was committed stays.
     """
-    check(config)
+    check_can_ask(config)
     scored.tables.check_writable(TABLE)
     source = ScoredRows.find(scored, teacher)
     found = _found(source, config)
@@ -77,7 +70,7 @@ def ask_price(scored: TableVersion, config: RelabelConfig, *, sample: int, teach
     Raises:
         UserError, OSError: as `run`.
     """
-    check(config)
+    check_can_ask(config)
     source = ScoredRows.find(scored, teacher)
     found = _found(source, config)
     book = book_of(scored.tables, config, [scored, source.triplets])

@@ -88,6 +88,13 @@ def api_key(config: EndpointConfig) -> str:
     return key or NO_KEY
 
 
+def check_can_ask(config: EndpointConfig) -> None:
+    """Refuse, before anything is read, what names no endpoint, no model or no key. Raises UserError."""
+    config.base_url()
+    _ = config.who
+    api_key(config)
+
+
 @asynccontextmanager
 async def connected(config: EndpointConfig) -> "AsyncIterator[Endpoint]":
     """The endpoint, for as long as the block lasts."""
