@@ -149,7 +149,9 @@ def run(
         index = _index(dense, known, drawn_from, intake.files, config.index_recall) if dense else None
         if index and config.consistent_within is not None:
             pairs = _consistent(intake, pairs, known, positive_ranks(known, drawn_from, index, config), config)
-        negatives = dict(mine_negatives(known, drawn_from, config, _sources(intake, pairs), index))
+        sources = _sources(intake, pairs)
+        negatives = dict(mine_negatives(known, drawn_from, config, sources, index))
+        tell_near_duplicates(drawn_from, pairs, sources)
         _spill_mined(intake, pairs, drawn_from, known, negatives)
         return [*(one.version for one in asked.generated), *([index.queries.version] if index else [])]
 
@@ -187,6 +189,7 @@ def foresee(
         raise UserError(
             "mine --dry-run says what consistency would leave out; say within how many: --consistent-within"
         )
+    config = config.model_copy(update={"near_duplicates": None})  # nothing is drawn
     asked, dense = _Asked.of(tables, inputs, config, **told), _encoder(tables, encoder, connect, inputs)
     with tempfile.TemporaryDirectory(prefix="mine-") as folder:
         intake = Intake(asked.files, config, Spill(Path(folder), 0), erased_ids(tables))
@@ -304,7 +307,6 @@ def _consistent(intake: Intake, pairs: list[Pair], known: Known, ranks: Ranks, c
 def _spill_mined(
     intake: Intake, pairs: list[Pair], passages: Passages, known: Known, negatives: Mapping[str, list[Candidate]]
 ) -> None:
-    tell_near_duplicates(passages, pairs, _sources(intake, pairs))
     for position, number, row in (pair for pair in pairs if pair.row.is_positive):
         query_id = text_id(row.query)
         found = list(map(Negative, known.given.get(query_id, ())))
