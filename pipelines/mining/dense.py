@@ -138,9 +138,9 @@ class DenseIndex:
         for start in starts:
             part = slice(start, start + PAIRS_AT_ONCE)
             query, passage = pairs[part].T
-            queries = self.queries.read(slice(query[0], query[-1] + 1))[query - query[0]]
-            unique, place = np.unique(passage, return_inverse=True)
-            cosines[part] = np.einsum("pd,pd->p", queries, self.passages.read(unique)[place])
+            vectors = self.queries.read(slice(query[0], query[-1] + 1))
+            cosines[part] = self._cosines(vectors, query - query[0], passage)
+            queries = vectors[query - query[0]]
             limits = cosines[part, None] + SAME_COSINE
             for block in self.passages.blocks(sample):
                 for first in range(0, len(queries), QUERIES_COMPARED):
