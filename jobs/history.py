@@ -66,15 +66,13 @@ def _tree(entries: "Sequence[Entry]", width: int) -> Iterator[str]:
 
 def _said(commit: "Commit") -> str:
     """The commit on one line."""
-    from pipelines.storage.commits import CurationResult, GenerationResult, IntakeResult, ScoringResult
+    from pipelines.inspection.graph import files_of
+    from pipelines.storage.commits import CurationResult
 
     if not commit.is_ours:
         return f"not written by this system: {commit.operation or 'an unknown operation'}"
-    intake = commit.reports(IntakeResult) or commit.reports(GenerationResult)
-    scoring = commit.reports(ScoringResult)
-    read = intake.ingested_files if intake else scoring.texts if scoring else ()
     inputs = ", ".join(one.version for one in commit.inputs)
-    files = ", ".join(file.path for file in read)
+    files = ", ".join(file.path for file in files_of(commit))
     curation = commit.reports(CurationResult)
     sources = commit.code.commit[:12] or commit.code.sources_digest or "?"
     parts = [

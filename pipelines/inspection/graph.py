@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pipelines.stage.errors import UserError
 from pipelines.stage.progress import tell
 from pipelines.storage import Tables, TableVersion
-from pipelines.storage.commits import Input
+from pipelines.storage.commits import Commit, GenerationResult, IngestedFile, Input, IntakeResult, ScoringResult
 
 Entry = tuple[int, TableVersion]
 """Depth in the graph, and the version; what its commit says is `version.commit`."""
@@ -49,16 +49,29 @@ def _walk(version: TableVersion, neighbours: Callable[[TableVersion], Iterable[T
 
 
 def _parents(version: TableVersion) -> Iterator[TableVersion]:
-    """The versions that a version came from, as far as they can still be asked."""
-    recorded = {one.version: one for one in version.commit.inputs}
-    for name in made_from(version):
-        try:
-            parent = version.tables.recorded(recorded.get(name, Input(version=name)))
-            parent.commit  # noqa: B018  # raises where the log has lost it
-        except UserError as error:
-            tell(f"{version} was made from {name}: {error}")
+    """The versions that a version came from, as far as they can still be asked; the others are said."""
+    for name, parent in parents(version):
+        if isinstance(parent, UserError):
+            tell(f"{version} was made from {name}: {parent}")
         else:
             yield parent
+
+
+def parents(version: TableVersion) -> Iterator[tuple[str, TableVersion | UserError]]:
+    """Each version that a version came from, by its name, or why it cannot be asked any more."""
+    recorded = {one.version: one for one in version.commit.inputs}
+    for name in made_from(version):
+        yield name, still_there(version.tables, recorded.get(name, Input(version=name)))
+
+
+def still_there(tables: Tables, read: Input) -> TableVersion | UserError:
+    """A version whose commit can be asked, or why it cannot."""
+    try:
+        version = tables.recorded(read)
+        version.commit  # noqa: B018  # raises where the log has lost it
+    except UserError as error:
+        return error
+    return version
 
 
 def made_from(version: TableVersion) -> list[str]:
@@ -67,6 +80,13 @@ def made_from(version: TableVersion) -> list[str]:
     is_on_top = version.name == "triplets" or commit.is_on_top
     before = [f"{version.name}@{version.version - 1}"] if is_on_top and version.version else []
     return [*(entry.version for entry in commit.inputs), *before]
+
+
+def files_of(commit: Commit) -> Sequence[IngestedFile]:
+    """The files that a commit's rows came from: of triplets, of passages or of plain texts."""
+    intake = commit.reports(IntakeResult) or commit.reports(GenerationResult)
+    scoring = commit.reports(ScoringResult)
+    return intake.ingested_files if intake else scoring.texts if scoring else ()
 
 
 LINES_OF_A_TREE = "├└─│"

@@ -8,11 +8,10 @@ From the commits alone, as `history` has them. A version that stands below sever
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from pipelines.inspection.graph import made_from
+from pipelines.inspection.graph import files_of, parents, still_there
 from pipelines.report.subject import Subject
-from pipelines.stage.errors import UserError
 from pipelines.storage import TableVersion
-from pipelines.storage.commits import Input, IntakeResult
+from pipelines.storage.commits import Input
 
 MOST_NODES = 24
 MOST_WALKED = 200  # versions whose commits are read: a table may have very many
@@ -55,10 +54,8 @@ def lineage(subject: Subject) -> Lineage:
     shown = _inputs_first(versions, [edge for edge in edges if edge[0] in versions])
     left_out = len(shown[:-MOST_NODES])
     files, more_files = _files([versions[name] for name in shown[-MOST_NODES:]])
-    nodes = [
-        Node(f"file {number}", "file", PurePosixPath(path).name, "", path) for number, (path, _) in enumerate(files)
-    ]
-    edges += [(f"file {number}", name) for number, (_, name) in enumerate(files)]
+    nodes = [Node(f"file {number}", "file", PurePosixPath(path).name, "", path) for number, path in enumerate(files)]
+    edges += [(f"file {number}", name) for number, names in enumerate(files.values()) for name in names]
     nodes += [_version_node(versions[name]) for name in shown[-MOST_NODES:]]
     for row, inputs in models:
         said = f"distill: {row['steps']:,} steps, weights sha256 {row['weights_sha256'][:12]}"
@@ -76,42 +73,29 @@ def _version_node(version: TableVersion) -> Node:
 
 def _trained_on(subject: Subject, row: dict[str, object]) -> list[TableVersion]:
     names = [str(row[name]) for name in ("curated_version", "vectors_version") if row[name]]
-    return [version for name in names if (version := _found(subject, Input(version=name)))]
+    found = (still_there(subject.curated.tables, Input(version=name)) for name in names)
+    return [version for version in found if isinstance(version, TableVersion)]
 
 
 def _parents(version: TableVersion) -> list[TableVersion]:
-    recorded = {one.version: one for one in version.commit.inputs}
-    found = [_found_in(version, recorded.get(name, Input(version=name))) for name in made_from(version)]
-    return [one for one in found if one]
-
-
-def _found(subject: Subject, read: Input) -> TableVersion | None:
-    return _found_in(subject.curated, read)
-
-
-def _found_in(near: TableVersion, read: Input) -> TableVersion | None:
-    """A version of the same root whose commit can be asked; None where the log has lost it."""
-    try:
-        version = near.tables.recorded(read)
-        version.commit  # noqa: B018  # raises where the log has lost it
-    except UserError:
-        return None
-    return version
+    return [parent for _, parent in parents(version) if isinstance(parent, TableVersion)]
 
 
 def _inputs_first(versions: dict[str, TableVersion], edges: list[tuple[str, str]]) -> list[str]:
     """The names so that each stands below what it was made from."""
-    parents: dict[str, set[str]] = {name: set() for name in versions}
+    sources: dict[str, set[str]] = {name: set() for name in versions}
     for parent, made in edges:
-        parents[made].add(parent)
+        sources[made].add(parent)
     ordered: list[str] = []
     while left := [name for name in versions if name not in ordered]:
-        ordered += [name for name in left if parents[name] <= set(ordered)] or left
+        ordered += [name for name in left if sources[name] <= set(ordered)] or left
     return ordered
 
 
-def _files(versions: list[TableVersion]) -> tuple[list[tuple[str, str]], int]:
-    """(path, version) of the input files, and how many more there are."""
-    results = [(version, version.commit.reports(IntakeResult)) for version in versions]
-    found = [(file.path, str(version)) for version, result in results if result for file in result.ingested_files]
-    return found[:MOST_FILES], max(0, len(found) - MOST_FILES)
+def _files(versions: list[TableVersion]) -> tuple[dict[str, list[str]], int]:
+    """Path -> versions of the input files, and how many more there are."""
+    read: dict[str, list[str]] = {}
+    for version in versions:
+        for file in files_of(version.commit):
+            read.setdefault(file.path, []).append(str(version))
+    return dict(list(read.items())[:MOST_FILES]), max(0, len(read) - MOST_FILES)

@@ -16,6 +16,7 @@ import pytest
 from pipelines import generate
 from pipelines.erasure import erase
 from pipelines.generation.config import GenerateConfig
+from pipelines.inspection.graph import files_of
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables
 from pipelines.storage.commits import GenerationResult
@@ -56,6 +57,7 @@ def test_each_passage_has_one_row_and_each_failure_its_reason(tables, tmp_path, 
         rows = rows_of(tables)
 
         assert (len(rows), rows["passage_id"].n_unique(), found.left) == (150, 150, 0)
+        assert [file.path for file in files_of(found.version.commit)] == [str(tmp_path / "p.jsonl")]
         counts = dict(rows["reason"].value_counts().iter_rows())
         assert set(counts) == {None, "malformed_answer", "refused", "rejected"}
         assert server.ledger.failures.total() > 15
