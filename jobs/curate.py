@@ -5,17 +5,13 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from jobs.options import JsonOption, StageOptions, print_curation, print_versions
+from jobs.options import FromScoresOption, JsonOption, StageOptions, TeacherOption, print_curation, print_versions
 
 
 def main(
     *,
-    from_: Annotated[
-        str | None, Parameter("--from", help="scored_triplets@version; the newest complete one if not given")
-    ] = None,
-    teacher: Annotated[
-        str | None, Parameter("--teacher", help="whose scores; else those of the recipe's teacher")
-    ] = None,
+    from_: FromScoresOption = None,
+    teacher: TeacherOption = None,
     judgements: Annotated[
         str | None, Parameter("--judgements", help="passage_judgements@version, as relabel printed it, to heed as well")
     ] = None,

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 DEFAULT_RECIPE = "modernbert_small_v2"
 WORST_SOURCES = 20
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?", re.IGNORECASE)
+FromScoresOption = Annotated[
+    str | None, Parameter("--from", help="scored_triplets@version; the newest complete one if not given")
+]
+TeacherOption = Annotated[str | None, Parameter("--teacher", help="whose scores; else those of the recipe's teacher")]
 JsonOption = Annotated[bool, Parameter("--json", help="print the result as JSON")]
 BeirOption = Annotated[list[str] | None, Parameter("--beir", consume_multiple=1, help="BEIR folders to evaluate on")]
 

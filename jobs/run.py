@@ -4,12 +4,12 @@ Goes on where it stopped.
 """
 
 import sys
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from jobs.generate import STOPPED, PriceOption, price_override, told_of
+from jobs.asking import STOPPED, PriceOption, with_price
+from jobs.generate import told_of
 from jobs.options import BeirOption, IntakeOptions, StageOptions, print_curation, print_versions
 from pipelines.stage.errors import UserError
 from pipelines.stage.progress import tell
@@ -32,8 +32,7 @@ def main(
     beir: BeirOption = None,
     stage: StageOptions = StageOptions(),
 ) -> int:
-    stage = replace(stage, set_=[*(stage.set_ or []), *price_override(price_per_million)])
-    recipe, tables = stage.load()
+    recipe, tables = with_price(stage, "generate", price_per_million).load()
     check_intake(recipe, mine_negatives, write_queries)
     begun = begun_from(tables, name)
     check_all(recipe, beir or [])
