@@ -202,7 +202,11 @@ class EngineConfig(Config):
 
 
 class ChoiceConfig(Config):
-    """Which step's student is taken: the last one's, or the best by nDCG@10 on the dev split."""
+    """Which student is taken: the last step's, or the best by nDCG@10 on the dev split; as trained, or averaged."""
+
+    start_share: float = Field(0.0, ge=0, lt=1)
+    """Average the student with what the training (or stage) began with, which has this share (WiSE-FT): where that is
+    a whole model, not a pick of its layers, it keeps what that knew of texts that are not trained on."""
 
     dev_every_steps: int | None = Field(None, ge=1)
     """Measure nDCG@10 on a sample of the dev split after every so many steps and after the last one, and take the best

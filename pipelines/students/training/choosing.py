@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipelines.search.exact import search
+from pipelines.students.training.averaging import StartAverage
 from pipelines.students.training.encoder import RankEncoder
 from pipelines.students.training_config import TrainingConfig
 
@@ -31,8 +32,10 @@ Weights = dict[str, dict[str, Tensor]]
 class Chooser:
     """Measures the student as it is trained and remembers the best one; without a dev set it does nothing."""
 
-    def __init__(self, dev: "DevSet | None", encoder: RankEncoder, config: TrainingConfig) -> None:
-        self._dev, self._encoder, self._config = dev, encoder, config
+    def __init__(
+        self, dev: "DevSet | None", encoder: RankEncoder, config: TrainingConfig, average: StartAverage
+    ) -> None:
+        self._dev, self._encoder, self._config, self._average = dev, encoder, config, average
         self._best: Weights | None = None  # on rank 0, in the CPU's memory
         self._counts: dict[str, Any] = {"step": 0, VALUE: -1.0, "evaluations": 0, "since_best": 0, "seconds": 0.0}
 
@@ -52,7 +55,8 @@ class Chooser:
         if self._dev is None or not every or (step % every and step != num_steps):
             return {}
         started = time.perf_counter()
-        by_dimension = dev_ndcg(self._dev, self._encoder, self._config.dimensions)
+        with self._average.applied():
+            by_dimension = dev_ndcg(self._dev, self._encoder, self._config.dimensions)
         value = float(np.mean([by_dimension[dimension] for dimension in self._config.choosing_dimensions()]))
         counts = self._counts
         is_better = value > counts[VALUE]

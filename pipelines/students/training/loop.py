@@ -28,6 +28,7 @@ from pipelines.students.heads import turn
 from pipelines.students.objective.matryoshka import Step
 from pipelines.students.objective.registry import Objective
 from pipelines.students.place import ALONE, Place
+from pipelines.students.training.averaging import StartAverage
 from pipelines.students.training.choosing import Chooser, Weights
 from pipelines.students.training.encoder import RankEncoder
 from pipelines.students.training.not_finite import check_weights, in_step
@@ -139,7 +140,8 @@ class _Trainer:
         trained = nn.ModuleList([encoder.module, self.objective])
         self.optimizer = Optimizer(trained, config, encoder.device, is_fp16=encoder.dtype == torch.float16)
         self.schedule = Schedule(cache, config)
-        self.chooser = Chooser(dev, encoder, config)
+        self.average = StartAverage(trained, config.start_share)
+        self.chooser = Chooser(dev, encoder, config, self.average)
 
     def start(self, resume_from: Path | None, carried: Path | None) -> None:
         """From the beginning, of the first stage or of one that another's files are carried on to, or a checkpoint."""
@@ -148,6 +150,7 @@ class _Trainer:
             state = torch.load(resume_from / STATE, map_location=self.device, weights_only=True)
             self._load_weights(state)
             self.optimizer.load(state)
+            self.average.load(state)
             self.chooser.load(state)
             self.step, self.seconds = state["step"], state["seconds"]
         self.encoder.warm_up()
@@ -158,6 +161,7 @@ class _Trainer:
                 rotation_DD = self.objective.start(self._first_steps())
                 if rotation_DD is not None:
                     turn(self.encoder.student, rotation_DD)
+            self.average.begin()
         for sink in self.sinks:
             sink.start(self.step, self.schedule.num_steps, resume_from or carried)
 
@@ -305,7 +309,7 @@ class _Trainer:
         folder = self.folder / f"step_{self.step}"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        state = {**self._weights(), **self.optimizer.state(), **self.chooser.state()}
+        state = {**self._weights(), **self.optimizer.state(), **self.average.state(), **self.chooser.state()}
         with (folder / STATE).open("wb") as file:  # a full disk is then an OSError; torch's own writer hides it
             torch.save(state | {"step": self.step, "seconds": self.seconds}, file)
         for sink in self.sinks:
@@ -313,6 +317,7 @@ class _Trainer:
         if is_last:
             if (best := self.chooser.best()) is not None:
                 self._load_weights(best)
+            self.average.apply()
             self._save_student(folder / MODEL)
             self.objective.save(folder / OBJECTIVE)
         return folder
