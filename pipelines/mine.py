@@ -170,7 +170,7 @@ def foresee(
     tables: Tables,
     inputs: list[str],
     config: MineConfig,
-    share: float,
+    share: float | None,
     *,
     encoder: ScoreConfig,
     connect: Callable[[], None],
@@ -181,6 +181,7 @@ def foresee(
     The ranks are those that the run would give. Only vectors are written, which the run then need not make.
 
     Args:
+        share: as `in_share_of` takes it.
         told: of the files, as `_Asked.of` takes it.
     Raises:
         UserError: consistency is not asked for, or the share holds no query.

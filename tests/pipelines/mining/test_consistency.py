@@ -161,6 +161,21 @@ def test_a_share_of_the_queries_with_all_their_pairs_tells_of_the_whole():
     assert "a" in foreseen_lines(pl.DataFrame(table))[1]
 
 
+@pytest.mark.parametrize(("share", "asked"), [(None, 300), (1.0, 300), (0.1, 30)])
+def test_of_few_queries_all_are_asked_unless_a_share_is_given(share, asked):
+    pairs = [pair(f"query {n}", f"passage {n}", number=n) for n in range(300)]
+    drawn, of_share = in_share_of(pairs, known_positives(pairs, []), share)
+
+    assert len(drawn) == len(of_share.queries) == pytest.approx(asked, rel=0.3 if asked < 300 else 0)
+
+
+@pytest.mark.parametrize(("queries", "asked"), [(4_000, 1_000), (150_000, 1_500)])
+def test_of_many_queries_about_1000_are_asked_or_1_percent_if_that_is_more(queries, asked):
+    pairs = [pair(f"query {n}", "passage", number=n) for n in range(queries)]
+
+    assert len(in_share_of(pairs, known_positives(pairs, []), None)[0]) == pytest.approx(asked, rel=0.1)
+
+
 def test_a_share_without_a_query_is_refused():
     pairs = [pair("query", "passage")]
     with pytest.raises(UserError, match=r"a share of 1e-09 of 1 queries has none; give a larger one: --share"):
