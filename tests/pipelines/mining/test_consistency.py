@@ -99,7 +99,8 @@ def test_shuffled_pairs_go_to_quarantine_with_their_rank_and_their_positives_sta
     encoder = tiny_bi_encoder(tmp_path_factory.mktemp("encoder") / "twin")
     texts = [text(f"p{n}", 12) for n in range(60)]
     rows = [
-        {"query": one, "positive": f"{one} {one.split()[0]}", "external_id": f"e{n}"} for n, one in enumerate(texts)
+        {"query": one, "positive": f"{one} {one.split()[0]}", "external_id": f"e{n}", "source": "pairs"}
+        for n, one in enumerate(texts)
     ]
     for n in range(12):  # among each other
         rows[n]["positive"] = f"{texts[(n + 5) % 12]} {texts[(n + 5) % 12].split()[0]}"
@@ -120,6 +121,7 @@ def test_shuffled_pairs_go_to_quarantine_with_their_rank_and_their_positives_sta
     asked = [json.loads(raw)["query"] for raw in gone["raw"]]
     assert set(asked) >= set(texts[:12])
     assert len(asked) <= 16
+    assert set(gone["named_source"]) == {"pairs"}
     assert set(gone["reasons"].explode()) == {"positive_not_among_nearest"}
     assert gone["rank"].min() > 2
     assert set(triplets.scan().select("query").collect()["query"]) == set(texts) - set(asked)
