@@ -69,5 +69,8 @@ def test_curate_takes_what_it_prints_and_everything_else_goes_on_with_it(command
     tables = Tables.at(str(tmp_path / "tables"))
     assert tables.parse(version).num_rows() == tables.latest("passage_judgements").num_rows() == 30
     assert command(None, "curate", "--judgements", "passage_judgements", *FREE)[0] == 2
+    code, _, err = command(None, "curate", "--set=curate.judge=rules", *FREE)
+    assert code == 2
+    assert "curate.judge = 'rules': expected NAME@ and 12 hex digits, as the column judge of passage_judgements" in err
     code, _, err = command(None, "curate", "--judgements", "triplets@0", *FREE)
     assert (code, "expected a version of passage_judgements" in err) == (2, True)
