@@ -70,8 +70,7 @@ class SpeedOptions:
         max_tokens = MAX_TOKENS[bench] if self.max_tokens is None else self.max_tokens
         given = {"turns": self.turns, "threads": self.threads, "max_tokens": max_tokens}
         check_above_zero({**given, "negatives": self.negatives, "rows": self.rows})
-        precisions, negatives = self.precisions or ["float32", "bf16"], self.negatives or NEGATIVES[bench]
-        return given | {"precisions": precisions, "negatives": negatives}
+        return given | {"negatives": self.negatives or NEGATIVES[bench]}
 
     def folder(self) -> Path | None:
         return path_of(self.model, "--model") if self.model else None
@@ -149,8 +148,7 @@ def score(speed: SpeedOptions, root: RootOptions) -> Iterator[dict[str, Any]]:
     rows = speed.rows or [default_rows()]
     if len(rows) > 1:
         raise UserError(f"--rows is given {len(rows)} times, expected once")
-    given["precisions"] = speed.precisions or default_precisions()
-    plan = Plan(shapes=shapes, rows=rows[0], **given)
+    plan = Plan(shapes=shapes, precisions=speed.precisions or default_precisions(), rows=rows[0], **given)
     return compare(_pairs(speed.pairs, root), speed.folder(), plan)
 
 
@@ -159,8 +157,9 @@ def distill(speed: SpeedOptions, step: StepOptions, root: RootOptions) -> Iterat
     given |= {"steps": 2 if step.steps is None else step.steps, "triplets_per_step": step.triplets_per_step}
     check_above_zero({name: given[name] for name in ("steps", "triplets_per_step")})
     from pipelines.benchmarks.distill import Plan, compare
+    from pipelines.benchmarks.workload import PRECISIONS
 
-    plan = Plan(with_memory=not step.without_memory, **given)
+    plan = Plan(precisions=speed.precisions or PRECISIONS, with_memory=not step.without_memory, **given)
     return compare(_pairs(speed.pairs, root), speed.folder(), plan)
 
 

@@ -1,7 +1,7 @@
-"""Show what made a version, or what was made from it: as a tree on a terminal."""
+"""Show what made a version, or what was made from it, a line a version: as a tree on a terminal."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -20,6 +20,9 @@ def main(
     /,
     *,
     downstream: Annotated[bool, Parameter("--downstream", help="what was made from it, instead")] = False,
+    in_full: Annotated[
+        bool, Parameter("--all", help="config, code and Ray job of each as well, and every place where it stands")
+    ] = False,
     root: RootOptions = RootOptions(),
     as_json: JsonOption = False,
 ) -> None:
@@ -38,18 +41,37 @@ def main(
         entries = downstream_of(tables.parse(version))
     else:
         entries = upstream_of(tables.parse(version))
+    if not (in_full or as_json):
+        entries = _each_once(entries)
     width = width_of(sys.stdout)
     if is_one and width and not as_json and can_print(sys.stdout, LINES_OF_A_TREE):
-        return print(*_tree(list(entries), width), sep="\n")
+        return print(*(_tree_in_full if in_full else _tree)(list(entries), width), sep="\n")
     told = set[str]()
     for depth, made in entries:
         entry = {"depth": depth, "version": str(made), **made.commit.model_dump(mode="json")}
-        said = "see above" if str(made) in told else _said(made.commit)
+        said = "see above" if str(made) in told else _said(made.commit, in_full)
         print(json.dumps(entry) if as_json else f"{'  ' * depth}{made!s:<24} {said}")
         told.add(str(made))
 
 
+def _each_once(entries: "Iterable[Entry]") -> "Iterator[Entry]":
+    """Each version where it stands first: what else was made from it names it, or follows it in its table."""
+    told = set[str]()
+    for depth, made in entries:
+        if str(made) not in told:
+            told.add(str(made))
+            yield depth, made
+
+
 def _tree(entries: "Sequence[Entry]", width: int) -> Iterator[str]:
+    """Each version at its place in the tree, and as much of what its commit says as fits its line."""
+    from pipelines.inspection.graph import branches
+
+    for (before, _), (_, made) in zip(branches([depth for depth, _ in entries]), entries, strict=True):
+        yield cut(f"{before}{made}  {_said(made.commit, False)}", width)
+
+
+def _tree_in_full(entries: "Sequence[Entry]", width: int) -> Iterator[str]:
     """Each version at its place in the tree, and below it what its commit says, wrapped to the terminal."""
     from pipelines.inspection.graph import branches
 
@@ -60,12 +82,12 @@ def _tree(entries: "Sequence[Entry]", width: int) -> Iterator[str]:
             continue
         told.add(str(made))
         yield cut(f"{before}{made}", width)
-        for line in wrapped(_said(made.commit), max(20, width - len(below))):
+        for line in wrapped(_said(made.commit, True), max(20, width - len(below))):
             yield cut(below + line, width)
 
 
-def _said(commit: "Commit") -> str:
-    """The commit on one line."""
+def _said(commit: "Commit", in_full: bool) -> str:
+    """The commit on one line; if not in full, what made the version from what, and why."""
     from pipelines.inspection.graph import files_of
     from pipelines.storage.commits import CurationResult
 
@@ -79,9 +101,9 @@ def _said(commit: "Commit") -> str:
         commit.stage,
         f"from {inputs or files}" if inputs or files else "",
         f"partial: {curation.part}" if curation and curation.part else "",
-        f"config {commit.config_fingerprint}",
-        f"code {sources}{' (dirty)' if commit.code.is_dirty else ''}",
-        f"ray job {commit.ray_job}" if commit.ray_job else "",
+        f"config {commit.config_fingerprint}" if in_full else "",
+        f"code {sources}{' (dirty)' if commit.code.is_dirty else ''}" if in_full else "",
+        f"ray job {commit.ray_job}" if in_full and commit.ray_job else "",
         f"note: {commit.note}" if commit.note else "",
     ]
     return "; ".join(part for part in parts if part)

@@ -23,14 +23,19 @@ class DryRunOptions:
         bool, Parameter("--dry-run", help="say what --consistent-within would leave out; only vectors are written")
     ] = False
     share: Annotated[
-        float | None, Parameter("--share", help="dry run: of the queries, 0.01 if left out", converter=plain_number)
+        float | None,
+        Parameter(
+            "--share",
+            help="dry run: of the queries; if left out 0.01, or about 1,000 queries where that is more",
+            converter=plain_number,
+        ),
     ] = None
 
-    def checked_share(self) -> float:
+    def checked_share(self) -> float | None:
         """Raises UserError for one that is none, or that nothing asks for."""
         if self.share is not None and (not self.dry_run or not 0 < self.share <= 1):
             raise UserError(f"--share is {self.share:g}, expected above 0, at most 1, of the queries, with --dry-run")
-        return 0.01 if self.share is None else self.share
+        return self.share
 
 
 def main(

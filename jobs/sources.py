@@ -30,8 +30,9 @@ def main(
 ) -> None:
     from jobs.recipe import load_recipe
     from jobs.versions import version_to_read
-    from pipelines.inspection.sources import about_sources, leave_one_out, source_lines, toml_weights, weights
+    from pipelines.inspection import sources as about
     from pipelines.stage.errors import UserError
+    from pipelines.stage.progress import tell
 
     if sum([as_weights, leave_out is not None, as_json]) > 1:
         raise UserError("--weights, --leave-out and --json each print something else; expected one of them")
@@ -40,13 +41,16 @@ def main(
     if leave_out is not None:
         load_recipe(recipe, None)
     curated = version_to_read(root.open(), "curated_triplets", from_)
-    sources = about_sources(curated)
+    sources = about.about_sources(curated)
     if as_weights:
-        print(toml_weights(weights(sources)), end="")
+        print(about.toml_weights(about.weights(sources)), end="")
     elif leave_out is not None:
-        print(leave_one_out(sources, recipe, leave_out), end="")
+        print(about.leave_one_out(sources, recipe, leave_out), end="")
         print("write it to a file and run: python -m jobs study FILE", file=sys.stderr)
-    elif as_json:
-        print_frame(sources, as_json)
     else:
-        print("\n".join(source_lines(sources)))
+        if as_json:
+            print_frame(sources, as_json)
+        else:
+            print("\n".join(about.source_lines(sources)))
+        if elsewhere := about.quarantined_elsewhere(curated.tables, sources):
+            tell(f"sources: {elsewhere}")

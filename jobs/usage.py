@@ -21,9 +21,9 @@ HELPING = re.compile(r"`python -m jobs ([^`]+)`|\bpython -m jobs ([^`;,(]*[^`;,(
 KINDS = {float: "a number", int: "a whole number", bool: "true or false, or nothing after it"}
 
 
-def say(message: str, command: str = "", prefix: str = "error:") -> None:
-    """An error on stderr; on a terminal the command that helps stands below."""
-    console(sys.stderr).print(prefix, style="red", end=" ")
+def say(message: str, command: str = "", prefix: str = "error:", style: str = "red") -> None:
+    """An error, or what the prefix calls it, on stderr; on a terminal the command that helps stands below."""
+    console(sys.stderr).print(prefix, style=style, end=" ")
     print(message, file=sys.stderr)
     if command and sys.stderr.isatty():
         console(sys.stderr).print(f"\n  {command}", style="cyan")

@@ -6,8 +6,9 @@ What is named, and what is newest, is checked before any work: every file there,
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from jobs.usage import say
 from pipelines.stage.errors import UserError
 from pipelines.stage.paths import path_of
 from pipelines.stage.progress import tell
@@ -119,18 +120,37 @@ def _recipes_teacher(scored: "TableVersion", recipe: "Recipe") -> str | None:
 
     configs = {result.teacher: version.commit.config for version, result in scored.results(ScoringResult)}
     wanted, place = TeacherConfig.part_of(recipe.score.model_dump()), path_of(recipe.score.teacher, "score.teacher")
-    if len(configs) > 1 and (place.is_dir() or wanted.teacher.startswith("package:")):
-        with suppress(UserError):  # damaged since it scored: its name is left
-            names = [name_teacher(choice) for choice in wanted.choices()]
-            return next((one for one in configs if one in names), None)
     meanings = {one: TeacherConfig.part_of(config).meaning() for one, config in configs.items()}
     wanted_meanings = [choice.meaning() for choice in wanted.choices()]
     last = next((meaning for meaning in meanings.values() if meaning in wanted_meanings), None)
     exact = [one for one, meaning in meanings.items() if meaning == last]
+    if (len(configs) > 1 or not exact) and (place.is_dir() or wanted.teacher.startswith("package:")):
+        with suppress(UserError):  # damaged since it scored: its name is left
+            names = [name_teacher(choice) for choice in wanted.choices()]
+            same = next((one for one in configs if one in names), None)
+            if same or len(configs) > 1:
+                return same
     found = exact or [one for one in configs if one.partition("@")[0] == name_of(place, "").removesuffix("@")]
-    if len(configs) == 1 and not found:
-        tell(f"{scored} has scores by {next(iter(configs))} alone, not by the recipe's teacher {wanted.teacher}")
+    taken = found or list(configs)
+    if len(taken) == 1 and not exact:
+        _warn_of_other_scores(scored, taken[0], meanings[taken[0]], wanted_meanings)
     return found[0] if len(found) == 1 else None
+
+
+def _warn_of_other_scores(
+    scored: "TableVersion", teacher: str, meaning: dict[str, Any], wanted: list[dict[str, Any]]
+) -> None:
+    """That the only scores are not as the recipe says, what differs, and what to do."""
+    nearest = min(wanted, key=lambda one: sum(one[name] != found for name, found in meaning.items()))
+    differing = [name for name, found in meaning.items() if nearest[name] != found]
+    told = "; ".join(f"score.{name} was {meaning[name]}, the recipe has {nearest[name]}" for name in differing)
+    say(
+        f"{scored} was not scored as the recipe says, and is taken all the same: {told}. Expected the --recipe and "
+        f"--set that scored it; or, where these scores are meant, --teacher {teacher}; or scores by this recipe: "
+        "python -m jobs score",
+        prefix="warning:",
+        style="yellow",
+    )
 
 
 def newest_vectors(tables: "Tables", recipe: "Recipe") -> "TableVersion | None":

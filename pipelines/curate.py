@@ -10,12 +10,13 @@ no held-out query may ask for. So that only such ids are kept in memory, a scan 
 held-out queries have at all.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from html import escape
 from typing import Any, NamedTuple, Self
 
 import polars as pl
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from pipelines.curation import outcomes
 from pipelines.curation.evaluation_texts import EvaluationTexts
@@ -52,7 +53,7 @@ class CurateConfig(Config):
     corrections: tuple[Correction, ...] = ("swapped", "promoted", "relabelled")
     """Corrections to make; a row that would need one left out here is dropped. `relabelled` needs a judge."""
 
-    judge: str | None = Field(None, pattern=r"^.+@[0-9a-f]{12}$")
+    judge: str | None = None
     """Whose verdicts of passage_judgements to take, name@12hex; null takes none, unless a version is named."""
 
     ask_teacher: bool = True
@@ -74,6 +75,16 @@ class CurateConfig(Config):
 
     test_share: float = Field(0.05, ge=0, lt=1)
     """Share of the distinct queries kept for the final figures."""
+
+    @field_validator("judge")
+    @classmethod
+    def is_a_judge(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r".+@[0-9a-f]{12}", value):
+            raise ValueError(
+                "expected NAME@ and 12 hex digits, as the column judge of passage_judgements has it, or their version "
+                "instead: --judgements passage_judgements@V"
+            )
+        return value
 
     @model_validator(mode="after")
     def leaves_queries_to_train_on(self) -> Self:

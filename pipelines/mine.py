@@ -170,7 +170,7 @@ def foresee(
     tables: Tables,
     inputs: list[str],
     config: MineConfig,
-    share: float,
+    share: float | None,
     *,
     encoder: ScoreConfig,
     connect: Callable[[], None],
@@ -181,6 +181,7 @@ def foresee(
     The ranks are those that the run would give. Only vectors are written, which the run then need not make.
 
     Args:
+        share: as `in_share_of` takes it.
         told: of the files, as `_Asked.of` takes it.
     Raises:
         UserError: consistency is not asked for, or the share holds no query.
@@ -298,7 +299,7 @@ def _consistent(intake: Intake, pairs: list[Pair], known: Known, ranks: Ranks, c
     for (position, number, row), rank in gone:
         found_in = {"query": row.query[:1000], "positive": row.positives[0][:1000]}
         found_in |= {"external_id": row.external_id} if row.external_id else {}
-        intake.leave_out(position, number, REASON, json.dumps(found_in, ensure_ascii=False), rank)
+        intake.leave_out(position, number, REASON, json.dumps(found_in, ensure_ascii=False), rank, row.source)
     sources = {position: file.source for position, file in enumerate(intake.files)}
     tell_gone(gone, pairs, sources, config.consistent_within or 0)
     return kept
@@ -313,7 +314,8 @@ def _spill_mined(
         found += [Negative(passages.texts[one.position], *one[1:]) for one in negatives[query_id]]
         if not found:
             found_in = {"query": row.query[:1000]} | ({"external_id": row.external_id} if row.external_id else {})
-            intake.quarantine(position, number, ["no_negative_found"], json.dumps(found_in, ensure_ascii=False))
+            raw = json.dumps(found_in, ensure_ascii=False)
+            intake.quarantine(position, number, ["no_negative_found"], raw, row.source)
         intake.add(position, number, row, found)
     for position in range(len(intake.files)):
         intake.refuse_if_mostly_bad(position)

@@ -19,6 +19,7 @@ class QuarantinedRows(Table):
     reasons: ListOfStrings
     raw: str = pa.Field(nullable=True)  # the row as found, at most 4 KB; null when ingest.keep_raw is off
     rank: pl.Int32 = pa.Field(nullable=True, ge=1)  # of a positive that is not near enough to its query: its rank
+    named_source: str = pa.Field(nullable=True)  # that the row itself names; null where it names none, or is not known
 
     class Config:
         name = "quarantined_rows"

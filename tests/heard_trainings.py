@@ -15,7 +15,7 @@ from tests.tiny import tiny_encoder
 from tests.training_data import write_curated
 
 REPOSITORY = Path(__file__).parents[1]
-PATIENCE_S = 240.0
+PATIENCE_S = 400.0
 STEPS = 400
 RECIPE = """
 [distill]
@@ -62,14 +62,14 @@ class Trainings:
         return max((len(path.read_text().splitlines()) for path in kept), default=0)
 
 
-def wait(is_true: Callable[[], bool], training: subprocess.Popen[str] | None = None) -> None:
+def wait(is_true: Callable[[], bool], training: subprocess.Popen[str] | None = None, *, every_s: float = 0.05) -> None:
     until = time.monotonic() + PATIENCE_S
     while not is_true():
         if training is not None and training.poll() is not None:
             assert training.stdout is not None
             pytest.fail(f"it ended too early: {training.stdout.read()[-3000:]}")
         assert time.monotonic() < until, "it never came"
-        time.sleep(0.05)
+        time.sleep(every_s)
 
 
 def finish(training: subprocess.Popen[str]) -> str:

@@ -23,7 +23,7 @@ NEW_COLUMNS = {
     "miner_score",
     "text",
 }  # what triplets, the tables made from it and teacher_vectors have got since
-NEW_COLUMNS |= {"dev_ndcg_at_10", "dev_set"}  # and models
+NEW_COLUMNS |= {"dev_ndcg_at_10", "dev_set", "named_source"}  # and models, and quarantined_rows
 NEW_TABLES = {"generated_queries", "passage_judgements"}
 TOLERANCE = 1e-4
 """On another kind of machine: norm of the difference over norm of the weights. Biases of attention keys are left out:

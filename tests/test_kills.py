@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,21 +24,20 @@ import pytest
 
 from pipelines import distill
 from pipelines.checkpoints.name import weights_sha256
-from pipelines.checkpoints.run_folder import IDENTITY, METRICS, MODEL, RUN, WORK
+from pipelines.checkpoints.run_folder import IDENTITY, METRICS, MODEL, RUN, TENSORBOARD, WORK
 from pipelines.storage import Tables
 from pipelines.students.config import DistillConfig
 from pipelines.students.training.loop import STATE
+from tests.heard_trainings import REPOSITORY, finish, wait
 from tests.kill_points import POINTS, SETTINGS, TRAINED
 from tests.tiny import tiny_encoder
 from tests.training_data import write_curated, write_vectors
 
-REPOSITORY = Path(__file__).parents[1]
 NUM_STEPS, EVERY = 40, 4  # steps of a run, and of them between two checkpoints
 COPYING = "copying"  # the trained model is on its way into models/NAME
 NUM_KILLS, SEED = int(os.environ.get("KILLS", 12)), int(os.environ.get("KILLS_SEED", 0))
 NUM_STAGES = int(os.environ.get("KILLS_STAGES", 1))
 WORKERS = [int(number) for number in os.environ.get("KILLS_WORKERS", "1,2,4").split(",")]
-PATIENCE_S = 400.0
 
 
 RECIPE = {
@@ -156,7 +155,7 @@ class Trainings:
         point = {"folder": str(folder), "point": kill.point, "nth": kill.nth}
         callbacks = {"RAY_TRAIN_CALLBACKS": "tests.kill_points.KillPoint", SETTINGS: json.dumps(point)}
         training = self.start(name, kill.workers, **callbacks)
-        wait(lambda: self._is_at(name, kill, folder), training)
+        wait(lambda: self._is_at(name, kill, folder), training, every_s=0.002)
         if kill.point == "half copied":
             cut_short(self.path(name, WORK))
         self._kill(kill, folder, training)
@@ -209,21 +208,6 @@ def cut_short(work: Path) -> None:
     """Leave the newest checkpoint as a copy that breaks off leaves it."""
     state = max(work.rglob("checkpoint_2*"), key=lambda checkpoint: checkpoint.name) / STATE
     os.truncate(state, state.stat().st_size // 2)
-
-
-def wait(is_true: Callable[[], bool], training: subprocess.Popen[str]) -> None:
-    until = time.monotonic() + PATIENCE_S
-    while not is_true():
-        if training.poll() is not None:
-            assert training.stdout is not None
-            pytest.fail(f"it ended before it was to be killed: {training.stdout.read()[-3000:]}")
-        assert time.monotonic() < until, "it never came to where it was to be killed"
-        time.sleep(0.002)
-
-
-def finish(training: subprocess.Popen[str]) -> None:
-    told, _ = training.communicate(timeout=PATIENCE_S)
-    assert training.returncode == 0, told[-6000:]
 
 
 def test_a_worker_killed_while_a_checkpoint_is_copied_ends_with_the_same_bytes(ray_cluster, tmp_path, monkeypatch):
@@ -280,7 +264,7 @@ def test_a_killed_training_ends_with_the_bytes_of_the_undisturbed_one(trainings,
     models = trainings.tables.latest("models")
     assert models is not None
     assert models.scan().collect()["name"].to_list().count(name) == 1
-    assert sorted(path.name for path in trainings.path(name).iterdir()) == [IDENTITY, METRICS, MODEL, RUN]
+    assert sorted(path.name for path in trainings.path(name).iterdir()) == [IDENTITY, METRICS, MODEL, RUN, TENSORBOARD]
 
 
 def losses(trainings: Trainings, name: str) -> list[float]:

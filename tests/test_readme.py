@@ -19,6 +19,7 @@ OF_FOLDERS = {
     for folder in ("schemas", "pipelines", "jobs", "tests")
     for path in (ROOT / folder).rglob("README.md")
 }
+OF_A_RECIPE = "ingest generate mine score relabel curate distill evaluate run".split()
 PATH_IN_CODE = re.compile(r"\b(?:schemas|pipelines|jobs|tests|infra)/[\w./-]*\w/?")
 PATH_IN_FOLDER = re.compile(r"`([\w/]+/|[\w/]*\w\.(?:py|md|toml|sh))`")
 
@@ -55,6 +56,19 @@ def test_every_command_in_the_readmes_exists():
     told = "".join([README, *OF_FOLDERS.values()])
 
     assert set(re.findall(r"python -m jobs ([a-z]+)\b", told)) <= set(COMMANDS)
+
+
+def test_every_example_on_one_machine_names_the_recipe_of_the_first():
+    """A reader who follows them from the top would else have another recipe on the way."""
+    on_one_machine, _, _ = README.partition("## Run on a cluster")
+    commands = list[str]()
+    for block in re.findall(r"```bash\n(.*?)```", on_one_machine, re.DOTALL):
+        asked = re.search(r'export ASK="(.*?)"', block)
+        lines = block.replace("$ASK", asked[1] if asked else "$ASK").splitlines()
+        commands += [line for line in lines if re.match(rf"python -m jobs ({'|'.join(OF_A_RECIPE)})\b", line)]
+
+    assert len(commands) > len(OF_A_RECIPE)
+    assert [line for line in commands if "--recipe quickstart" not in line] == []
 
 
 def test_the_python_of_the_readme_runs_on_a_root_as_curate_leaves_it(tmp_path, monkeypatch, capsys):

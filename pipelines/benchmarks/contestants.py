@@ -8,7 +8,7 @@ import copy
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,15 +19,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipelines.benchmarks.trainings import Timed, by_length, train_ours, train_theirs
-from pipelines.benchmarks.workload import Workload
+from pipelines.benchmarks.workload import Precision, Workload
 from pipelines.students.data.plan import Schedule, padded_tokens, share_texts
 from pipelines.students.training.encoder import TOKENS_PER_FORWARD
 from pipelines.students.training_config import TrainingConfig
 
 LEARNING_RATE = 1e-5
 WARM_UP = 1  # steps of each turn that no clock counts
-
-Precision = Literal["float32", "bf16"]
 
 
 class Turn(NamedTuple):

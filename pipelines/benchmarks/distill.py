@@ -18,7 +18,6 @@ from sentence_transformers import SentenceTransformer
 
 from pipelines.benchmarks.contestants import (
     WARM_UP,
-    Precision,
     Terms,
     Turn,
     bare_loop,
@@ -26,7 +25,7 @@ from pipelines.benchmarks.contestants import (
     our_loop,
 )
 from pipelines.benchmarks.memory import peak_memory_mb
-from pipelines.benchmarks.workload import Pairs, Workload, load_model
+from pipelines.benchmarks.workload import Pairs, Precision, Workload, load_model
 from pipelines.stage.progress import tell
 
 NEEDED_BY_THE_TRAINER = ("datasets", "accelerate")

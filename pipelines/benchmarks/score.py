@@ -11,14 +11,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from sentence_transformers import CrossEncoder
 
 from pipelines.benchmarks.ceiling import busy_share, large_product_flops, own_product_flops, scoring_flops
-from pipelines.benchmarks.workload import SHAPES, Pairs, draw, random_cross_encoder
+from pipelines.benchmarks.workload import PRECISIONS, SHAPES, Pairs, Precision, draw, random_cross_encoder
 from pipelines.stage.progress import tell
 from pipelines.teachers.config import DTYPES, TeacherConfig
 from pipelines.teachers.cross_encoder import CrossEncoderTeacher
@@ -27,7 +27,6 @@ from pipelines.teachers.teacher import quiet
 THEIR_BATCHES = {"cpu": (32,), "cuda": (32, 128, 512)}
 """Pairs of a batch: the library's own, and on a GPU larger ones, of which the fastest counts."""
 
-Precision = Literal["float32", "bf16"]
 Row = dict[str, Any]
 
 
@@ -68,7 +67,7 @@ def default_rows() -> int:
 
 def default_precisions() -> list[Precision]:
     """On a GPU nobody scores in float32, which would take most of the time."""
-    return ["bf16"] if torch.cuda.is_available() else ["float32", "bf16"]
+    return ["bf16"] if torch.cuda.is_available() else PRECISIONS
 
 
 def default_shapes() -> list[str]:

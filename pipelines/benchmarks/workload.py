@@ -10,7 +10,7 @@ import re
 import tempfile
 from collections import Counter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -22,6 +22,9 @@ from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassificati
 from pipelines.stage.errors import UserError
 from pipelines.students.data.token_cache import ARRAYS, TARGETS, Array, TokenCache
 from pipelines.students.heads import mean_pooling
+
+Precision = Literal["float32", "bf16"]
+PRECISIONS: list[Precision] = ["float32", "bf16"]  # where none is asked for
 
 MEDIAN_TOKENS = {"query": 12, "passage": 75}
 """Of made-up texts, log-normal around it: as 20,000 real pairs of questions, titles and abstracts are."""

@@ -43,7 +43,10 @@ class Judgements(NamedTuple):
         judge = judge or results[0][1].judge
         judges = sorted({result.judge for _, result in results})
         if judge not in judges:
-            raise UserError(f"{version} has no judgements by {judge!r}; it has some by {', '.join(judges)}")
+            raise UserError(
+                f"{version} has no judgements by {judge}, whom curate.judge names; it has some by {', '.join(judges)}: "
+                "expected one of them there, or no curate.judge, which takes who made the version"
+            )
         if next(result for _, result in results if result.judge == judge).complete is None:
             tell(f"{version}: {judge} was not done; the pairs that it had not judged are left to the teacher")
         return cls(version, judge)
@@ -67,8 +70,23 @@ def _newest_of(tables: Tables, judge: str) -> TableVersion:
     version = tables.newest(TABLE, is_complete) if tables.latest(TABLE) else None
     if version is None:
         raise UserError(
-            f"no version of {TABLE} has complete judgements by {judge}; expected that curate.judge names one who was "
-            "asked by `python -m jobs relabel`, or a version: --judgements"
+            f"curate.judge is {judge}, by whom no version of {TABLE} has complete judgements; {_there(tables, judge)}"
         )
     tell(f"judgements: {version} (the newest complete ones by {judge})")
     return version
+
+
+def _there(tables: Tables, judge: str) -> str:
+    """Whose judgements there are instead, and what to do."""
+    newest = tables.latest(TABLE)
+    results = [result for _, result in newest.results(JudgingResult)] if newest else []
+    if not results:
+        return "found none by anybody; expected them to be made first: `python -m jobs relabel`"
+    if judge in {result.judge for result in results}:
+        return (
+            f"found some that it did not complete; expected the same `python -m jobs relabel` again, or what is there "
+            f"to be taken: --judgements {newest}"
+        )
+    done = {result.judge for result in results if result.complete}
+    others = [one if one in done else f"{one} (not completed)" for one in sorted({result.judge for result in results})]
+    return f"found some by {', '.join(others)}; expected who completed them, or a version: --judgements {newest}"

@@ -173,7 +173,7 @@ def _gone_from(name: str, ids: list[str], texts: Sequence[str]) -> Gone:
     if name == "quarantined_rows":
         hashes = frozenset(map(hashed, ids))
         holds = pl.col("raw").map_elements(lambda raw: names_erased(raw, hashes), return_dtype=pl.Boolean)
-        return Gone(holds.fill_null(False), blank="raw")
+        return Gone(holds.fill_null(False), blank=("raw", "named_source"))
     if name == JUDGED:  # a pair of texts, nobody's row: it goes with one of them
         return Gone(pl.col("query_id").is_in(texts) | pl.col("passage_id").is_in(texts))
     roles = ["passage_id", *ROLES] if name == GENERATED else ROLES

@@ -3,7 +3,8 @@
     curated_triplets@v, its dropped_triplets, quarantined_rows  --about_sources-->  a row a source, the worst first
 
 Both tables are read range by range: in memory are the sums, and of each source a sample of its passages, by which near
-copies are counted. Of what was left out before there were triplets only the file is known, and the source of the file.
+copies are counted. What was left out before there were triplets counts for the source that the row itself names, else
+for that of its file.
 """
 
 import json
@@ -12,6 +13,7 @@ from collections.abc import Iterator, Mapping
 import polars as pl
 
 from pipelines.curation.outcomes import by_source, curation_of, with_dropped
+from pipelines.stage.errors import first_of
 from pipelines.stage.printable import escaped, on_one_line
 from pipelines.stage.render import aligned_table
 from pipelines.stage.terminal import cut
@@ -35,9 +37,8 @@ def about_sources(curated: TableVersion, *, passages_sampled: int = PASSAGES_SAM
         source, queries, rows (triplets that were scored); kept, corrected, dropped (shares of the rows); disagreement,
         the share of rows whose negative the teacher prefers, as they came; near_copies, the share of its passages
         (positives, `passages_sampled` at most) that are nearly the same as another of them; main_reason of what did
-        not stay; query_chars, positive_chars, negative_chars (means); quarantined, inconsistent: input rows of its
-        files that became no triplet, and those of them whose positive is not among the nearest; null where no file has
-        its name.
+        not stay; query_chars, positive_chars, negative_chars (means); quarantined, inconsistent: input rows of it that
+        became no triplet, and those of them whose positive is not among the nearest; null where no files are known.
     Raises:
         UserError: no curation made the version, or what it dropped is not known.
     """
@@ -55,6 +56,8 @@ def about_sources(curated: TableVersion, *, passages_sampled: int = PASSAGES_SAM
     table = shares.join(of_rows.drop("rows"), on="source", how="left", maintain_order="left")
     table = table.join(samples.near_copies(), on="source", how="left", maintain_order="left")
     table = table.join(_left_out(curated.tables), on="source", how="left", maintain_order="left")
+    if curated.tables.latest("ingested_files"):
+        table = table.with_columns(pl.col("quarantined", "inconsistent").fill_null(0))
     first = ["source", "queries", "rows", *SHARES, "main_reason"]
     return table.rename({"contradicted": "disagreement"}).select(*first, *names, "quarantined", "inconsistent")
 
@@ -151,21 +154,36 @@ def _sums(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.group_by("source").agg(queries=queries, rows=counted, contradicted=contradicted, **chars)
 
 
+def quarantined_elsewhere(tables: Tables, sources: pl.DataFrame) -> str | None:
+    """A line about quarantined rows that none of these sources counts: their file gives them another's name, mostly."""
+    others = (
+        _left_out(tables).join(sources, on="source", how="anti").sort("quarantined", "source", descending=[True, False])
+    )
+    if others.is_empty():
+        return None
+    named = [
+        f"{on_one_line(source)} ({count:,})" for source, count in others.select("source", "quarantined").iter_rows()
+    ]
+    return (
+        f"{others['quarantined'].sum():,} more rows are in quarantined_rows, of what is no source here: "
+        f"{first_of(named, 5)}; a row that names no source counts for its file's"
+    )
+
+
 def _left_out(tables: Tables) -> pl.DataFrame:
-    """source, quarantined, inconsistent: input rows of the files of that name."""
+    """source, quarantined, inconsistent: input rows that name it, and those of its files that name none."""
     files, quarantined = tables.latest("ingested_files"), tables.latest("quarantined_rows")
     counts = ["quarantined", "inconsistent"]
-    if files is None:
+    if files is None or quarantined is None:
         return pl.DataFrame(schema={"source": pl.String, **dict.fromkeys(counts, pl.Int64)})
-    of_file = files.scan().select("source", source_sha256="sha256").unique().collect()
-    if quarantined is None:
-        return of_file.select(pl.col("source").unique()).with_columns(pl.lit(0, pl.Int64).alias(one) for one in counts)
     inconsistent = pl.col("reasons").list.contains(INCONSISTENT).cast(pl.Int64).sum()
-    of_content = (
-        quarantined.scan().group_by("source_sha256").agg(quarantined=pl.len().cast(pl.Int64), inconsistent=inconsistent)
-    )
-    joined = of_file.join(of_content.collect(engine="streaming"), on="source_sha256", how="left")
-    return joined.group_by("source").agg(pl.col(counts).sum())
+    grouped = quarantined.scan().group_by("source_sha256", "named_source")
+    counted = grouped.agg(quarantined=pl.len().cast(pl.Int64), inconsistent=inconsistent).collect(engine="streaming")
+    of_file = files.scan().select("source", source_sha256="sha256").unique().collect()
+    unnamed = counted.filter(pl.col("named_source").is_null()).join(of_file, on="source_sha256")
+    named = counted.drop_nulls("named_source").rename({"named_source": "source"})
+    both = pl.concat([named.select("source", *counts), unnamed.select("source", *counts)])
+    return both.group_by("source").agg(pl.col(counts).sum())
 
 
 def _arm(number: int) -> str:

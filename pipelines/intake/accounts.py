@@ -16,7 +16,7 @@ from pydantic import ConfigDict, Field, InstanceOf
 
 from pipelines.intake.formats import Input
 from pipelines.intake.input_files import InputFile, stem
-from pipelines.intake.layouts import CheckedRow, Layouts, RowChecks, check_row, shown_name
+from pipelines.intake.layouts import CheckedRow, Layouts, RowChecks, check_row, shown_name, written_label
 from pipelines.intake.raw_rows import RawRow
 from pipelines.intake.spill import Negative, Spill, SpilledTriplet
 from pipelines.stage.errors import UserError, first_of
@@ -105,7 +105,7 @@ class Intake:
                 elif isinstance(checked, CheckedRow):
                     yield row.number, checked
                 else:
-                    self.quarantine(position, row.number, checked, _raw(row))
+                    self.quarantine(position, row.number, checked, _raw(row), _named_source(row, layouts))
         layouts.refuse_if_unknown()
         if left_out := self._left_out[position]:
             tell(f"{self.files[position].path}: {left_out:,} rows are left out: their external ids were erased")
@@ -126,16 +126,18 @@ class Intake:
             return checked.external_id is not None and hashed(checked.external_id) in self._erased
         return names_erased(_raw(row), self._erased)
 
-    def quarantine(self, position: int, number: int, reasons: list[str], raw: str | None) -> None:
+    def quarantine(
+        self, position: int, number: int, reasons: list[str], raw: str | None, named_source: str | None = None
+    ) -> None:
         """Count and keep one bad row."""
         self.files[position].quarantined += 1
-        self.spill.quarantine(position, number, reasons, raw if self.checks.keep_raw else None)
+        self.spill.quarantine(position, number, reasons, raw if self.checks.keep_raw else None, None, named_source)
 
-    def leave_out(self, position: int, number: int, reason: str, raw: str, rank: int) -> None:
+    def leave_out(self, position: int, number: int, reason: str, raw: str, rank: int, named_source: str | None) -> None:
         """Count and keep one row that is whole, and yet not wanted: however many these are, the file is no bad one."""
         self._left_out[position] += 1
         self.files[position].quarantined += 1
-        self.spill.quarantine(position, number, [reason], raw if self.checks.keep_raw else None, rank)
+        self.spill.quarantine(position, number, [reason], raw if self.checks.keep_raw else None, rank, named_source)
 
     def refuse_if_mostly_bad(self, position: int) -> None:
         file, path = self.files[position], self.files[position].path
@@ -178,6 +180,11 @@ class Intake:
         if line not in self._announced:
             self._announced.add(line)
             tell(f"{path} and files like it: {line}")
+
+
+def _named_source(row: RawRow, layouts: Layouts) -> str | None:
+    """The source that a bad row names, as far as it can be read."""
+    return None if row.value is None else written_label("source", layouts.of(row.value).source, row.value, [])
 
 
 def _raw(row: RawRow) -> str:

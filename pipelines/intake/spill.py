@@ -62,7 +62,7 @@ class Spill:
         self._triplets: list[SpilledTriplet] = []
         self._chars = 0
         self._frames: list[pl.DataFrame] = []
-        self._quarantined: list[tuple[int, int, list[str], str | None, int | None]] = []
+        self._quarantined: list[tuple[int, int, list[str], str | None, int | None, str | None]] = []
 
     def add(self, triplet: SpilledTriplet) -> None:
         self._triplets.append(triplet)
@@ -71,9 +71,15 @@ class Spill:
             self._make_frame()
 
     def quarantine(
-        self, file: int, source_row: int, reasons: list[str], raw: str | None, rank: int | None = None
+        self,
+        file: int,
+        source_row: int,
+        reasons: list[str],
+        raw: str | None,
+        rank: int | None,
+        named_source: str | None,
     ) -> None:
-        self._quarantined.append((file, source_row, reasons, raw, rank))
+        self._quarantined.append((file, source_row, reasons, raw, rank, named_source))
         if len(self._quarantined) >= QUARANTINE_ROWS:
             self._flush_quarantined()
 

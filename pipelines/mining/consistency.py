@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 REASON = "positive_not_among_nearest"
 SOURCES_TOLD = 10
+LEAST_SHARE = 0.01
+LEAST_QUERIES = 1_000  # a share of all is then known to 3 percentage points at worst
 Ranks = Mapping[tuple[str, str], int]
 """(query id, positive) -> rank; 0 where one of them has no vector."""
 
@@ -107,12 +109,16 @@ def _own_nearer(pairs: NDArray[np.int64], cosines: NDArray[np.float32], sample: 
     return counts
 
 
-def in_share_of(pairs: Sequence[Pair], known: Known, share: float) -> tuple[list[Pair], Known]:
+def in_share_of(pairs: Sequence[Pair], known: Known, share: float | None) -> tuple[list[Pair], Known]:
     """The positive pairs of a share of the queries, drawn by their ids, and what is known of these.
 
+    Args:
+        share: None is 1 %, or what about 1,000 queries are, if that is more: all, where there are no more.
     Raises:
         UserError: there is none.
     """
+    if share is None:
+        share = max(LEAST_SHARE, min(1.0, LEAST_QUERIES / max(1, len(known.queries))))
     ids = pl.DataFrame({"query_id": list(known.queries)}, schema={"query_id": pl.String})
     drawn = set(ids.filter(in_share(share))["query_id"])
     if not drawn:

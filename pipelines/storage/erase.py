@@ -26,10 +26,10 @@ from schemas import TABLES
 
 
 class Gone(NamedTuple):
-    """Which rows of a table go; with `blank` they stay, and that column of theirs becomes null."""
+    """Which rows of a table go; with `blank` they stay, and those columns of theirs become null."""
 
     rows: pl.Expr
-    blank: str | None = None
+    blank: tuple[str, ...] = ()
 
 
 def check_erasable(tables: Tables, names: list[str]) -> None:
@@ -114,7 +114,8 @@ def _written_anew(tables: Tables, name: str, path: str, gone: Gone, erasure: str
     rows = pl.DataFrame(pq.read_table(f"{root}/{name}/{path}", filesystem=filesystem, partitioning=None))
     is_gone = rows.select(gone.rows.fill_null(False)).to_series()
     if gone.blank:
-        left = rows.with_columns(pl.when(is_gone).then(None).otherwise(pl.col(gone.blank)).alias(gone.blank))
+        blank = [one for one in gone.blank if one in rows.columns]  # older files lack what is newer
+        left = rows.with_columns(pl.when(is_gone).then(None).otherwise(pl.col(one)).alias(one) for one in blank)
     else:
         left = rows.filter(~is_gone)
     told = {"rows": int(is_gone.sum()), "erasure": erasure, "num_records": len(left)}

@@ -1,4 +1,4 @@
-"""The graph of versions as a tree on a terminal, as plain lines anywhere else."""
+"""The graph of versions as a tree on a terminal, as plain lines anywhere else; in full where that is asked."""
 
 import os
 import sys
@@ -43,8 +43,18 @@ def shown(root, monkeypatch):
     os.close(master)
 
 
-def test_on_a_terminal_it_is_a_tree_that_fits_and_leaves_nothing_out(shown):
+def test_on_a_terminal_it_is_a_tree_of_a_line_a_version(shown):
     lines = shown("curated_triplets@0")
+
+    starts = [line[:48] for line in lines]
+    assert starts[0].startswith("curated_triplets@0  curate; from scored_triplets")
+    assert starts[1].startswith("└─ scored_triplets@1  score; from triplets@0; no")
+    assert starts[2].startswith("   └─ triplets@0  ingest; note: [bold]文 [bold")
+    assert (len(lines), max(map(cell_len, lines))) == (3, 60)
+
+
+def test_in_full_it_is_a_tree_that_fits_and_leaves_nothing_out(shown):
+    lines = shown("curated_triplets@0", in_full=True)
 
     at = [lines.index(name) for name in ("curated_triplets@0", "├─ scored_triplets@1", "│  └─ triplets@0")]
     assert at[0] == 0 < at[1] < at[2]
@@ -60,13 +70,12 @@ def test_on_a_terminal_it_is_a_tree_that_fits_and_leaves_nothing_out(shown):
 def test_what_was_made_from_a_version_hangs_below_it(shown):
     lines = shown("triplets@0", downstream=True)
 
-    assert [line.split()[-1] for line in lines if "─ " in line or line[0] == "t"] == [
+    assert [line.lstrip("├└─│ ").split()[0] for line in lines] == [
         "triplets@0",
         "curated_triplets@0",
         "dropped_triplets@0",
         "scored_triplets@0",
         "scored_triplets@1",
-        *("above", "above"),
     ]
 
 
@@ -74,6 +83,10 @@ def test_anywhere_else_and_of_all_tables_it_is_a_line_a_version(root, shown, cap
     main("curated_triplets@0", root=root)
 
     first, second, *_ = capsys.readouterr().out.splitlines()
-    assert first.startswith("curated_triplets@0       curate; from scored_triplets@1, triplets@0; config ")
+    assert first.startswith("curated_triplets@0       curate; from scored_triplets@1, triplets@0; note: ")
     assert second.startswith("  scored_triplets@1        ")
+    main("curated_triplets@0", root=root, in_full=True)
+    *_, last = lines = capsys.readouterr().out.splitlines()
+    assert "from scored_triplets@1, triplets@0; config " in lines[0]
+    assert (len(lines), last.split()) == (4, ["triplets@0", "see", "above"])
     assert [line.split()[0] for line in shown("scored_triplets")] == ["scored_triplets@1", "scored_triplets@0"]

@@ -35,6 +35,8 @@ def command(tmp_path, monkeypatch, capsys):
 def test_the_dry_run_says_how_many_for_what_price_and_a_spent_budget_is_exit_code_3(command, tmp_path):
     price = ["--price-per-million", "0.15,0.60"]
     with serving() as server:
+        unasked = command(server, "relabel", "--dry-run", "--sample", "0", *price)[1].splitlines()[-1]
+        assert (unasked.split()[0], "at most" in unasked, server.ledger.requests) == ("cost", True, 0)
         code, out, err = command(server, "relabel", "--dry-run", "--json", *price)
         told = json.loads(out)
         assert (code, told["pairs"], told["left"], told["sampled"]) == (0, 30, 30, 30)
@@ -67,5 +69,8 @@ def test_curate_takes_what_it_prints_and_everything_else_goes_on_with_it(command
     tables = Tables.at(str(tmp_path / "tables"))
     assert tables.parse(version).num_rows() == tables.latest("passage_judgements").num_rows() == 30
     assert command(None, "curate", "--judgements", "passage_judgements", *FREE)[0] == 2
+    code, _, err = command(None, "curate", "--set=curate.judge=rules", *FREE)
+    assert code == 2
+    assert "curate.judge = 'rules': expected NAME@ and 12 hex digits, as the column judge of passage_judgements" in err
     code, _, err = command(None, "curate", "--judgements", "triplets@0", *FREE)
     assert (code, "expected a version of passage_judgements" in err) == (2, True)

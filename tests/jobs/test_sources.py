@@ -25,6 +25,15 @@ def test_it_prints_a_row_a_source(run, version):
     assert line.split()[:7] == ["docs", "2", "2", "50.0%", "0.0%", "50.0%", "50.0%"]
 
 
+def test_quarantined_rows_of_no_source_of_the_curation_are_told(run, version, tmp_path):
+    (tmp_path / "mixed.csv").write_text("query,positive,negative\nq,p,n\n,p,n\n")
+    assert run("ingest", "--input", tmp_path / "mixed.csv", "--set", "ingest.max_bad_share=1")[0] == 0
+    code, out, err = run("sources", "--json")
+
+    assert (code, json.loads(out)[0]["quarantined"]) == (0, 0)
+    assert "sources: 1 more rows are in quarantined_rows, of what is no source here: mixed (1)" in err
+
+
 def test_its_weights_are_read_by_a_recipe(run, version, tmp_path):
     (tmp_path / "mine.toml").write_text(run("sources", "--weights")[1])
 

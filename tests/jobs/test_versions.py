@@ -121,11 +121,30 @@ def test_the_recipes_teacher_that_only_began_is_not_passed_over_for_another(tabl
         curate.run(scored, ALL, teacher=chosen)
 
 
-def test_a_single_teacher_that_is_not_the_recipes_is_said(tables, judges, capsys):
+def test_of_a_single_teacher_that_is_not_the_recipes_a_warning_says_what_differs_and_what_to_do(tables, judges, capsys):
+    name = scored_by(tables, config_of(judges[0]))
+    warning = "warning: scored_triplets@1 was not scored as the recipe says, and is taken all the same: "
+
+    assert scores_to_read(tables, None, None, recipe_of(config_of("someone/else", max_tokens=32)))[1] is None
+    err = capsys.readouterr().err
+    differs = f"score.teacher was {judges[0]}, the recipe has someone/else; score.max_tokens was 64, the recipe has 32"
+    assert warning + differs + ". Expected the --recipe and --set that scored it" in err
+    assert f"--teacher {name}; or scores by this recipe: python -m jobs score" in err
+    assert scores_to_read(tables, None, name, recipe_of(config_of("someone/else")))[1] == name
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_the_same_teacher_read_otherwise_is_warned_of_and_the_same_at_another_place_is_not(
+    tables, judges, capsys, tmp_path
+):
     name = scored_by(tables, config_of(judges[0]))
 
-    assert scores_to_read(tables, None, None, recipe_of(config_of("someone/else")))[1] is None
-    assert f"has scores by {name} alone, not by the recipe's teacher someone/else" in capsys.readouterr().err
+    assert scores_to_read(tables, None, None, recipe_of(config_of(judges[0], max_tokens=32)))[1] == name
+    assert "all the same: score.max_tokens was 64, the recipe has 32. Expected" in capsys.readouterr().err
+    moved = shutil.copytree(judges[0], tmp_path / "moved" / "judge")
+    for config in (config_of(moved), config_of(judges[0], precision="auto")):
+        assert scores_to_read(tables, None, None, recipe_of(config))[1] == name
+        assert "warning" not in capsys.readouterr().err
 
 
 def test_after_a_vacuum_the_scores_and_the_triplets_are_found_in_their_new_files(tables, judges, capsys):

@@ -192,11 +192,15 @@ def test_each_passage_row_is_read_by_its_own_keys(tables, tmp_path):
 
 
 def test_a_pair_for_which_there_is_no_negative_is_refused_or_quarantined(tables, tmp_path):
-    path = write(tmp_path, [{"query": "q", "positive": "only"}])
+    path = write(tmp_path, [{"query": "q", "positive": "only", "source": "s"}])
 
     with pytest.raises(UserError, match="no_negative_found in 1"):
         mine.run(tables, [path], MineConfig())
     assert tables.latest("triplets") is None
+    with pytest.raises(UserError, match="no row of the input could become a triplet"):
+        mine.run(tables, [path], MineConfig(max_bad_share=1))
+    left_out = tables.latest("quarantined_rows").scan().select("reasons", "named_source").collect()
+    assert left_out.rows() == [(["no_negative_found"], "s")]
 
 
 def test_the_column_source_is_kept_per_pair_and_columns_can_be_named(tables, tmp_path):

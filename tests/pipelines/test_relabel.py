@@ -166,13 +166,24 @@ def test_curation_takes_the_verdicts_and_names_the_version_and_the_judge(tables)
 
 def test_a_judge_by_name_is_its_newest_complete_version_and_one_without_is_refused(tables):
     scored = write(tables, rows_of(5))
-    with pytest.raises(UserError, match="has complete judgements by m@0123456789ab"):
+    nobody = r"curate\.judge is m@0123456789ab, by whom no version of passage_judgements has complete judgements; "
+    with pytest.raises(UserError, match=f"{nobody}found none by anybody; .*`python -m jobs relabel`"):
         curate.run(scored, CurateConfig(judge="m@0123456789ab"))
     with serving() as server:
+        cost = relabel.ask_price(scored, config(server), sample=10).cost.value
+        relabel.run(scored, config(server, max_cost=cost / 2))
+        told = ALL.model_copy(update={"judge": (who := config(server).who)})
+        with pytest.raises(
+            UserError, match=r"found some that it did not complete; .*--judgements passage_judgements@0"
+        ):
+            curate.run(scored, told)
+        with pytest.raises(UserError, match=f"{nobody}found some by {who} \\(not completed\\); expected who"):
+            curate.run(scored, CurateConfig(judge="m@0123456789ab"))
         done = relabel.run(scored, config(server))
-        told = ALL.model_copy(update={"judge": config(server).who})
+    with pytest.raises(UserError, match=f"{nobody}found some by {who}; expected who completed them"):
+        curate.run(scored, CurateConfig(judge="m@0123456789ab"))
     assert str(curate.run(scored, told).version.commit.inputs[2].version) == str(done.version)
-    with pytest.raises(UserError, match=r"has no judgements by 'm@0123456789ab'; it has some by rules@"):
+    with pytest.raises(UserError, match=r"by m@0123456789ab, whom curate\.judge names; .* by rules@\w+: expected"):
         curate.run(scored, CurateConfig(judge="m@0123456789ab"), judgements=done.version)
     with pytest.raises(UserError, match="ask_teacher is false"):
         curate.run(scored, CurateConfig(ask_teacher=False), judgements=done.version)

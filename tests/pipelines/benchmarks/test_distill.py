@@ -1,5 +1,6 @@
 """All contestants train the same texts to the same loss, also where only torch and its libraries are installed."""
 
+import inspect
 import json
 import multiprocessing
 import subprocess
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from jobs import bench
+from jobs.options import RootOptions
 from pipelines.benchmarks.contestants import Terms, bare_loop, field_trainer, our_loop
 from pipelines.benchmarks.memory import peak_memory_mb
 from pipelines.benchmarks.workload import Workload, load_model, made_up_pairs, read_pairs
@@ -73,6 +76,19 @@ def test_the_command_runs_without_ray_and_tables():
     assert [row["contestant"] for row in rows][:3] == ["ours", "ours, padded", "bare loop"]
     assert {row["negatives"] for row in rows} == {2}
     assert all(row["triplets_per_s"] > 0 and 0 <= row["padding_share"] < 1 for row in rows)
+
+
+def test_where_no_precision_is_asked_for_both_are_measured_but_float32_scoring_on_a_gpu(monkeypatch):
+    def planned(rows):
+        return inspect.getgeneratorlocals(rows)["plan"].precisions
+
+    for on_gpu, of_score in ((False, ["float32", "bf16"]), (True, ["bf16"])):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda on_gpu=on_gpu: on_gpu)
+        assert planned(bench.score(bench.SpeedOptions(), RootOptions())) == of_score
+        assert planned(bench.distill(bench.SpeedOptions(), bench.StepOptions(), RootOptions())) == ["float32", "bf16"]
+    asked = bench.SpeedOptions(precisions=["float32"])
+    assert planned(bench.score(asked, RootOptions())) == ["float32"]
+    assert planned(bench.distill(asked, bench.StepOptions(), RootOptions())) == ["float32"]
 
 
 def test_a_file_that_holds_no_pairs_is_refused(tmp_path):

@@ -68,7 +68,8 @@ def tables(tmp_path):
         vectors.write(frame_of(TeacherVectors, *({"text_id": text_id(text), "kind": "passage"} for text in texts)))
     raw = [json.dumps({"query": "", "positive": "anna answers", "id": "anna"}), '{"query": "annabel"}']
     with new_version(tables, QuarantinedRows, Lineage("ingest", [], Config())) as quarantined:
-        quarantined.write(frame_of(QuarantinedRows, *({"raw": one, "source_row": n} for n, one in enumerate(raw, 1))))
+        rows = ({"raw": one, "source_row": n, "named_source": "s"} for n, one in enumerate(raw, 1))
+        quarantined.write(frame_of(QuarantinedRows, *rows))
     curated, result = tables.parse("curated_triplets@0"), TrainingResult(model=f"small@{'0' * 12}")
     with new_version(tables, Models, Lineage("distill", [curated], Config(), result)) as models:
         models.write(frame_of(Models, {"model_id": result.model, "curated_version": str(curated), "recipe": "{}"}))
@@ -111,8 +112,8 @@ def test_no_file_has_the_rows_any_more_and_every_version_can_be_read_without_the
         TABLES[version.name].validate(version.scan().collect(), lazy=True)
     assert external_ids(tables.parse("curated_triplets@0")) == ["bert"]
     assert tables.newest("curated_triplets") == tables.parse("curated_triplets@1")
-    raw = tables.latest("quarantined_rows").scan().collect()["raw"].to_list()
-    assert raw == [None, '{"query": "annabel"}']
+    held = tables.latest("quarantined_rows").scan().select("raw", "named_source").collect().rows()
+    assert held == [(None, None), ('{"query": "annabel"}', "s")]
     assert SHARED in texts_in_files(tables)
 
 

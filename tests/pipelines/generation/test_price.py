@@ -46,13 +46,23 @@ def test_all_that_is_left_asked_leaves_no_error():
     assert found.input_tokens == (pytest.approx(160), 0.0)
 
 
-def test_without_a_sample_the_output_has_a_bound_alone_and_the_cost_is_not_told():
+def test_without_a_sample_output_and_cost_are_told_by_what_they_are_at_most():
     found = price(left("a" * 40), known(), PASSAGES, CONFIG)
 
     assert found.input_tokens.value == (40 + FIXED) / 4
     assert (found.output_tokens, found.cost, found.most_output_tokens) == (None, None, 512)
-    assert found.told()["cost"] is None
-    assert "at most" in "\n".join(found.lines())
+    most = (40 + FIXED) / 4 + 2 * 512
+    assert (found.told()["cost"], found.told()["cost_at_most"]) == (None, most)
+    *_, output, cost = found.lines()
+    assert output.split() == ["output", "tokens", "0", "512", "at", "most"]
+    assert cost.split() == ["cost", "0.0000", f"{most:,.4f}", *"at most, at 4 characters a token".split()]
+
+
+def test_without_a_price_no_cost_is_told():
+    found = price(left("a" * 40), known(), PASSAGES, CONFIG.model_copy(update={"price_per_million": None}))
+
+    assert found.told()["cost_at_most"] is None
+    assert "cost" not in "\n".join(found.lines())
 
 
 def test_candidates_count_with_the_mean_length_that_is_shown():

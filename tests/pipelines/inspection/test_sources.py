@@ -7,7 +7,13 @@ import pytest
 
 from pipelines import curate
 from pipelines.curate import CurateConfig
-from pipelines.inspection.sources import about_sources, leave_one_out, toml_weights, weights
+from pipelines.inspection.sources import (
+    about_sources,
+    leave_one_out,
+    quarantined_elsewhere,
+    toml_weights,
+    weights,
+)
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables
 from tests import ingested
@@ -47,10 +53,13 @@ def test_each_source_has_its_shares_and_the_worst_stands_first(curated):
     assert docs["negative_chars"] == pytest.approx(11 / 3)
 
 
-def test_what_was_left_out_before_is_counted_by_the_source_of_its_file(tmp_path):
+def test_what_was_left_out_before_is_counted_by_the_source_that_the_row_names_or_else_of_its_file(tmp_path):
     tables = Tables.at(str(tmp_path / "tables"))
     rows = [ingested.row(), ingested.row(negative="p"), ingested.row(query="")]
     triplets = ingested.run(tables, ingested.write(tmp_path, *rows, name="docs.jsonl"), max_bad_share=1)
+    (tmp_path / "mixed.csv").write_text("query,positive,negative,from\nq,p,n,docs\n,p,n,elsewhere\n,p,n,\n,p,n,new\n")
+    columns = {"source": "from"}
+    ingested.run(tables, str(tmp_path / "mixed.csv"), columns=columns, max_bad_share=1, keep_raw=False)
     scored = scored_rows([("q", "p", 5.0, "n", -5.0), ("q9", "p", 5.0, "n", -5.0)])
     scored = scored.with_columns(source=pl.Series(["docs", "elsewhere"]))
     write_triplets(tables, scored[1:])
@@ -58,7 +67,17 @@ def test_what_was_left_out_before_is_counted_by_the_source_of_its_file(tmp_path)
 
     assert triplets.num_rows() == 1
     counts = found.sort("source").select("source", "quarantined", "inconsistent").rows()
-    assert counts == [("docs", 2, 0), ("elsewhere", None, None)]
+    assert counts == [("docs", 2, 0), ("elsewhere", 1, 0)]
+    told = quarantined_elsewhere(tables, found)
+    assert told is not None
+    assert told.startswith("2 more rows are in quarantined_rows, of what is no source here: mixed (1), new (1); a row")
+
+
+def test_without_files_nothing_is_known_of_what_was_left_out(curated):
+    found = about_sources(curated)
+
+    assert found["quarantined"].to_list() == [None, None]
+    assert quarantined_elsewhere(curated.tables, found) is None
 
 
 def test_of_many_passages_some_are_looked_at(curated):

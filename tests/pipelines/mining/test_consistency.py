@@ -99,7 +99,8 @@ def test_shuffled_pairs_go_to_quarantine_with_their_rank_and_their_positives_sta
     encoder = tiny_bi_encoder(tmp_path_factory.mktemp("encoder") / "twin")
     texts = [text(f"p{n}", 12) for n in range(60)]
     rows = [
-        {"query": one, "positive": f"{one} {one.split()[0]}", "external_id": f"e{n}"} for n, one in enumerate(texts)
+        {"query": one, "positive": f"{one} {one.split()[0]}", "external_id": f"e{n}", "source": "pairs"}
+        for n, one in enumerate(texts)
     ]
     for n in range(12):  # among each other
         rows[n]["positive"] = f"{texts[(n + 5) % 12]} {texts[(n + 5) % 12].split()[0]}"
@@ -120,6 +121,7 @@ def test_shuffled_pairs_go_to_quarantine_with_their_rank_and_their_positives_sta
     asked = [json.loads(raw)["query"] for raw in gone["raw"]]
     assert set(asked) >= set(texts[:12])
     assert len(asked) <= 16
+    assert set(gone["named_source"]) == {"pairs"}
     assert set(gone["reasons"].explode()) == {"positive_not_among_nearest"}
     assert gone["rank"].min() > 2
     assert set(triplets.scan().select("query").collect()["query"]) == set(texts) - set(asked)
@@ -159,6 +161,21 @@ def test_a_share_of_the_queries_with_all_their_pairs_tells_of_the_whole():
     assert (of_c["drawn"], of_c["left_out"]) == (0, None)
     assert "not known" in foreseen_lines(pl.DataFrame(table))[-1]
     assert "a" in foreseen_lines(pl.DataFrame(table))[1]
+
+
+@pytest.mark.parametrize(("share", "asked"), [(None, 300), (1.0, 300), (0.1, 30)])
+def test_of_few_queries_all_are_asked_unless_a_share_is_given(share, asked):
+    pairs = [pair(f"query {n}", f"passage {n}", number=n) for n in range(300)]
+    drawn, of_share = in_share_of(pairs, known_positives(pairs, []), share)
+
+    assert len(drawn) == len(of_share.queries) == pytest.approx(asked, rel=0.3 if asked < 300 else 0)
+
+
+@pytest.mark.parametrize(("queries", "asked"), [(4_000, 1_000), (150_000, 1_500)])
+def test_of_many_queries_about_1000_are_asked_or_1_percent_if_that_is_more(queries, asked):
+    pairs = [pair(f"query {n}", "passage", number=n) for n in range(queries)]
+
+    assert len(in_share_of(pairs, known_positives(pairs, []), None)[0]) == pytest.approx(asked, rel=0.1)
 
 
 def test_a_share_without_a_query_is_refused():
