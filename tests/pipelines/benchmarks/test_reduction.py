@@ -26,7 +26,7 @@ def test_rows_are_of_each_attempt_on_dev_and_of_the_best_and_ours_on_every_set(s
     best = max(rows[:2], key=lambda row: row["ndcg_at_10"])
     assert [(row["who"], row["layers"]) for row in rows[2:]] == [("field", best["layers"]), ("ours", "uniform")]
     assert len({row["data_set"] for row in rows}) == 1
-    assert all(0 < row["ndcg_at_10"] <= 1 for row in rows)
+    assert all(0 < row["ndcg_at_10"] <= 1 and row["seconds"] >= 0 for row in rows)
 
 
 def test_both_read_the_texts_that_are_not_kept_out(setting):
