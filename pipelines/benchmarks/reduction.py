@@ -97,10 +97,7 @@ def compare(
     with reproducible(config.threads_per_worker, torch.device("cpu")), tempfile.TemporaryDirectory() as scratch:
         theirs = _Field(field, _texts(curated, vectors, field))
         ours = _Ours(Path(scratch), curated, vectors, config)
-        for _ in range(CALIBRATION_TURNS):
-            theirs.time()
-            ours.time()
-        tell(f"bench: {theirs.told()}; {ours.told()}")
+        _calibrate(theirs, ours)
         attempts = {Attempt(pick, rate): 0.0 for pick in picks for rate in learning_rates}
         for attempt in attempts:
             trained = theirs.train(attempt, 60 * search_minutes)
@@ -207,6 +204,13 @@ class _Ours:
     def _train(self, student: SentenceTransformer, steps: int, *sinks: Timed) -> None:
         config = self._config.model_copy(update={"max_steps": steps, "epochs": 1_000})
         train_ours(student, self._cache, config, torch.device("cpu"), sinks)
+
+
+def _calibrate(theirs: _Field, ours: _Ours) -> None:
+    for _ in range(CALIBRATION_TURNS):
+        theirs.time()
+        ours.time()
+    tell(f"bench: {theirs.told()}; {ours.told()}")
 
 
 def _texts(curated: TableVersion, vectors: TableVersion, config: DistillConfig) -> Texts:
