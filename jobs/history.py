@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from jobs.options import JsonOption, RootOptions
 from pipelines.stage.errors import UserError
+from pipelines.stage.printable import on_one_line
 from pipelines.stage.terminal import can_print, cut, width_of, wrapped
 
 if TYPE_CHECKING:
@@ -106,4 +107,4 @@ def _said(commit: "Commit", in_full: bool) -> str:
         f"ray job {commit.ray_job}" if in_full and commit.ray_job else "",
         f"note: {commit.note}" if commit.note else "",
     ]
-    return "; ".join(part for part in parts if part)
+    return "; ".join(on_one_line(part) for part in parts if part)

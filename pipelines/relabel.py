@@ -91,7 +91,7 @@ def _found(source: ScoredRows, config: RelabelConfig) -> Suspects:
         raise UserError(
             f"{source.scored}: of {found.rows:,} rows {found.suspected:,} have a negative that {source.teacher} scores "
             f"less than {margin:g} below its positive, and none is to be judged; expected a larger "
-            "relabel.suspect_margin"
+            f"relabel.suspect_margin.{source.teacher_kind}"
         )
     tell(
         f"relabel: {found.suspected:,} of {found.rows:,} rows, of {found.queries:,} queries, have a negative that "

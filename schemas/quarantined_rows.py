@@ -10,6 +10,7 @@ import polars as pl
 from schemas.table import ListOfStrings, Table
 
 MAX_RAW_BYTES = 4096
+MAX_NAMED_CHARS = 1_000
 
 
 class QuarantinedRows(Table):
@@ -19,7 +20,7 @@ class QuarantinedRows(Table):
     reasons: ListOfStrings
     raw: str = pa.Field(nullable=True)  # the row as found, at most 4 KB; null when ingest.keep_raw is off
     rank: pl.Int32 = pa.Field(nullable=True, ge=1)  # of a positive that is not near enough to its query: its rank
-    named_source: str = pa.Field(nullable=True)  # that the row itself names; null where it names none, or is not known
+    named_source: str = pa.Field(nullable=True)  # that the row itself names, cut; null as raw, or where it names none
 
     class Config:
         name = "quarantined_rows"

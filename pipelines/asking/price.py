@@ -15,7 +15,7 @@ from pipelines.stage.sample import Ratio, ratio, sums
 
 CHARS_PER_TOKEN = 4.0
 """Where nothing was asked: about that of English text in the tokenizers of 2023 to 2026."""
-AT_MOST = f"at most, at {CHARS_PER_TOKEN:g} characters a token"
+LONGEST = f"about, at {CHARS_PER_TOKEN:g} characters a token, were each answer as long as it may be"
 
 
 class Amount(NamedTuple):
@@ -59,8 +59,8 @@ class Price(NamedTuple):
         return round(self.calls.value * self.config.max_output_tokens)
 
     @property
-    def most_cost(self) -> float | None:
-        """Of the input as it is told, were each answer as long as it may be; None where no price is given."""
+    def cost_of_longest(self) -> float | None:
+        """Of the input as it is told (no bound), were each answer as long as it may be; None without a price."""
         return self.config.cost(self.input_tokens.value, self.most_output_tokens)
 
     def told(self) -> dict[str, Any]:
@@ -86,7 +86,7 @@ class Price(NamedTuple):
             "output_tokens_at_most": self.most_output_tokens,
             "cost": cost.value if cost else None,
             "cost_error": _finite(cost.error) if cost else None,
-            "cost_at_most": self.most_cost,
+            "cost_of_longest_answers": self.cost_of_longest,
             "max_cost": self.config.max_cost,
         }
 
@@ -104,10 +104,10 @@ class Price(NamedTuple):
             rows.append(["output tokens", of_output, _amount(self.output_tokens, ",.0f"), known])
         else:
             rows.append(["output tokens", of_output, f"{self.most_output_tokens:,}", "at most"])
-        if (most := self.most_cost) is not None:
+        if (longest := self.cost_of_longest) is not None:
             spent = self._spent(f"{self.config.cost(*self.spent) or 0:,.4f}")
             cost = self.cost
-            rows.append(["cost", spent, *([_amount(cost, ",.4f"), known] if cost else [f"{most:,.4f}", AT_MOST])])
+            rows.append(["cost", spent, *([_amount(cost, ",.4f"), known] if cost else [f"{longest:,.4f}", LONGEST])])
         lines = aligned_table(["what", "done", "left", "how known"], rows).split("\n")
         if self.untold:
             lines.append(f"  of {self.untold:,} rows the endpoint does not say how many tokens they took")

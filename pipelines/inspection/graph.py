@@ -34,7 +34,7 @@ def downstream_of(version: TableVersion) -> Iterator[Entry]:
     for _, made in every_version(version.tables):
         for parent in made_from(made):
             children.setdefault(parent, []).append(made)
-    return _walk(version, lambda parent: sorted(children.get(str(parent), ()), key=str))
+    return _walk(version, lambda parent: sorted(children.get(str(parent), ()), key=lambda one: (one.name, one.version)))
 
 
 def _walk(version: TableVersion, neighbours: Callable[[TableVersion], Iterable[TableVersion]]) -> Iterator[Entry]:

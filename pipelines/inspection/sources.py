@@ -162,7 +162,8 @@ def quarantined_elsewhere(tables: Tables, sources: pl.DataFrame) -> str | None:
     if others.is_empty():
         return None
     named = [
-        f"{on_one_line(source)} ({count:,})" for source, count in others.select("source", "quarantined").iter_rows()
+        f"{cut(on_one_line(source), WIDEST_NAME)} ({count:,})"
+        for source, count in others.select("source", "quarantined").iter_rows()
     ]
     return (
         f"{others['quarantined'].sum():,} more rows are in quarantined_rows, of what is no source here: "
@@ -177,10 +178,10 @@ def _left_out(tables: Tables) -> pl.DataFrame:
     if files is None or quarantined is None:
         return pl.DataFrame(schema={"source": pl.String, **dict.fromkeys(counts, pl.Int64)})
     inconsistent = pl.col("reasons").list.contains(INCONSISTENT).cast(pl.Int64).sum()
-    grouped = quarantined.scan().group_by("source_sha256", "named_source")
+    grouped = quarantined.scan().group_by("source_file", "source_sha256", "named_source")
     counted = grouped.agg(quarantined=pl.len().cast(pl.Int64), inconsistent=inconsistent).collect(engine="streaming")
-    of_file = files.scan().select("source", source_sha256="sha256").unique().collect()
-    unnamed = counted.filter(pl.col("named_source").is_null()).join(of_file, on="source_sha256")
+    of_file = files.scan().select("source", source_file="path", source_sha256="sha256").unique().collect()
+    unnamed = counted.filter(pl.col("named_source").is_null()).join(of_file, on=["source_file", "source_sha256"])
     named = counted.drop_nulls("named_source").rename({"named_source": "source"})
     both = pl.concat([named.select("source", *counts), unnamed.select("source", *counts)])
     return both.group_by("source").agg(pl.col(counts).sum())

@@ -23,7 +23,7 @@ from pipelines.stage.errors import UserError, first_of
 from pipelines.stage.progress import tell
 from pipelines.storage.commits import IngestedFile
 from pipelines.storage.erased import hashed, names_erased
-from schemas.quarantined_rows import MAX_RAW_BYTES
+from schemas.quarantined_rows import MAX_NAMED_CHARS, MAX_RAW_BYTES
 
 HINTS = {
     "not_utf8": "if it is Latin-1 or Windows-1252, iconv -f CP1252 -t UTF-8",
@@ -131,13 +131,26 @@ class Intake:
     ) -> None:
         """Count and keep one bad row."""
         self.files[position].quarantined += 1
-        self.spill.quarantine(position, number, reasons, raw if self.checks.keep_raw else None, None, named_source)
+        self._keep(position, number, reasons, raw, None, named_source)
 
     def leave_out(self, position: int, number: int, reason: str, raw: str, rank: int, named_source: str | None) -> None:
         """Count and keep one row that is whole, and yet not wanted: however many these are, the file is no bad one."""
         self._left_out[position] += 1
         self.files[position].quarantined += 1
-        self.spill.quarantine(position, number, [reason], raw if self.checks.keep_raw else None, rank, named_source)
+        self._keep(position, number, [reason], raw, rank, named_source)
+
+    def _keep(
+        self,
+        position: int,
+        number: int,
+        reasons: list[str],
+        raw: str | None,
+        rank: int | None,
+        named_source: str | None,
+    ) -> None:
+        """With what the row held, where that may be stored: `erase` tells by it whose row it was."""
+        held = (raw, rank, named_source and named_source[:MAX_NAMED_CHARS])
+        self.spill.quarantine(position, number, reasons, *(held if self.checks.keep_raw else (None, rank, None)))
 
     def refuse_if_mostly_bad(self, position: int) -> None:
         file, path = self.files[position], self.files[position].path

@@ -53,6 +53,16 @@ def test_on_a_terminal_it_is_a_tree_of_a_line_a_version(shown):
     assert (len(lines), max(map(cell_len, lines))) == (3, 60)
 
 
+def test_a_note_of_several_lines_or_with_escapes_stays_on_its_line(shown, root, capsys):
+    triplets = write_triplets(
+        Tables.at(root.tables, Invocation(note="a\nb\x1b[31mc")), scored_rows([("q", "p", 1.0, "n", 0.0)])
+    )
+
+    assert shown(str(triplets))[0] == f"{triplets}  ingest; note: a b\\u001b[31mc"
+    main(str(triplets), root=root)
+    assert capsys.readouterr().out.splitlines()[0] == f"{triplets!s:<24} ingest; note: a b\\u001b[31mc"
+
+
 def test_in_full_it_is_a_tree_that_fits_and_leaves_nothing_out(shown):
     lines = shown("curated_triplets@0", in_full=True)
 

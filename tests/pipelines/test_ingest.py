@@ -127,9 +127,10 @@ def test_invalid_utf8_is_kept_as_valid_text_of_at_most_4_kb(tables, tmp_path):
     assert raw == "\ufffd" * (4096 // 3)
 
 
-def test_raw_rows_are_not_kept_where_the_config_says_so(tables, tmp_path):
-    run(tables, write(tmp_path, row(), row("secret", "")), max_bad_share=0.5, keep_raw=False)
-    assert rows_of(tables, "quarantined_rows", "raw") == [(None,)]
+def test_nothing_of_a_bad_row_is_kept_where_the_config_says_so(tables, tmp_path):
+    bad = row("secret", "") | {"source": "secret"}
+    run(tables, write(tmp_path, row(), bad), max_bad_share=0.5, keep_raw=False)
+    assert rows_of(tables, "quarantined_rows", "raw", "named_source") == [(None, None)]
 
     with pytest.raises(UserError) as refused:
         run(tables, write(tmp_path, row("secret", "")), keep_raw=False)

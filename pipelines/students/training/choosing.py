@@ -76,7 +76,8 @@ class Chooser:
         if self._dev:
             kept = dict(state["choice"])
             best = kept.pop("best")
-            self._counts, self._best = kept, _copied(best) if self._encoder.rank == 0 else None
+            is_kept = self._encoder.rank == 0 and best is not None  # none before the first evaluation
+            self._counts, self._best = kept, _copied(best) if is_kept else None
 
     def best(self) -> Weights | None:
         """All that was trained as it was at the best step, on rank 0; None where the last step's is taken."""

@@ -46,22 +46,27 @@ def test_all_that_is_left_asked_leaves_no_error():
     assert found.input_tokens == (pytest.approx(160), 0.0)
 
 
-def test_without_a_sample_output_and_cost_are_told_by_what_they_are_at_most():
+def test_without_a_sample_output_and_cost_are_told_by_the_longest_answers():
     found = price(left("a" * 40), known(), PASSAGES, CONFIG)
 
     assert found.input_tokens.value == (40 + FIXED) / 4
     assert (found.output_tokens, found.cost, found.most_output_tokens) == (None, None, 512)
     most = (40 + FIXED) / 4 + 2 * 512
-    assert (found.told()["cost"], found.told()["cost_at_most"]) == (None, most)
+    assert (found.told()["cost"], found.told()["cost_of_longest_answers"]) == (None, most)
     *_, output, cost = found.lines()
     assert output.split() == ["output", "tokens", "0", "512", "at", "most"]
-    assert cost.split() == ["cost", "0.0000", f"{most:,.4f}", *"at most, at 4 characters a token".split()]
+    assert cost.split() == [
+        "cost",
+        "0.0000",
+        f"{most:,.4f}",
+        *"about, at 4 characters a token, were each answer as long as it may be".split(),
+    ]
 
 
 def test_without_a_price_no_cost_is_told():
     found = price(left("a" * 40), known(), PASSAGES, CONFIG.model_copy(update={"price_per_million": None}))
 
-    assert found.told()["cost_at_most"] is None
+    assert found.told()["cost_of_longest_answers"] is None
     assert "cost" not in "\n".join(found.lines())
 
 

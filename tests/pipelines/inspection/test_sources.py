@@ -59,7 +59,7 @@ def test_what_was_left_out_before_is_counted_by_the_source_that_the_row_names_or
     triplets = ingested.run(tables, ingested.write(tmp_path, *rows, name="docs.jsonl"), max_bad_share=1)
     (tmp_path / "mixed.csv").write_text("query,positive,negative,from\nq,p,n,docs\n,p,n,elsewhere\n,p,n,\n,p,n,new\n")
     columns = {"source": "from"}
-    ingested.run(tables, str(tmp_path / "mixed.csv"), columns=columns, max_bad_share=1, keep_raw=False)
+    ingested.run(tables, str(tmp_path / "mixed.csv"), columns=columns, max_bad_share=1)
     scored = scored_rows([("q", "p", 5.0, "n", -5.0), ("q9", "p", 5.0, "n", -5.0)])
     scored = scored.with_columns(source=pl.Series(["docs", "elsewhere"]))
     write_triplets(tables, scored[1:])
@@ -70,6 +70,9 @@ def test_what_was_left_out_before_is_counted_by_the_source_that_the_row_names_or
     assert counts == [("docs", 2, 0), ("elsewhere", 1, 0)]
     told = quarantined_elsewhere(tables, found)
     assert told is not None
+    copy = ingested.write(tmp_path, *rows, name="other.jsonl")  # the same bytes, by another name
+    ingested.run(tables, copy, max_bad_share=1)
+    assert about_sources(tables.newest("curated_triplets")).sort("source")["quarantined"].to_list() == [2, 1]
     assert told.startswith("2 more rows are in quarantined_rows, of what is no source here: mixed (1), new (1); a row")
 
 

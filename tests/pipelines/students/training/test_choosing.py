@@ -128,6 +128,18 @@ def test_a_killed_run_chooses_as_if_it_had_not_been(setting, chosen, tmp_path, k
     assert measured(metrics) == measured(chosen.lines)
 
 
+def test_a_run_killed_before_its_first_evaluation_goes_on(setting, tmp_path):
+    late = {"dev_every_steps": 9, "checkpoint_every_steps": 4}
+    whole, student, _ = setting.train(tmp_path / "whole", **late)
+    with pytest.raises(Killed):
+        setting.train(tmp_path / "killed", **late, kill_at_step=5)
+
+    summary, resumed, _ = setting.train(tmp_path / "killed", **late, resume_from=tmp_path / "killed" / "step_4")
+
+    assert torch.equal(weights_of(resumed), weights_of(student))
+    assert summary.dev["step"] == whole.dev["step"]
+
+
 def test_training_stops_after_so_many_evaluations_without_a_better_one_also_when_it_goes_on_there(setting, tmp_path):
     still = {"dev_every_steps": 2, "early_stop_after": 3, "learning_rate": 1e-12}
 
