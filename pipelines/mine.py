@@ -17,19 +17,22 @@ queries and passages on Ray's actors, each once: what is in teacher_vectors is t
 killed goes on. Then no negative is nearly as near to the query as its positive, or a positive of a query like it
 (pipelines/mining/draw.py).
 
-Memory: pairs and passages are held whole, plus the BM25 index, where it is asked for: about 2.5 GB for a million
-passages of 100 words (pipelines/search/bm25.py); vectors come block by block (pipelines/mining/dense.py). More than
-`max_passages` are refused. What was held is printed.
+Memory: texts of pairs and passages lie in temporary files (pipelines/texts/on_disk.py, pipelines/mining/spooled.py);
+ids and numbers are held, about 100 bytes of a passage, 300 of a query with one positive. Vectors come block by block
+(pipelines/mining/dense.py). The BM25 index, where it is asked for, is held whole: about 2.5 GB for a million passages
+of 100 words (pipelines/search/bm25.py). More than `max_passages` are refused. Their number is printed.
 """
 
 import json
 import shlex
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from pydantic import Field
 
 from pipelines.intake.accounts import FileCounts, Intake, describe_file
@@ -43,34 +46,24 @@ from pipelines.intake.spill import Negative, Spill
 from pipelines.mining.consistency import (
     REASON,
     ConsistencyConfig,
-    Ranks,
     consistent,
     foreseen,
     in_share_of,
     positive_ranks,
     tell_gone,
 )
-from pipelines.mining.draw import Candidate, DrawConfig, mine_negatives
+from pipelines.mining.draw import DrawConfig, Drawn, mine_negatives
 from pipelines.mining.generated import GeneratedQueriesInput, take_generated
-from pipelines.mining.inputs import (
-    Known,
-    Pair,
-    PassageLimits,
-    Passages,
-    all_passages,
-    is_mined,
-    known_positives,
-    read_judgements,
-    read_pairs,
-    tell_near_duplicates,
-)
+from pipelines.mining.inputs import all_passages, is_mined, read_judgements, read_pairs
+from pipelines.mining.known import Known, Pair, known_positives, sources_of
+from pipelines.mining.passages import PassageLimits, Passages, tell_near_duplicates
+from pipelines.mining.spooled import Spooled
 from pipelines.scoring.config import ScoreConfig
 from pipelines.stage.errors import UserError
 from pipelines.stage.progress import tell
 from pipelines.storage import Tables, TableVersion
 from pipelines.storage.erased import erased_ids
 from pipelines.storage.fingerprint import fingerprint_of
-from pipelines.texts.ids import text_id
 
 if TYPE_CHECKING:
     from pipelines.mining.dense import DenseIndex
@@ -88,7 +81,8 @@ class MineConfig(DrawConfig, ConsistencyConfig, RowChecks):
     """
 
     max_passages: int = Field(2_000_000, ge=2)
-    """More distinct passages are refused: they are held in memory."""
+    """More distinct passages are refused: about 100 bytes of each are held in memory, 2.5 KB where `bm25` is among the
+    miners, and all texts in the temporary folder."""
 
     encoder: str | None = None
     """The bi-encoder for dense negatives and for consistency, named as score.teacher is; null is score.teacher, where
@@ -148,11 +142,13 @@ def run(
         pairs, known, drawn_from = asked.read(intake)
         index = _index(dense, known, drawn_from, intake.files, config.index_recall) if dense else None
         if index and config.consistent_within is not None:
-            pairs = _consistent(intake, pairs, known, positive_ranks(known, drawn_from, index, config), config)
-        sources = _sources(intake, pairs)
-        negatives = dict(mine_negatives(known, drawn_from, config, sources, index))
-        tell_near_duplicates(drawn_from, pairs, sources)
-        _spill_mined(intake, pairs, drawn_from, known, negatives)
+            ranks = positive_ranks(known, drawn_from, index, config)
+            pairs, known = _consistent(intake, pairs, known, ranks, config)
+        sources, drawn = sources_of(pairs, known, [file.source for file in intake.files]), Drawn()
+        for negatives in mine_negatives(known, drawn_from, config, sources, index):
+            drawn.append(negatives)
+        tell_near_duplicates(drawn_from, known, sources)
+        _spill_mined(intake, pairs, drawn_from, known, drawn)
         return [*(one.version for one in asked.generated), *([index.queries.version] if index else [])]
 
     per_row = config.negatives_per_query
@@ -196,11 +192,11 @@ def foresee(
         intake = Intake(asked.files, config, Spill(Path(folder), 0), erased_ids(tables))
         pairs, known, drawn_from = asked.read(intake)
     drawn, of_share = in_share_of(pairs, known, share)
-    positives = (text for texts in of_share.positives.values() for text in texts)
-    passages = {*positives, *drawn_from.texts[: config.consistency_sample]}
-    version = dense.encode(of_share.queries.values(), sorted(passages), asked.files)
+    sample = np.arange(min(config.consistency_sample, len(drawn_from)))
+    compared = np.union1d(sample, drawn_from.positions(of_share.positives).values)
+    version = dense.encode(of_share.queries, drawn_from.texts.only(compared), asked.files)
     index = _index_of(version, dense, of_share, drawn_from)
-    _, gone = consistent(drawn, positive_ranks(of_share, drawn_from, index, config), config, of_share)
+    _, gone, _ = consistent(drawn, positive_ranks(of_share, drawn_from, index, config), config, of_share)
     sources = {position: file.source for position, file in enumerate(asked.files)}
     return foreseen(pairs, drawn, gone, sources)
 
@@ -238,14 +234,16 @@ class _Asked(NamedTuple):
         passage_files = find_files([passages] if passages is not None else [], quoting)
         return cls(config, files, judgements, passage_files, generated, columns, source is None)
 
-    def read(self, intake: Intake) -> tuple[list[Pair], Known, Passages]:
+    def read(self, intake: Intake) -> tuple[Spooled[Pair], Known, Passages]:
         """The pairs, what is known as positive, and what negatives are drawn from."""
         judged, config = self.judgements.values(), self.config
-        pairs = list(read_pairs(intake, self.judgements, self.columns, own_source=self.own_source))
+        pairs = Spooled(read_pairs(intake, self.judgements, self.columns, own_source=self.own_source))
         known = known_positives(pairs, judged)
         limits = PassageLimits(config.max_passages, config.near_duplicates)
         corpora = judged, self.passage_files, self.generated
-        return pairs, known, all_passages(pairs, *corpora, config, limits, known)
+        passages, known = all_passages(pairs, *corpora, config, limits, known)
+        tell(f"mine: {len(pairs):,} pairs, {len(passages):,} passages of {passages.texts.num_bytes >> 20:,} MB")
+        return pairs, known, passages
 
 
 def _encoder(tables: Tables, config: ScoreConfig, connect: Callable[[], None], inputs: list[str]) -> "PairEncoder":
@@ -258,7 +256,7 @@ def _encoder(tables: Tables, config: ScoreConfig, connect: Callable[[], None], i
 def _index(
     encoder: "PairEncoder", known: Known, passages: Passages, files: Sequence[FileCounts], recall: float | None
 ) -> "DenseIndex":
-    version = encoder.encode(known.queries.values(), passages.texts, files)
+    version = encoder.encode(known.queries, passages.texts, files)
     return _index_of(version, encoder, known, passages, recall)
 
 
@@ -271,16 +269,7 @@ def _index_of(
 ) -> "DenseIndex":
     from pipelines.mining.dense import dense_index  # torch: BM25 does without
 
-    return dense_index(version, encoder.name, sorted(known.queries), passages, recall)
-
-
-def _sources(intake: Intake, pairs: list[Pair]) -> dict[str, set[str]]:
-    """Query id -> the sources whose rows ask it."""
-    sources: dict[str, set[str]] = {}
-    for position, _, row in pairs:
-        if row.is_positive:
-            sources.setdefault(text_id(row.query), set()).add(row.source or intake.files[position].source)
-    return sources
+    return dense_index(version, encoder.name, known.queries, passages, recall)
 
 
 def _fingerprint(asked: _Asked, dense: "PairEncoder | None") -> str:
@@ -293,29 +282,35 @@ def _fingerprint(asked: _Asked, dense: "PairEncoder | None") -> str:
     return fingerprint_of([values, sorted(contents), sorted(file.sha256 for file in asked.passage_files), *named])
 
 
-def _consistent(intake: Intake, pairs: list[Pair], known: Known, ranks: Ranks, config: MineConfig) -> list[Pair]:
-    """The pairs that stay; the others are quarantined with their rank."""
-    kept, gone = consistent(pairs, ranks, config, known)
+def _consistent(
+    intake: Intake, pairs: Iterable[Pair], known: Known, ranks: NDArray[np.int64], config: MineConfig
+) -> tuple[Spooled[Pair], Known]:
+    """The pairs that stay, and what is known of them; the others are quarantined with their rank."""
+    kept, gone, known = consistent(pairs, ranks, config, known)
     for (position, number, row), rank in gone:
         found_in = {"query": row.query[:1000], "positive": row.positives[0][:1000]}
         found_in |= {"external_id": row.external_id} if row.external_id else {}
         intake.leave_out(position, number, REASON, json.dumps(found_in, ensure_ascii=False), rank, row.source)
     sources = {position: file.source for position, file in enumerate(intake.files)}
     tell_gone(gone, pairs, sources, config.consistent_within or 0)
-    return kept
+    return kept, known
 
 
-def _spill_mined(
-    intake: Intake, pairs: list[Pair], passages: Passages, known: Known, negatives: Mapping[str, list[Candidate]]
-) -> None:
-    for position, number, row in (pair for pair in pairs if pair.row.is_positive):
-        query_id = text_id(row.query)
-        found = list(map(Negative, known.given.get(query_id, ())))
-        found += [Negative(passages.texts[one.position], *one[1:]) for one in negatives[query_id]]
-        if not found:
-            found_in = {"query": row.query[:1000]} | ({"external_id": row.external_id} if row.external_id else {})
-            raw = json.dumps(found_in, ensure_ascii=False)
-            intake.quarantine(position, number, ["no_negative_found"], raw, row.source)
-        intake.add(position, number, row, found)
+def _spill_mined(intake: Intake, pairs: Spooled[Pair], passages: Passages, known: Known, drawn: Drawn) -> None:
+    given = passages.positions(known.given)
+    for block in pairs.blocks():
+        asking = [pair for pair in block if pair.row.is_positive]
+        queries = known.queries.positions(pair.row.query for pair in asking).tolist()
+        needed = {one.position for query in queries for one in drawn[query]}
+        positions = np.array(sorted(needed.union(*(given[query].tolist() for query in queries))), np.int64)
+        texts = dict(zip(positions.tolist(), passages.texts.read(positions), strict=True))
+        for (position, number, row), query in zip(asking, queries, strict=True):
+            found = [Negative(texts[one]) for one in given[query].tolist()]
+            found += [Negative(texts[one.position], *one[1:]) for one in drawn[query]]
+            if not found:
+                found_in = {"query": row.query[:1000]} | ({"external_id": row.external_id} if row.external_id else {})
+                raw = json.dumps(found_in, ensure_ascii=False)
+                intake.quarantine(position, number, ["no_negative_found"], raw, row.source)
+            intake.add(position, number, row, found)
     for position in range(len(intake.files)):
         intake.refuse_if_mostly_bad(position)

@@ -10,6 +10,7 @@ for that of its file.
 import json
 from collections.abc import Iterator, Mapping
 
+import numpy as np
 import polars as pl
 
 from pipelines.curation.outcomes import by_source, curation_of, with_dropped
@@ -129,7 +130,7 @@ class _Samples:
         shares = []
         for (source,), sampled in self._found.group_by("source", maintain_order=True):
             firsts, _ = alike(sampled["positive"].to_list(), NEAR_DUPLICATES)
-            copies = sum(first != place for place, first in enumerate(firsts))
+            copies = int((firsts != np.arange(len(firsts))).sum())
             shares.append({"source": source, "near_copies": copies / len(firsts)})
         return pl.DataFrame(shares, {"source": pl.String, "near_copies": pl.Float64})
 

@@ -7,7 +7,7 @@ Whoever scrapes pairs gets many whose two sides have nothing to do with each oth
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -15,7 +15,9 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field
 
-from pipelines.mining.inputs import Known, Pair, Passages
+from pipelines.mining.known import Known, Pair
+from pipelines.mining.passages import Passages
+from pipelines.mining.spooled import Spooled
 from pipelines.stage.config import Config
 from pipelines.stage.errors import UserError
 from pipelines.stage.printable import on_one_line
@@ -24,6 +26,7 @@ from pipelines.stage.render import aligned_table, shown_share
 from pipelines.stage.sample import ratio, sums
 from pipelines.stage.terminal import cut
 from pipelines.texts.ids import text_id
+from pipelines.texts.on_disk import ids_of, places
 from pipelines.texts.splits import in_share
 
 if TYPE_CHECKING:
@@ -33,8 +36,6 @@ REASON = "positive_not_among_nearest"
 SOURCES_TOLD = 10
 LEAST_SHARE = 0.01
 LEAST_QUERIES = 1_000  # a share of all is then known to 3 percentage points at worst
-Ranks = Mapping[tuple[str, str], int]
-"""(query id, positive) -> rank; 0 where one of them has no vector."""
 
 
 class ConsistencyConfig(Config):
@@ -57,45 +58,48 @@ class Gone(NamedTuple):
 
 
 def consistent(
-    pairs: Sequence[Pair], ranks: Ranks, config: ConsistencyConfig, known: Known
-) -> tuple[list[Pair], list[Gone]]:
+    pairs: Iterable[Pair], ranks: NDArray[np.int64], config: ConsistencyConfig, known: Known
+) -> tuple[Spooled[Pair], Spooled[Gone], Known]:
     """The pairs that stay, with those of their positives that do, and the others; what is no positive stays.
 
-    `known.positives` is left with the positives that stay: they decide how near a negative may be. The others are still
+    What is known is left with the positives that stay: they decide how near a negative may be. The others are still
     none of the query's negatives.
+
+    Args:
+        ranks: of the known positives, in their order.
     """
     most = config.consistent_within
     assert most is not None, "asked only where pairs are filtered"
-    kept, gone = list[Pair](), list[Gone]()
+    kept, gone = Spooled[Pair](), Spooled[Gone]()
     for pair in pairs:
-        query_id = text_id(pair.row.query)
-        own = {positive: ranks[query_id, positive] for positive in pair.row.positives} if pair.row.is_positive else {}
+        own = _own_ranks(pair, ranks, known) if pair.row.is_positive else {}
         near = [positive for positive, rank in own.items() if rank <= most]
         if own and not near:
             gone.append(Gone(pair, min(own.values())))
         else:
             kept.append(pair._replace(row=pair.row._replace(positives=near)) if own else pair)
-    for query_id, positives in known.positives.items():
-        positives[:] = [positive for positive in positives if ranks[query_id, positive] <= most]
-    return kept, gone
+    return kept, gone, known.with_positives(ranks <= most)
+
+
+def _own_ranks(pair: Pair, ranks: NDArray[np.int64], known: Known) -> dict[str, int]:
+    """Of each positive of a pair."""
+    query = int(known.queries.positions([pair.row.query])[0])
+    place = known.positives.start(query) + places(known.positives[query], ids_of(pair.row.positives))
+    return dict(zip(pair.row.positives, ranks[place].tolist(), strict=True))
 
 
 def positive_ranks(
     known: Known, passages: Passages, dense: "DenseIndex", config: ConsistencyConfig
-) -> dict[tuple[str, str], int]:
-    """The rank of every known positive for its query: 1 and the passages of the sample that are nearer.
+) -> NDArray[np.int64]:
+    """The rank of every known positive for its query, in their order: 1 and the passages of the sample that are nearer;
+    0 where query or positive has no vector.
 
     Other positives of the same query are not counted before it.
     """
-    query_ids = sorted(known.queries)
-    named = [
-        (number, positive) for number, one in enumerate(query_ids) for positive in dict.fromkeys(known.positives[one])
-    ]
-    positions = passages.positions(positive for _, positive in named)
-    pairs = np.stack([np.array([number for number, _ in named], np.int64), positions], axis=1)
+    positives = passages.positions(known.positives)
+    pairs = np.stack([positives.owners(), positives.values], axis=1)
     nearer, cosines = dense.count_nearer(pairs, config.consistency_sample)
-    ranks = np.where(np.isnan(cosines), 0, 1 + nearer - _own_nearer(pairs, cosines, config.consistency_sample))
-    return {(query_ids[number], text): int(rank) for (number, text), rank in zip(named, ranks, strict=True)}
+    return np.where(np.isnan(cosines), 0, 1 + nearer - _own_nearer(pairs, cosines, config.consistency_sample))
 
 
 def _own_nearer(pairs: NDArray[np.int64], cosines: NDArray[np.float32], sample: int) -> NDArray[np.int64]:
@@ -109,7 +113,7 @@ def _own_nearer(pairs: NDArray[np.int64], cosines: NDArray[np.float32], sample: 
     return counts
 
 
-def in_share_of(pairs: Sequence[Pair], known: Known, share: float | None) -> tuple[list[Pair], Known]:
+def in_share_of(pairs: Iterable[Pair], known: Known, share: float | None) -> tuple[Spooled[Pair], Known]:
     """The positive pairs of a share of the queries, drawn by their ids, and what is known of these.
 
     Args:
@@ -119,19 +123,20 @@ def in_share_of(pairs: Sequence[Pair], known: Known, share: float | None) -> tup
     """
     if share is None:
         share = max(LEAST_SHARE, min(1.0, LEAST_QUERIES / max(1, len(known.queries))))
-    ids = pl.DataFrame({"query_id": list(known.queries)}, schema={"query_id": pl.String})
-    drawn = set(ids.filter(in_share(share))["query_id"])
-    if not drawn:
+    ids = pl.DataFrame({"query_id": known.queries.ids.astype(str)}, schema={"query_id": pl.String})
+    drawn = ids.with_row_index("query").filter(in_share(share))["query"].to_numpy().astype(np.int64)
+    if not len(drawn):
         raise UserError(f"a share of {share:g} of {len(known.queries):,} queries has none; give a larger one: --share")
-    of_share = known._replace(
-        queries={one: query for one, query in known.queries.items() if one in drawn},
-        positives={one: list(texts) for one, texts in known.positives.items() if one in drawn},
-    )
-    return [pair for pair in pairs if pair.row.is_positive and text_id(pair.row.query) in drawn], of_share
+    of_share = known.only(drawn)
+    return Spooled(pair for pair in pairs if pair.row.is_positive and _is_asked(pair, of_share)), of_share
+
+
+def _is_asked(pair: Pair, known: Known) -> bool:
+    return int(known.queries.positions([pair.row.query])[0]) >= 0
 
 
 def foreseen(
-    pairs: Sequence[Pair], drawn: Sequence[Pair], gone: Sequence[Gone], sources: Mapping[int, str]
+    pairs: Iterable[Pair], drawn: Iterable[Pair], gone: Iterable[Gone], sources: Mapping[int, str]
 ) -> pl.DataFrame:
     """What becomes of all pairs, from those that were drawn and those of them that go, by source, the worst first.
 
@@ -142,13 +147,13 @@ def foreseen(
         for a source of which none was drawn.
     """
 
-    def named(of: Iterable[Pair]) -> list[str]:
-        return [pair.row.source or sources[pair.file] for pair in of if pair.row.is_positive]
+    def named(of: Iterable[Pair]) -> Iterator[str]:
+        return (pair.row.source or sources[pair.file] for pair in of if pair.row.is_positive)
 
     lost = {(one.pair.file, one.pair.source_row) for one in gone}
     rows = pl.DataFrame(
         {
-            "source": named(drawn),
+            "source": list(named(drawn)),
             "query_id": [text_id(pair.row.query) for pair in drawn],
             "left_out": [(pair.file, pair.source_row) in lost for pair in drawn],
         },
@@ -177,7 +182,7 @@ def foreseen_lines(table: pl.DataFrame) -> list[str]:
     return aligned_table(["source", "pairs asked", "left out [95 %]"], rows).split("\n")
 
 
-def tell_gone(gone: Sequence[Gone], pairs: Sequence[Pair], sources: Mapping[int, str], most: int) -> None:
+def tell_gone(gone: Iterable[Gone], pairs: Iterable[Pair], sources: Mapping[int, str], most: int) -> None:
     """A line for each source that loses pairs, those that lose most of theirs first.
 
     Args:

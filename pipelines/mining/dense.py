@@ -7,23 +7,25 @@ No vector stands in memory longer than its block: beside the texts there are one
 queries at hand and their best `k`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
-from pipelines.mining.inputs import Passages
+from pipelines.mining.passages import Passages
 from pipelines.search.approximate import QUERIES_ASKED, ApproximateIndex
 from pipelines.search.bm25 import Hits
-from pipelines.search.encoders import read_vectors
 from pipelines.search.exact import Nearest, nearest
+from pipelines.search.stored_vectors import read_vectors, stored_width
 from pipelines.stage.errors import UserError
 from pipelines.stage.progress import Progress
 from pipelines.storage import TableVersion
-from pipelines.teachers.bi_encoder import TextKind
+from pipelines.texts.on_disk import DistinctTexts
+
+if TYPE_CHECKING:
+    from pipelines.teachers.bi_encoder import TextKind
 
 BLOCK = 1 << 14
 """Passages whose vectors are read at a time: 25 MB where they have 384 dimensions."""
@@ -33,6 +35,7 @@ QUERIES_COMPARED = 512  # with a block of passages at a time: 32 MB of cosines
 SAME_COSINE = 1e-6
 """Above what a passage's own cosine differs by where it is computed another way."""
 
+SOME_IDS = 100
 LIKE_QUERIES = 32
 """Most queries that count as like one, itself included."""
 
@@ -42,14 +45,14 @@ class Stored(NamedTuple):
 
     version: TableVersion
     encoder: str
-    kind: TextKind
+    kind: "TextKind"
     ids: NDArray[np.bytes_]
     dimension: int
 
     def read(self, which: slice | NDArray[np.int64]) -> NDArray[np.float32]:
         """(texts, dimension) of some texts by their places; NaN where one could not be encoded."""
-        named = pl.Series(self.ids[which].astype(str), dtype=pl.String)
-        return read_vectors(self.version, self.encoder, self.kind, named, self.dimension)
+        text_ids = self.ids[which].astype(str).tolist()
+        return read_vectors(self.version, self.encoder, self.kind, text_ids, self.dimension)
 
     def blocks(self, stop: int | None = None) -> Iterator[NDArray[np.float32]]:
         """Of all texts, or the first ones, which are a sample: ids are hashes."""
@@ -164,32 +167,24 @@ class DenseIndex:
 def dense_index(
     version: TableVersion | None,
     encoder: str,
-    query_ids: Sequence[str],
+    queries: DistinctTexts,
     passages: Passages,
     recall: float | None = None,
 ) -> DenseIndex:
-    """The index over queries (ascending ids) and passages whose vectors by `encoder` stand in a version.
+    """The index over queries and passages whose vectors by `encoder` stand in a version.
 
     Raises:
         UserError: not one of them has a vector.
     """
-    width = _width(version, encoder)
+    some = passages.texts.ids[:SOME_IDS].astype(str).tolist()
+    width = stored_width(version, encoder, some) if version else None
     if version is None or width is None:
         raise UserError(f"{encoder} could encode none of the texts; expected a bi-encoder for them: mine.encoder")
-    ids = np.array(query_ids, "S32")
     return DenseIndex(
-        Stored(version, encoder, "query", ids, width),
-        Stored(version, encoder, "passage", passages.ids, width),
+        Stored(version, encoder, "query", queries.ids, width),
+        Stored(version, encoder, "passage", passages.texts.ids, width),
         recall,
     )
-
-
-def _width(version: TableVersion | None, encoder: str) -> int | None:
-    if version is None:
-        return None
-    of_encoder = version.scan().filter(pl.col("teacher") == pl.lit(encoder)).head(1)
-    widths = of_encoder.select(pl.col("vector").list.len()).collect(engine="streaming").to_series()
-    return int(widths[0]) if len(widths) else None
 
 
 def _cosines(

@@ -6,17 +6,20 @@ Where the dense index is there, it also says which candidates of any miner may b
 near to the query as its positive, and the positives of queries like it.
 """
 
+from array import array
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, zip_longest
+from math import isnan, nan
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from pipelines.mining.inputs import Known, Passages
+from pipelines.mining.known import Known, Sources
+from pipelines.mining.passages import Passages
 from pipelines.search.bm25 import Bm25Index, Hits, said_of_unmatched
 from pipelines.stage.config import Config
 from pipelines.stage.progress import Progress, tell
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 QUERIES_AT_ONCE = 1 << 15
 BM25_QUERIES = 256  # between two lines of progress
 SOURCES_TOLD = 10
+NOTHING = np.empty(0, np.int64)
 
 
 class DrawConfig(Config):
@@ -94,6 +98,37 @@ class Candidate(NamedTuple):
     score: float | None = None  # what the miner ranked by
 
 
+class Drawn:
+    """The negatives of queries, one after the other: 13 bytes each."""
+
+    def __init__(self) -> None:
+        self._stops, self._positions, self._ranks, self._scores = array("q"), array("i"), array("i"), array("f")
+        self._miners, self._names = array("b"), list[str]()
+
+    def append(self, negatives: Iterable[Candidate]) -> None:
+        """Of the next query."""
+        for one in negatives:
+            if one.miner not in self._names:
+                self._names.append(one.miner)
+            self._miners.append(self._names.index(one.miner))
+            self._positions.append(one.position)
+            self._ranks.append(one.rank or 0)
+            self._scores.append(nan if one.score is None else one.score)
+        self._stops.append(len(self._positions))
+
+    def __getitem__(self, query: int) -> list[Candidate]:
+        """Of a query, counted from 0."""
+        return [
+            Candidate(
+                self._positions[one],
+                self._names[self._miners[one]],
+                self._ranks[one] or None,
+                None if isnan(self._scores[one]) else self._scores[one],
+            )
+            for one in range(self._stops[query - 1] if query else 0, self._stops[query])
+        ]
+
+
 class Ranked(NamedTuple):
     """A miner's best passages of some queries, and which of them may be negatives as far as the vectors tell."""
 
@@ -133,32 +168,32 @@ def mine_negatives(
     known: Known,
     passages: Passages,
     config: DrawConfig,
-    sources: Mapping[str, Collection[str]],
+    sources: Sources | None = None,
     dense: "DenseIndex | None" = None,
-) -> Iterator[tuple[str, list[Candidate]]]:
-    """(query id, negatives) of every known query; fewer negatives, or none, where passages run out.
+) -> Iterator[list[Candidate]]:
+    """The negatives of every known query, in their order; fewer, or none, where passages run out.
 
     Says at the end of which sources many queries find no passage, and where random negatives stand in for ranked ones.
 
     Args:
-        sources: query id -> the sources that have it.
         dense: over the known queries and these passages; it must be there if the config's miners have it.
     """
     shortfalls: dict[str, Shortfall] = defaultdict(Shortfall)
-    query_ids = sorted(known.queries)
-    miners = _Miners(known, passages, config, dense, query_ids)
-    for start in range(0, len(query_ids), QUERIES_AT_ONCE):
-        stop = min(start + QUERIES_AT_ONCE, len(query_ids))
+    miners = _Miners(known, passages, config, dense)
+    positives, groups = miners.positives, passages.groups_of(known.forbidden)
+    for start in range(0, len(known.queries), QUERIES_AT_ONCE):
+        stop = min(start + QUERIES_AT_ONCE, len(known.queries))
         ranked, like = miners.rank(start, stop), miners.like_queries(start, stop)
-        for number, query_id in enumerate(query_ids[start:stop]):
-            candidates = [one.candidates(number, config.first_rank) for one in ranked]
-            forbidden = set[str]().union(*(known.forbidden[query_ids[one]] for one in like[number])) if like else set()
-            forbidden |= known.forbidden[query_id]
-            negatives = draw_negatives(query_id, candidates, forbidden, passages, config, known.positives[query_id])
-            num_ranked = sum(int((one.hits.positions[number] >= 0).sum()) for one in ranked)
-            for source in sources.get(query_id, ()):
-                shortfalls[source].add(known.queries[query_id], num_ranked, negatives, config)
-            yield query_id, negatives
+        for number in range(start, stop):
+            candidates = [one.candidates(number - start, config.first_rank) for one in ranked]
+            questions = {int(known.question_of[one]) for one in (number, *(like[number - start] if like else ()))}
+            forbidden = {group for question in questions for group in groups[question].tolist()}
+            query_id = known.queries.ids[number].decode()
+            negatives = draw_negatives(query_id, candidates, forbidden, passages, config, positives[number])
+            num_ranked = sum(int((one.hits.positions[number - start] >= 0).sum()) for one in ranked)
+            for source in sources.of(number) if sources else ():
+                shortfalls[source].add(known.queries[number], num_ranked, negatives, config)
+            yield negatives
     if config.miners:
         tell_unmatched(shortfalls)
         tell_stand_ins(shortfalls, config)
@@ -168,13 +203,12 @@ def mine_negatives(
 class _Miners:
     """What ranks the passages for queries by ascending id, a run of them at a time."""
 
-    def __init__(
-        self, known: Known, passages: Passages, config: DrawConfig, dense: "DenseIndex | None", query_ids: list[str]
-    ) -> None:
-        self.known, self.passages, self.config, self.dense, self.query_ids = known, passages, config, dense, query_ids
+    def __init__(self, known: Known, passages: Passages, config: DrawConfig, dense: "DenseIndex | None") -> None:
+        self.queries, self.config, self.dense = known.queries, config, dense
+        self.positives = passages.positions(known.positives)
         self._bm25 = Bm25Index(passages.texts) if "bm25" in config.miners else None
-        self._by_words = Progress("mine: bm25", "queries", done=0, total=len(query_ids))
-        runs = -(-len(query_ids) // QUERIES_AT_ONCE)
+        self._by_words = Progress("mine: bm25", "queries", done=0, total=len(known.queries))
+        runs = -(-len(known.queries) // QUERIES_AT_ONCE)
         self._by_vectors = Progress("mine: dense", "passages compared", done=0, total=runs * len(passages))
         self._refused, self._asked = 0, 0
 
@@ -186,7 +220,8 @@ class _Miners:
             found["bm25"] = self._by_bm25(self._bm25, start, stop)
         if self.dense is None:
             return [Ranked(miner, hits, np.ones_like(hits.positions, bool)) for miner, hits in found.items()]
-        positives, judged = self._positives(start, stop), np.empty((0, 2), np.int64)
+        of_queries, judged = self.positives.within(start, stop), np.empty((0, 2), np.int64)
+        positives = np.stack([of_queries.owners(), of_queries.values], axis=1)
         if "bm25" in found:
             rows, columns = np.nonzero(found["bm25"].positions[:, first:] >= 0)
             judged = np.stack([rows, found["bm25"].positions[rows, columns + first]], axis=1)
@@ -222,16 +257,10 @@ class _Miners:
     def _by_bm25(self, index: Bm25Index, start: int, stop: int) -> Hits:
         parts = []
         for first in range(start, stop, BM25_QUERIES):
-            ids = self.query_ids[first : min(first + BM25_QUERIES, stop)]
-            parts.append(index.top([self.known.queries[one] for one in ids], self.config.last_rank))
-            self._by_words.advance(len(ids))
+            queries = self.queries[first : min(first + BM25_QUERIES, stop)]
+            parts.append(index.top(queries, self.config.last_rank))
+            self._by_words.advance(len(queries))
         return Hits(np.concatenate([one.positions for one in parts]), np.concatenate([one.scores for one in parts]))
-
-    def _positives(self, start: int, stop: int) -> NDArray[np.int64]:
-        """(query, position) of each known positive, the query counted from start."""
-        of_queries = [self.known.positives[one] for one in self.query_ids[start:stop]]
-        queries = np.repeat(np.arange(stop - start), [len(positives) for positives in of_queries])
-        return np.stack([queries, self.passages.positions(chain.from_iterable(of_queries))], axis=1)
 
 
 def positive_limits(
@@ -257,13 +286,13 @@ def positive_limits(
 def draw_negatives(
     query_id: str,
     ranked: Sequence[list[Candidate]],
-    forbidden: set[str],
+    forbidden: set[int],
     passages: Passages,
     config: DrawConfig,
-    positives: Sequence[str] = (),
+    positives: NDArray[np.int64] = NOTHING,
 ) -> list[Candidate]:
-    """One query's negatives: from what each miner ranks, in turn, then random ones; no two that count as one, and none
-    that is nearly one of the positives."""
+    """One query's negatives: from what each miner ranks, in turn, then random ones; no two that count as one, none of a
+    forbidden group, and none that is nearly one of the positives, which stand at these positions."""
     random = np.random.default_rng([config.seed, int(query_id, 16)])
     taken = set(forbidden)
     drawn: list[Candidate] = []
@@ -273,9 +302,9 @@ def draw_negatives(
     from_all = (Candidate(position, "random", None) for position in _random_order(random, len(passages)))
     for candidates, wanted in ((in_turn, num_ranked), (from_all, config.negatives_per_query)):
         while len(drawn) < wanted and (candidate := next(candidates, None)) is not None:
-            compared = passages.comparison_ids[candidate.position]
-            if compared not in taken and not passages.is_copy(candidate.position, positives):
-                taken.add(compared)
+            group = int(passages.groups[candidate.position])
+            if group not in taken and not passages.is_copy(candidate.position, positives):
+                taken.add(group)
                 drawn.append(candidate)
     return drawn
 

@@ -1,7 +1,8 @@
 """The bi-encoder that negatives are mined with: each query and passage of some pairs gets its vector once."""
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
 
 from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.encoding import encode
@@ -9,8 +10,10 @@ from pipelines.scoring.precision import settled
 from pipelines.scoring.streams import PairTextStream, staged
 from pipelines.storage import Tables, TableVersion
 from pipelines.storage.commits import IngestedFile
-from pipelines.teachers.bi_encoder import TextKind
 from pipelines.teachers.config import name_teacher
+
+if TYPE_CHECKING:
+    from pipelines.teachers.bi_encoder import TextKind
 
 TEXTS_AT_ONCE = 10_000
 
@@ -35,12 +38,12 @@ class PairEncoder(NamedTuple):
         self, queries: Iterable[str], passages: Iterable[str], files: Iterable[IngestedFile]
     ) -> TableVersion | None:
         """The newest teacher_vectors once these texts, of these files, have theirs; None where there is not one."""
-        with staged(self.tables, _batches(list(queries), list(passages)), files=files) as texts:
+        with staged(self.tables, _batches(queries, passages), files=files) as texts:
             return encode(PairTextStream(texts, self.config, self.name, self.command), self.connect)
 
 
-def _batches(queries: list[str], passages: list[str]) -> Iterator[tuple[TextKind, list[str]]]:
-    kinds: list[tuple[TextKind, list[str]]] = [("query", queries), ("passage", passages)]
+def _batches(queries: Iterable[str], passages: Iterable[str]) -> "Iterator[tuple[TextKind, list[str]]]":
+    kinds: list[tuple[TextKind, Iterator[str]]] = [("query", iter(queries)), ("passage", iter(passages))]
     for kind, texts in kinds:
-        for start in range(0, len(texts), TEXTS_AT_ONCE):
-            yield kind, texts[start : start + TEXTS_AT_ONCE]
+        while some := list(islice(texts, TEXTS_AT_ONCE)):
+            yield kind, some

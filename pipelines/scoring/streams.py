@@ -21,6 +21,7 @@ from pipelines.stage.errors import UserError
 from pipelines.storage import Lineage, QueryRange, Tables, TableVersion
 from pipelines.storage.commits import Commit, IngestedFile, ScoringEngine, ScoringResult
 from pipelines.storage.lineage import engine
+from pipelines.storage.ranges import bucket_ranges, count_buckets
 from pipelines.streaming.pipeline import device
 from pipelines.streaming.stream import Stream
 from pipelines.teachers.config import load_teacher
@@ -31,6 +32,9 @@ from schemas import ScoredTriplets, TeacherVectors
 if TYPE_CHECKING:
     from pipelines.teachers.bi_encoder import BiEncoderTeacher, TextKind
     from pipelines.teachers.teacher import Teacher
+
+TEXTS_AT_ONCE = 100_000
+"""Plain texts whose ids are compared at a time with those that have a vector."""
 
 TEXT_COLUMNS: "dict[TextKind, tuple[str, ...]]" = {"query": ("query",), "passage": ("positive", "negative")}
 
@@ -170,6 +174,9 @@ class PlainTextStream(VectorStream):
     keeps_text = True
 
     source: StagedTexts
+
+    def id_ranges(self) -> list[QueryRange]:
+        return bucket_ranges(count_buckets(self.source.scan(), self.id_column), TEXTS_AT_ONCE)
 
     def rows(self, id_range: QueryRange) -> pl.LazyFrame:
         return self.source.scan().filter(id_range.contains("text_id")).unique(self.key)

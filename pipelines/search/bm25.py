@@ -1,4 +1,4 @@
-"""BM25 over passages held in memory: a thin layer over bm25s (Lucene's BM25, k1 0.9, b 0.4).
+"""BM25 by an index held in memory: a thin layer over bm25s (Lucene's BM25, k1 0.9, b 0.4).
 
 Used to mine negatives and as the baseline of evaluations. Its terms are those of pipelines/search/terms.py, less
 English stop words, less the English plural (Harman's S-stemmer): of the tokenisations that need no further package

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from typing import Literal, Protocol
 
 import numpy as np
-import polars as pl
 import torch
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
 from pipelines.checkpoints.inspect import PASSAGE_PROMPTS
+from pipelines.search.stored_vectors import read_vectors
 from pipelines.stage.progress import Progress
 from pipelines.storage import TableVersion
 from pipelines.teachers.bi_encoder import BiEncoderTeacher
@@ -95,27 +95,11 @@ class StoredVectors:
     def encode(self, texts: list[str], kind: Literal["query", "passage"], /) -> NDArray[np.float32]:
         if self.vectors is None:
             return self.teacher.encode(texts, kind)
-        ids = pl.Series(list(map(text_id, texts)), dtype=pl.String)
-        encoded = read_vectors(self.vectors, self.teacher.name, kind, ids, self.teacher.dimension)
+        encoded = read_vectors(self.vectors, self.teacher.name, kind, list(map(text_id, texts)), self.teacher.dimension)
         missing = np.flatnonzero(np.isnan(encoded[:, 0]))
         if len(missing):
             encoded[missing] = self.teacher.encode([texts[row] for row in missing], kind)
         return encoded
-
-
-def read_vectors(
-    vectors: TableVersion, teacher: str, kind: Literal["query", "passage"], ids: pl.Series, dimension: int
-) -> NDArray[np.float32]:
-    """The stored vectors of these text ids, in their order; NaN where there is none. Shape (ids, dimension)."""
-    wanted = pl.DataFrame({"text_id": ids}).with_row_index("row")
-    of_teacher = (pl.col("teacher") == pl.lit(teacher)) & (pl.col("kind") == pl.lit(kind))
-    near = pl.col("text_id").is_between(pl.lit(ids.min()), pl.lit(ids.max()))  # files tell their least and greatest
-    stored = vectors.scan().filter(of_teacher & near & pl.col("text_id").is_in(ids.implode()))
-    found = wanted.join(stored.select("text_id", "vector").collect(engine="streaming"), on="text_id")
-    read = np.full((len(ids), dimension), np.nan, np.float32)
-    if len(found):
-        read[found["row"].to_numpy()] = found["vector"].list.to_array(dimension).to_numpy()
-    return read
 
 
 def passage_blocks(encoder: Encoder, passages: Sequence[str], doing: str) -> Iterator[NDArray[np.float32]]:

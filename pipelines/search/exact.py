@@ -44,14 +44,15 @@ def nearest(
 ) -> dict[int, Nearest]:
     """As `search`, with their cosines."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    queries = torch.from_numpy(queries_QD).to(device)
-    nothing = torch.empty((len(queries), 0), device=device)
+    whole = torch.from_numpy(queries_QD).to(device)
+    queries = {dimension: cut(whole, dimension) for dimension in dimensions}
+    nothing = torch.empty((len(queries_QD), 0), device=device)
     best = {dimension: _Best(nothing, nothing.long()) for dimension in dimensions}
     first = 0
     for block in passage_blocks:
         passages = torch.from_numpy(block).to(device)
         for dimension in dimensions:
-            best[dimension] = best[dimension].with_block(cut(queries, dimension), cut(passages, dimension), first, k)
+            best[dimension] = best[dimension].with_block(queries[dimension], cut(passages, dimension), first, k)
         first += len(block)
     return {
         dimension: Nearest(found.positions_QK.cpu().numpy(), found.scores_QK.cpu().numpy())

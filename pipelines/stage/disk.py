@@ -1,12 +1,25 @@
-"""Is there a place for what a stage will write? Asked before its work, so that an hour's is not lost at its end."""
+"""Is there a place for what a stage will write? Asked before its work, so that an hour's is not lost at its end.
+
+And a place for what does not fit in memory: `Scratch`.
+"""
 
 import shutil
 import tempfile
+import weakref
 from pathlib import Path
+from typing import IO
 
 from pipelines.stage.errors import UserError
 from pipelines.stage.paths import folder_of
 from pipelines.stage.progress import tell
+
+
+class Scratch:
+    """A temporary file without a name: closed where nobody holds it any more, gone with the process however it ends."""
+
+    def __init__(self) -> None:
+        self.file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  closed below
+        weakref.finalize(self, self.file.close)
 
 
 def check_writable(folder: str | Path, what: str) -> None:

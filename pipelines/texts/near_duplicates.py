@@ -11,6 +11,8 @@ Sources: Broder 1997, On the resemblance and containment of documents; Leskovec 
 Shape letters, this file only: N = texts, H = hashes of a sketch, B = bands.
 """
 
+import os
+import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -20,6 +22,8 @@ import polars as pl
 import regex
 from numpy.typing import NDArray
 from rensa import RMinHash
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from pipelines.texts.comparison import normalised
 
@@ -27,7 +31,7 @@ NUM_HASHES = 120  # the estimate's standard deviation at a share of .9 is .027
 MARGIN = 0.1  # what a sketch says less is compared in earnest
 FOUND = 0.99  # of the pairs whose share is just the threshold
 RUN_WORDS = 3
-TEXTS_AT_ONCE = 10_000
+TEXTS_AT_ONCE = 2_000
 _SEED = 1
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 _WORD = regex.compile(rf"[{_UNSPACED}]\p{{M}}*|[^\s{_UNSPACED}]+")
@@ -40,7 +44,7 @@ Keys = NDArray[np.uint64]  # (N, B)
 class Alike(NamedTuple):
     """What counts as what."""
 
-    firsts: list[int]  # of each text the position of the one that it counts as
+    firsts: NDArray[np.int32]  # of each text the position of the one that it counts as
     may_have_copies: NDArray[np.bool_]  # of each: False where no other shares `threshold` with it
 
 
@@ -48,26 +52,73 @@ def alike(texts: Sequence[str], threshold: float) -> Alike:
     """A text counts as the nearest of those before it that count as themselves, if they share `threshold` of their runs
     of words, or else as itself.
 
-    So a chain of small edits ends where it is too far from its first text. Memory: 8 bytes a band of each text, and the
-    sketches of those that have a band in common with another.
+    So a chain of small edits ends where it is too far from its first text. Memory: about 60 bytes a text, and half a
+    kilobyte beside the text itself for each of a group that bands join, a group or TEXTS_AT_ONCE at a time; on disk 8
+    bytes a band of each text.
     """
     bands = num_bands(threshold)
-    keys = np.concatenate([_keys(_sketched(block), bands) for block in _blocks(texts)])
-    may_have_copies = np.any([_is_repeated(column) for column in keys.T], axis=0)
-    like_others = np.flatnonzero(may_have_copies)
-    of_others = [texts[int(place)] for place in like_others]
-    sketches = _sketches(of_others)
-    firsts, in_band = list(range(len(texts))), defaultdict[tuple[int, int], list[int]](list)
-    for row, place in enumerate(like_others):
-        named = list(enumerate(keys[place].tolist()))
-        known = np.array(sorted({one for band in named for one in in_band[band]}), np.int64)
-        nearest = _nearest(of_others[row], sketches[row], of_others, sketches, known, threshold)
+    groups, may_have_copies = _joined_by_bands(texts, bands)
+    firsts, like_others = np.arange(len(texts), dtype=np.int32), np.flatnonzero(may_have_copies)
+    for positions in _whole_groups(like_others, groups):
+        firsts[positions] = positions[_firsts([texts[int(one)] for one in positions], bands, threshold)]
+    return Alike(firsts, may_have_copies)
+
+
+def _joined_by_bands(texts: Sequence[str], bands: int) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """Of each text its group, which has all texts that have a band in common with one of it; whether that is any."""
+    groups, is_joined = np.arange(len(texts), dtype=np.int32), np.zeros(len(texts), bool)
+    with tempfile.TemporaryFile() as file:  # a band's numbers of all texts, then the next one's
+        start = 0
+        for block in _blocks(texts):
+            for band, column in enumerate(_keys(_sketched(block), bands).T):
+                os.pwrite(file.fileno(), column.tobytes(), 8 * (band * len(texts) + start))
+            start += len(block)
+        for band in range(bands):
+            keys = np.frombuffer(os.pread(file.fileno(), 8 * len(texts), 8 * band * len(texts)), np.uint64)
+            ones, others = _repeated(keys)
+            if len(ones):
+                is_joined[ones] = is_joined[others] = True
+                links = coo_array((np.ones(len(ones), np.int8), (groups[ones], groups[others])), (len(keys), len(keys)))
+                groups = connected_components(links, directed=False)[1][groups]
+    return groups, is_joined
+
+
+def _repeated(keys: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where one band's numbers come more than once: such places in pairs, each with the next one."""
+    order = np.argsort(keys)
+    is_next = keys[order][1:] == keys[order][:-1]
+    return order[:-1][is_next], order[1:][is_next]
+
+
+def _whole_groups(positions: NDArray[np.int64], groups: NDArray[np.int32]) -> Iterator[NDArray[np.int64]]:
+    """The positions by their groups, ascending in each: of as many groups at a time as have TEXTS_AT_ONCE texts."""
+    positions = positions[np.argsort(groups[positions], kind="stable")]
+    ends = np.flatnonzero(np.diff(groups[positions], append=-1)) + 1
+    start = 0
+    while start < len(positions):
+        stop = int(ends[min(int(np.searchsorted(ends, start + TEXTS_AT_ONCE)), len(ends) - 1)])
+        yield positions[start:stop]
+        start = stop
+
+
+def _firsts(texts: Sequence[str], bands: int, threshold: float) -> list[int]:
+    """Of each text the row of the one that it counts as."""
+    sketches = _sketches(texts)
+    keys, firsts, in_band = (
+        _keys(sketches, bands),
+        list(range(len(texts))),
+        defaultdict[tuple[int, int], list[int]](list),
+    )
+    for row, text in enumerate(texts):
+        named = list(enumerate(keys[row].tolist()))
+        known = np.array(sorted({one for band in named for one in in_band.get(band, ())}), np.int64)
+        nearest = _nearest(text, sketches[row], texts, sketches, known, threshold)
         if nearest is not None:
-            firsts[place] = int(like_others[nearest])
+            firsts[row] = nearest
         else:
             for band in named:
                 in_band[band].append(row)
-    return Alike(firsts, may_have_copies)
+    return firsts
 
 
 def share(first: str, second: str) -> float:
@@ -145,15 +196,6 @@ def _keys(sketches: Sketches, bands: int) -> Keys:
     products = sketches.astype(np.uint64) * _FACTORS
     keys: Keys = products.reshape(len(sketches), bands, NUM_HASHES // bands).sum(axis=2, dtype=np.uint64)
     return keys
-
-
-def _is_repeated(keys: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Which of one band's numbers come more than once."""
-    order = np.argsort(keys)
-    is_next = keys[order][1:] == keys[order][:-1]
-    repeated = np.zeros(len(keys), bool)
-    repeated[order[1:][is_next]] = repeated[order[:-1][is_next]] = True
-    return repeated
 
 
 def _blocks(texts: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -1,18 +1,30 @@
 """Mined negatives come from the stated ranks, are never a known positive, and do not depend on the order of rows."""
 
 import json
+import random
 from collections import Counter
 
+import numpy as np
+import polars as pl
 import pytest
 from pydantic import ValidationError
 
 from pipelines import mine
 from pipelines.mine import MineConfig
-from pipelines.mining.inputs import Passages, is_mined
+from pipelines.mining.inputs import is_mined
+from pipelines.mining.passages import Passages
+from pipelines.scoring.config import ScoreConfig
+from pipelines.scoring.pair_encoder import PairEncoder
 from pipelines.search.bm25 import Bm25Index
+from pipelines.stage.config import Config
 from pipelines.stage.errors import UserError
-from pipelines.storage import Tables
+from pipelines.storage import Lineage, Tables, new_version
+from pipelines.texts.ids import text_id
 from pipelines.texts.near_duplicates import share
+from schemas import TeacherVectors
+from tests.clusters import no_cluster
+from tests.dense_indexes import unit
+from tests.tiny import tiny_bi_encoder
 
 NUMBERS = "zero one two three four five six seven eight nine".split()
 PAIRS = [{"query": f"fish {NUMBERS[i % 10]}", "positive": f"fish swim {NUMBERS[i % 10]} lake{i}"} for i in range(30)]
@@ -352,10 +364,64 @@ def test_passages_without_a_text_column_or_too_many_of_them_are_refused(tables, 
 def test_what_is_held_in_memory_is_printed(tables, tmp_path, capsys):
     mine.run(tables, [write(tmp_path, PAIRS)], small())
 
-    assert "holds 30 pairs and 30 passages in memory" in capsys.readouterr().err
+    assert "mine: 30 pairs, 30 passages of 0 MB" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("values", [{"first_rank": 51}, {"random_negatives": 5}, {"negatives_per_query": 0}])
 def test_a_config_that_cannot_be_met_is_refused(values):
     with pytest.raises(ValidationError):
         MineConfig(**values)
+
+
+def vector(words):
+    """Near to that of a text whose first words are the same."""
+    parts = [
+        np.random.default_rng(int(text_id(part)[:15], 16)).standard_normal(24)
+        for part in (words.split()[0], words.split("!")[0], words)
+    ]
+    return unit(np.array([[1.5, 1.0, 0.3]]) @ np.array(parts))[0]
+
+
+def made_up():
+    """Pairs, labelled ones among them, of topics in common; and passages, edited copies among them."""
+    chooser = random.Random(1)
+    texts = [
+        f"topic{chooser.randrange(9)} " + " ".join(f"w{chooser.randrange(200)}" for _ in range(length))
+        for length in [4, 30] * 60
+    ]
+    copies = [text.replace(text.split()[7], "edited") for text in texts[1::4]] + [f"{text}!" for text in texts[:9]]
+    pairs = []
+    for number, text in enumerate(chooser.sample(texts, 40)):
+        others = [one for one in texts if one.split()[0] == text.split()[0]]
+        pair = {"query": " ".join(text.split()[:3]), "positive": chooser.choice(others), "source": f"s{number % 3}"}
+        pairs += [pair | {"label": 1}, pair | {"positive": chooser.choice(texts), "label": number % 2}]
+        pairs += [pair | {"query": pair["query"].upper(), "label": 1}] if number % 5 == 0 else []
+    return pairs, [{"text": text} for text in [*texts, *copies]]
+
+
+def test_what_is_drawn_of_given_texts_and_vectors_stays_the_same(tables, tmp_path, tmp_path_factory):
+    """The digest is of what was drawn when all texts were held in memory."""
+    pairs, passages = made_up()
+    score = ScoreConfig(
+        teacher=tiny_bi_encoder(tmp_path_factory.mktemp("encoder") / "twin"),
+        teacher_kind="bi_encoder",
+        precision="float32",
+    )
+    config = small(miners=("bm25", "dense"), consistent_within=40, negatives_per_query=6, max_bad_share=1)
+    texts = {("query", pair["query"]) for pair in pairs} | {("passage", pair["positive"]) for pair in pairs}
+    texts |= {("passage", passage["text"]) for passage in passages}
+    rows = [
+        {"text_id": text_id(text), "teacher": PairEncoder.of(tables, score, "", no_cluster).name, "kind": kind,
+         "vector": vector(text).tolist(), "tokens_cut": 0, "text": None}
+        for kind, text in texts
+    ]  # fmt: skip
+    with new_version(tables, TeacherVectors, Lineage("score", [], Config())) as version:
+        version.write(pl.DataFrame(rows, schema=TeacherVectors.polars_schema()).sort("text_id", "kind"))
+    files = write(tmp_path, pairs), write(tmp_path, passages, "passages.jsonl")
+    mine.run(tables, [files[0]], config, passages=files[1], encoder=config.encoder_config(score), connect=no_cluster)
+
+    drawn = mined(tables, "triplet_id", "query", "negative", "miner", "rank", "source", "source_row")
+    left_out = tables.latest("quarantined_rows").scan().select("source_row", "reasons", "rank").collect().rows()
+    assert len(drawn) > 200
+    assert len(left_out) > 20
+    assert text_id(repr([drawn, left_out])) == "011c071d04fc693099062c59e9368c77"

@@ -20,7 +20,8 @@ from pipelines.mining.consistency import (
     positive_ranks,
     tell_gone,
 )
-from pipelines.mining.inputs import Pair, Passages, known_positives
+from pipelines.mining.known import Pair, known_positives
+from pipelines.mining.passages import Passages
 from pipelines.scoring.config import ScoreConfig
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables
@@ -48,19 +49,17 @@ def test_a_rank_counts_the_nearer_passages_of_the_sample_and_no_other_positive(t
     pairs = [pair(query, PASSAGES[n], *([PASSAGES[n + 20]] if n % 2 else [])) for n, query in enumerate(QUERIES)]
     known, passages = known_positives(pairs, []), Passages(PASSAGES, 100)
     vectors = {"query": unit(SEEDED.standard_normal((9, WIDTH))), "passage": unit(SEEDED.standard_normal((50, WIDTH)))}
-    vectors["passage"][passages.positions([PASSAGES[3]])] = np.nan
-    ids = {"query": sorted(known.queries), "passage": passages.ids.astype(str).tolist()}
+    vectors["passage"][passages.texts.positions([PASSAGES[3]])] = np.nan
+    ids = {"query": known.queries.ids.astype(str).tolist(), "passage": passages.texts.ids.astype(str).tolist()}
     index = index_of(Tables.at(str(tmp_path)), {kind: (ids[kind], vectors[kind]) for kind in ids})
     ranks = positive_ranks(known, passages, index, ConsistencyConfig(consistency_sample=sample))
 
-    cosines = vectors["query"] @ vectors["passage"].T
-    for number, query_id in enumerate(sorted(known.queries)):
-        positives = {int(one) for one in passages.positions(known.positives[query_id])}
-        others = [cosines[number, n] for n in range(min(sample, 50)) if n not in positives]
-        for positive in known.positives[query_id]:
-            own = cosines[number, passages.positions([positive])[0]]
-            nearer = sum(one > own for one in others)
-            assert ranks[query_id, positive] == (0 if positive == PASSAGES[3] else 1 + nearer)
+    cosines, positives = vectors["query"] @ vectors["passage"].T, passages.positions(known.positives)
+    for number in range(len(QUERIES)):
+        others = [cosines[number, n] for n in range(min(sample, 50)) if n not in positives[number]]
+        own = cosines[number, positives[number]]
+        expected = [0 if np.isnan(one) else 1 + sum(other > one for other in others) for one in own]
+        assert ranks[positives.start(number) : positives.stops[number]].tolist() == expected
 
 
 def test_pairs_beyond_the_rank_go_and_of_several_positives_those_near_enough_stay():
@@ -73,14 +72,16 @@ def test_pairs_beyond_the_rank_go_and_of_several_positives_those_near_enough_sta
     ]
     known = known_positives(pairs, [])
     ranked = {("a", "1"): 2, ("a", "2"): 3, ("b", "3"): 7, ("c", "4"): 9, ("c", "5"): 5, ("d", "6"): 0}
-    ranks = {(text_id(query), positive): rank for (query, positive), rank in ranked.items()}
-    kept, gone = consistent(pairs, ranks, ConsistencyConfig(consistent_within=2), known)
+    by_id = {(number, text_id(positive).encode()): rank for (query, positive), rank in ranked.items()
+             for number in known.queries.positions([query])}  # fmt: skip
+    ranks = np.array([by_id[one] for one in zip(known.positives.owners(), known.positives.values, strict=True)])
+    kept, gone, left = consistent(pairs, ranks, ConsistencyConfig(consistent_within=2), known)
 
     assert [(one.row.query, one.row.positives) for one in kept] == [("a", ["1"]), ("d", ["6"]), ("b", ["9"])]
     assert [(one.pair.row.query, one.rank) for one in gone] == [("b", 7), ("c", 5)]
-    assert {known.queries[one]: left for one, left in known.positives.items()} == {
-        "a": ["1"], "b": [], "c": [], "d": ["6"]}  # fmt: skip
-    assert len(known.forbidden[text_id("c")]) == 3
+    assert {query: left.positives[number].tolist() for number, query in enumerate(left.queries)} == {
+        "a": [text_id("1").encode()], "b": [], "c": [], "d": [text_id("6").encode()]}  # fmt: skip
+    assert len(left.forbidden[left.question_of[left.queries.positions(["c"])[0]]]) == 3
 
 
 def test_the_sources_that_lose_most_are_told_first(capsys):
@@ -143,10 +144,10 @@ def test_a_share_of_the_queries_with_all_their_pairs_tells_of_the_whole():
     drawn, of_share = in_share_of(pairs, known, 0.2)
     asked = {one.row.query for one in drawn}
 
-    assert drawn == [one for one in pairs if one.row.is_positive and one.row.query in asked]
-    assert set(of_share.queries.values()) == asked
+    assert list(drawn) == [one for one in pairs if one.row.is_positive and one.row.query in asked]
+    assert set(of_share.queries) == asked
     assert 50 < len(asked) < 150
-    assert in_share_of(pairs, known, 1.0)[0] == [one for one in pairs if one.row.is_positive]
+    assert list(in_share_of(pairs, known, 1.0)[0]) == [one for one in pairs if one.row.is_positive]
     gone = [Gone(one, 9) for one in drawn if one.row.source == "a" and one.source_row % 4 == 0]
     table = foreseen(pairs, drawn, gone, {0: "file"}).to_dicts()
     assert [row["source"] for row in table] == ["a", "b", "c"]

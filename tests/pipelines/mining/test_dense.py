@@ -11,7 +11,7 @@ from pipelines import mine
 from pipelines.mine import MineConfig
 from pipelines.mining import dense, draw
 from pipelines.mining.draw import Candidate, DrawConfig, draw_negatives, positive_limits
-from pipelines.mining.inputs import Passages
+from pipelines.mining.passages import Passages
 from pipelines.scoring.config import ScoreConfig
 from pipelines.stage.errors import UserError
 from pipelines.stage.progress import Progress
@@ -161,7 +161,7 @@ def test_a_row_has_the_encoders_rank_and_cosine_and_each_text_one_vector(ray_clu
     triplets = mined(tables, path, encoder, max_positive_share=None, like_query_cosine=None)
     rows = triplets.scan().collect()
     teacher = load_teacher(ScoreConfig(teacher=encoder, teacher_kind="bi_encoder", max_tokens=64, precision="float32"))
-    passages = Passages((pair["positive"] for pair in PAIRS), 100).texts
+    passages = list(Passages((pair["positive"] for pair in PAIRS), 100).texts)
     vectors = teacher.encode(passages, "passage")
 
     assert (len(rows), set(rows["miner"])) == (30 * 4, {"dense"})

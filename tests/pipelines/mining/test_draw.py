@@ -3,11 +3,21 @@
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pipelines.intake.layouts import CheckedRow
-from pipelines.mining.draw import Candidate, DrawConfig, Shortfall, mine_negatives, tell_stand_ins, tell_unmatched
-from pipelines.mining.inputs import Pair, Passages, known_positives
+from pipelines.mining.draw import (
+    Candidate,
+    DrawConfig,
+    Drawn,
+    Shortfall,
+    mine_negatives,
+    tell_stand_ins,
+    tell_unmatched,
+)
+from pipelines.mining.known import Pair, known_positives
+from pipelines.mining.passages import Passages
 
 LANGUAGES = (Path(__file__).parent / "topics.txt").read_text(encoding="utf-8").split("\n\n")[1:]
 OF_EACH_TOPIC = 80
@@ -30,15 +40,25 @@ def test_negatives_come_from_the_querys_own_topic_five_times_as_often_as_by_chan
     rows = [CheckedRow(query, [first_of[topic]], [], None, None) for query, topic in asked.items()]
     known = known_positives([Pair(0, number, row) for number, row in enumerate(rows, 1)], [])
 
-    drawn = dict(mine_negatives(known, passages, DrawConfig(), {}))
+    drawn = list(mine_negatives(known, passages, DrawConfig()))
 
     own = [
         topic_of[passages.texts[candidate.position]] == asked[query]
-        for query_id, query in known.queries.items()
-        for candidate in drawn[query_id]
+        for query, candidates in zip(known.queries, drawn, strict=True)
+        for candidate in candidates
     ]
     assert len(own) == 4 * len(asked)
     assert sum(own) / len(own) >= 5 * (OF_EACH_TOPIC / len(topic_of))
+
+
+def test_what_was_drawn_is_kept_as_it_was():
+    of_queries = [[Candidate(7, "dense", 3, 0.1), Candidate(1 << 30, "random", None)], [], [Candidate(0, "bm25", 1, 0)]]
+    drawn = Drawn()
+    for candidates in of_queries:
+        drawn.append(candidates)
+
+    of_queries[0][0] = of_queries[0][0]._replace(score=float(np.float32(0.1)))
+    assert [drawn[query] for query in range(3)] == of_queries
 
 
 def test_a_shortfall_counts_random_negatives_beyond_those_asked_for():
