@@ -55,6 +55,14 @@ def load_recipe(name_or_path: str, overrides: list[str] | None) -> Recipe:
     return recipe
 
 
+def is_of(recorded: dict[str, Any] | None, recipe: Recipe) -> bool:
+    """Whether what a commit recorded is this recipe; what recipes did not have then counts at its default."""
+    try:
+        return Recipe.model_validate(recorded).model_dump(mode="json") == recipe.model_dump(mode="json")
+    except ValidationError:  # it had what recipes have no more
+        return False
+
+
 def read_toml(name_or_path: str, folder: Path, given_as: str) -> dict[str, Any]:
     """The values of the TOML file of that name in a folder of ours, or of the user's own. Raises UserError."""
     kind, known = given_as.removeprefix("--"), sorted(path.stem for path in folder.glob("*.toml"))

@@ -34,7 +34,7 @@ def main(
 ) -> int:
     recipe, tables = with_price(stage, "generate", price_per_million).load()
     check_intake(recipe, mine_negatives, write_queries)
-    begun = begun_from(tables, name)
+    begun = begun_from(tables, name, recipe)
     check_all(recipe, beir or [])
     check_training_stages(tables, recipe)
     closed = _has_begun(tables, name) if begun else None
@@ -93,12 +93,13 @@ def take_in(
     return mine.run(tables, inputs, recipe.mine, encoder=encoder, connect=connect, **told)
 
 
-def begun_from(tables: "Tables", name: str) -> "TableVersion | None":
+def begun_from(tables: "Tables", name: str, recipe: "Recipe") -> "TableVersion | None":
     """The curated version that an interrupted run of this very recipe had begun to train NAME from; None if none had.
 
     Raises:
         UserError: NAME was begun otherwise.
     """
+    from jobs.recipe import is_of
     from pipelines.checkpoints.run_folder import IDENTITY, RunFolder
     from pipelines.storage.commits import Input
 
@@ -107,7 +108,7 @@ def begun_from(tables: "Tables", name: str) -> "TableVersion | None":
         return None
     identity = folder.read(IDENTITY)
     curated = tables.recorded(Input(**identity["curated"])).usable() if identity else None
-    if curated is None or curated.commit.recipe != tables.invocation.recipe:
+    if curated is None or not is_of(curated.commit.recipe, recipe):
         raise UserError(_has_begun(tables, name))
     return curated
 

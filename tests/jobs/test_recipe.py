@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from jobs.recipe import load_recipe
+from jobs.recipe import is_of, load_recipe
 from pipelines.stage.errors import UserError
 
 STAGED = """
@@ -95,3 +95,16 @@ def test_a_refused_url_is_shown_without_its_secret():
         with pytest.raises(UserError, match=r"generate.endpoint = .*\*\*\*") as raised:
             load_recipe("quickstart", [f"generate.endpoint={url}"])
         assert "hunter2" not in str(raised.value)
+
+
+def test_a_recorded_recipe_is_the_same_with_a_field_that_came_since_and_another_with_a_value_that_changed(
+    load, tmp_path
+):
+    recipe = load_recipe(str(tmp_path / "staged.toml"), [])
+    recorded = recipe.model_dump(mode="json")
+    assert is_of(recorded, recipe)
+    del recorded["distill"]["start_share"]
+    assert is_of(recorded, recipe)
+    assert not is_of(recorded | {"score": {"max_tokens": 64}}, recipe)
+    assert not is_of(recorded | {"gone": {}}, recipe)
+    assert not is_of(None, recipe)

@@ -268,19 +268,9 @@ def test_a_finished_model_whose_folder_is_gone_is_trained_again(setting, trained
     assert again.num_rows() == 1
 
 
-def test_training_again_elsewhere_gives_the_same_bytes(setting, trained, tmp_path):
-    tables, curated, vectors, config = setting
-
-    again = distill.train(curated, config, tmp_path, vectors=vectors, connect=connected)
-
-    assert again["weights_sha256"] == read_run(tables)["weights_sha256"]
-    assert again["training_data"] == read_run(tables)["training_data"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        *("metrics.jsonl", "model", "objective.safetensors", "run.json", "tensorboard")
-    ]
-
-
-def test_rows_that_another_program_put_into_other_files_train_the_same_weights(setting, trained, tmp_path, capsys):
+def test_elsewhere_the_same_weights_come_of_rows_that_another_program_put_into_other_files(
+    setting, trained, tmp_path, capsys
+):
     _, curated, vectors, config = setting
     tables, _, _ = copied(setting, tmp_path)
     for name, column in (("curated_triplets", "query_id"), ("teacher_vectors", "text_id")):
@@ -294,6 +284,10 @@ def test_rows_that_another_program_put_into_other_files_train_the_same_weights(s
     assert (str(now_curated), str(now_vectors)) == (str(curated), str(vectors))
     assert "the same rows lie in other files now" in capsys.readouterr().err
     assert again["weights_sha256"] == recorded.run["weights_sha256"]
+    assert again["training_data"] == recorded.run["training_data"]
+    assert sorted(path.name for path in (tmp_path / "again").iterdir()) == [
+        *("metrics.jsonl", "model", "objective.safetensors", "run.json", "tensorboard")
+    ]
 
 
 def test_data_that_is_gone_is_named_before_anything_starts(setting, trained, tmp_path):
@@ -462,6 +456,7 @@ def test_the_best_student_by_the_dev_split_is_recorded_and_told_to_the_sink(ray_
     assert heard_file(config.source_model, "chosen").read_text().split() == [str(step) for step in range(len(lines))]
 
 
+@pytest.mark.slow
 def test_each_stage_chooses_for_itself_and_the_sink_hears_of_all_as_one_training(ray_cluster, judged, capsys):
     version, config = judged
     stages = [{"max_steps": 3}, {"max_steps": 2, "dev_every_steps": 1, "seed": 1}]
