@@ -112,8 +112,7 @@ def test_drivers_at_once_score_each_row_once_through_a_store_that_fails(ray_clus
     failing = Failing()
     with object_store.Proxy(failing.fault, failing.loses).serving() as proxy:
         drivers = [
-            _driver(proxy.url, ["--tables", tables.uri, "--set", f"score.chunk_rows={rows}", *named])
-            for rows in sizes
+            _driver(proxy.url, ["--tables", tables.uri, "--set", f"score.chunk_rows={rows}", *named]) for rows in sizes
         ]
         told = [driver.communicate(timeout=240) for driver in drivers]
 
