@@ -1,4 +1,4 @@
-"""What must be set before torch, transformers or ray are imported: no network, one thread, a quiet Ray."""
+"""What must be set before torch, transformers or ray are imported: no network, one thread, a quiet Ray, no root."""
 
 import os
 
@@ -10,6 +10,7 @@ os.environ.update(
     TOKENIZERS_PARALLELISM="false",
 )
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.pop("TABLES", None)  # whoever runs the tests may have a root; tests name theirs
 
 
 import uuid  # the environment above comes first
