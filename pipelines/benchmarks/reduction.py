@@ -46,7 +46,7 @@ from pipelines.students.training.loop import reproducible
 PICKS: tuple[LayerPick, ...] = ("uniform", "uniform_with_last", "first")
 LEARNING_RATES = (5e-5, 1e-4, 3e-4)  # the example's is 1e-4
 BATCH_SIZE = 64  # the example's
-CALIBRATION_STEPS = 16
+CALIBRATION_STEPS = 16  # of ours, whose seconds are counted by token
 CALIBRATION_TURNS = 3
 FIRST_STEPS = 4  # are slower, and not timed
 SORTED_TOGETHER = 50  # so many of the field's batches come longest first, then as many again
