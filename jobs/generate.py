@@ -24,10 +24,11 @@ def main(
     sample = asking.number("passages")
     recipe, tables = with_price(stage, "generate", asking.price_per_million).load(writes=not asking.dry_run)
     told = told_of(intake)
+    config = recipe.generate.ranked_by(recipe.score)
     if asking.dry_run:
-        print_price(generate.ask_price(tables, intake.input_, recipe.generate, told=told, sample=sample), as_json)
+        print_price(generate.ask_price(tables, intake.input_, config, told=told, sample=sample), as_json)
         return 0
-    generation = generate.run(tables, intake.input_, recipe.generate, told=told)
+    generation = generate.run(tables, intake.input_, config, told=told)
     if generation.version:
         print_versions([generation.version], as_json)
     return STOPPED if generation.left else 0

@@ -63,7 +63,7 @@ def check_intake(recipe: "Recipe", mine_negatives: bool, write_queries: bool) ->
     if mine_negatives or write_queries:
         recipe.mine.encoder_config(recipe.score)
     if write_queries:
-        check_can_ask(recipe.generate)
+        check_can_ask(recipe.generate.ranked_by(recipe.score))
 
 
 def generate_and_mine(
@@ -72,7 +72,8 @@ def generate_and_mine(
     """passages -> generated_queries -> triplets; None where the budget ended it."""
     from pipelines import generate
 
-    generation = generate.run(tables, intake.input_, recipe.generate, told=told_of(intake), closed=closed)
+    config = recipe.generate.ranked_by(recipe.score)
+    generation = generate.run(tables, intake.input_, config, told=told_of(intake), closed=closed)
     if generation.version and not closed:
         print_versions([generation.version])
     if generation.left or generation.version is None:

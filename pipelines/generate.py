@@ -1,13 +1,14 @@
 """Write a query for each passage, by a model behind an OpenAI-compatible endpoint, exactly once.
 
-    files of passages --write, search, grade (pipelines/generation)--> generated_queries@v --mine--> triplets
+    files of passages --write, search, rank (pipelines/generation)--> generated_queries@v --mine--> triplets
 
 A run asks what this generator has not asked yet and commits as it goes. It may be killed anywhere, and several may run
 at once: what is committed stays, and each passage has one row. The last commit holds no rows: it says for which files
 all rows are there. Sources: Gecko, Lee et al. 2024, https://arxiv.org/abs/2403.20327; GPL, Wang et al. 2022,
 https://arxiv.org/abs/2112.07577.
 
-Memory: the passages, and BM25's index over them (pipelines/search/bm25.py). Neither Ray nor torch is needed.
+Memory: the passages, and BM25's index over them (pipelines/search/bm25.py). Ray is not needed, and torch only where a
+teacher ranks: it does so where the command runs.
 """
 
 from collections import Counter
@@ -118,8 +119,8 @@ def ask_price(
 
 
 def _candidates(found: Read, config: GenerateConfig) -> Candidates:
-    """All passages; their index only where candidates are graded."""
-    return Candidates(found.passages["passage"].to_list(), config.candidates if config.ranker == "llm" else 0)
+    """All passages; their index only where candidates are ranked."""
+    return Candidates(found.passages["passage"].to_list(), 0 if config.ranker == "seed" else config.candidates)
 
 
 def _completion(found: Read, left: Plan, config: GenerateConfig) -> Generated:

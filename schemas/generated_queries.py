@@ -29,6 +29,8 @@ class GeneratedQueries(Table):
     is_relabelled: bool = pa.Field(nullable=True)  # the positive is not the seed
     positive_grade: pl.Int32 = pa.Field(nullable=True, ge=0, le=3)  # the model's; null: nothing was ranked
     negative_grade: pl.Int32 = pa.Field(nullable=True, ge=0, le=3)
+    positive_score: pl.Float32 = pa.Field(nullable=True)  # the teacher's, raw, where it ranked
+    negative_score: pl.Float32 = pa.Field(nullable=True)
     seed_rank: pl.Int32 = pa.Field(nullable=True, ge=1)  # BM25's, of all passages for the query; null: not among them
     positive_rank: pl.Int32 = pa.Field(nullable=True, ge=1)
     negative_rank: pl.Int32 = pa.Field(nullable=True, ge=1)

@@ -28,7 +28,7 @@ PACKAGES = {  # package of pipelines/ -> all of ours that it may import; each st
     "search": "stage storage texts checkpoints teachers unpadded",
     "intake": "schemas stage storage texts",
     "asking": "schemas stage storage",
-    "generation": "schemas stage storage texts search intake asking",
+    "generation": "schemas stage storage texts teachers search intake asking",
     "mining": "schemas stage storage texts teachers search intake",
     "streaming": "schemas stage storage texts",
     "scoring": "checkpoints schemas stage storage texts teachers streaming",

@@ -3,7 +3,7 @@
 `GenerateConfig.generator` names all of it that a row depends on, name@12hex, as a teacher is named.
 """
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -11,11 +11,16 @@ from pipelines.asking.config import OF_ANSWERS, EndpointConfig
 from pipelines.asking.prompts import lacks
 from pipelines.generation import prompts
 from pipelines.intake.layouts import RowChecks
+from pipelines.stage.errors import UserError
+from pipelines.teachers.config import KINDS, TeacherConfig, name_teacher
 
 RULES = 1
 """Of how answers are read and passages chosen: another number is another generator."""
 
-OF_RANKING = {"rank_prompt", "candidates", "candidate_chars", "min_positive_grade", "max_negative_grade"}
+OF_GRADES = {"rank_prompt", "candidates", "candidate_chars", "min_positive_grade", "max_negative_grade"}
+
+SAME_WITHIN = {"logits": 0.5, "cosines": 0.05}
+"""Scores of a teacher that are no further apart count as equal, in its units."""
 
 
 class GenerateConfig(EndpointConfig, RowChecks):
@@ -29,11 +34,19 @@ class GenerateConfig(EndpointConfig, RowChecks):
     shown: ClassVar[str] = "passage"
     share: ClassVar[tuple[str, str]] = ("pairs_share", "got a pair")
 
-    ranker: Literal["llm", "seed"] = "llm"
-    """Who names the positive: the model grades candidates, or it is the passage that the query was written from."""
+    ranker: Literal["llm", "teacher", "seed"] = "llm"
+    """Who names the positive: the model grades candidates; or a teacher scores them, at no price; or nobody does, and
+    it is the passage that the query was written from."""
 
     candidates: int = Field(20, ge=1, le=100)
-    """Passages that the model grades for a query: BM25's best, the seed among them."""
+    """Passages that are ranked for a query: BM25's best, the seed among them."""
+
+    teacher: TeacherConfig | None = None
+    """Who ranks, where `ranker` is "teacher"; null is the recipe's [score], in float32 where that says auto."""
+
+    same_within: float | None = Field(None, ge=0)
+    """Candidates whose score is at most this below the best one's answer the query, too, and the seed is preferred to
+    the others of them; in the teacher's units, null is 0.5 for logits and 0.05 for cosines."""
 
     min_positive_grade: int = Field(2, ge=1, le=3)
     """A query of which no candidate has this grade, 0 to 3, is left out."""
@@ -77,9 +90,33 @@ class GenerateConfig(EndpointConfig, RowChecks):
     def meaning(self) -> dict[str, Any]:
         """All that a row depends on beside its passage and the passages that it is ranked with."""
         names = [*OF_ANSWERS, "ranker", "temperature", "write_prompt", "passage_chars", "max_query_chars"]
-        names += sorted(OF_RANKING) if self.ranker == "llm" else []
+        names += sorted(OF_GRADES) if self.ranker == "llm" else []
         values = self.model_dump(mode="json")
-        return {"rules": RULES, **{name: values[name] for name in names}}
+        meaning = {"rules": RULES, **{name: values[name] for name in names}}
+        if self.ranker == "teacher":
+            named = {"teacher": name_teacher(self.ranking_teacher()), "same_within": self.tolerance()}
+            meaning |= {"candidates": self.candidates, **named}
+        return meaning
+
+    def ranked_by(self, score: TeacherConfig) -> Self:
+        """With a recipe's teacher as the one who ranks, where it is to rank and no other is named."""
+        if self.ranker != "teacher":
+            return self
+        teacher = self.teacher or TeacherConfig.part_of(score.model_dump())
+        if teacher.precision == "auto":
+            teacher = teacher.model_copy(update={"precision": "float32"})
+        return self.model_copy(update={"teacher": teacher})
+
+    def ranking_teacher(self) -> TeacherConfig:
+        """Raises UserError where there is none."""
+        if self.teacher is None:
+            raise UserError('generate.ranker is "teacher", and generate.teacher names none; expected one')
+        return self.teacher
+
+    def tolerance(self) -> float:
+        """How far scores may be apart that count as equal."""
+        unit = KINDS[self.ranking_teacher().teacher_kind].unit
+        return SAME_WITHIN[unit] if self.same_within is None else self.same_within
 
     @property
     def generator(self) -> str:

@@ -1,6 +1,7 @@
 """Candidates for a query out of all passages, and which of them becomes its positive and its negative.
 
-    query --BM25--> the best passages, the seed among them --grades--> positive, hard negative, all that answer it
+    query --BM25--> the best passages, the seed among them --grades or scores--> positive, hard negative, all that
+    answer it
 
 The positive may be another passage than the one that the query was written from. Sources: relabelling, Gecko, Lee et
 al. 2024, https://arxiv.org/abs/2403.20327; generated queries with retrieved negatives, GPL, Wang et al. 2022,
@@ -8,6 +9,7 @@ https://arxiv.org/abs/2112.07577.
 """
 
 from collections.abc import Sequence
+from math import inf, isfinite
 from typing import NamedTuple
 
 from pipelines.search.bm25 import Bm25Index
@@ -52,15 +54,41 @@ def choose(
     Returns:
         None where no candidate has the grade of a positive.
     """
-
-    def rank(place: int) -> float:
-        found = candidates[place].rank
-        return float("inf") if found is None else found
-
     places = range(len(candidates))
     relevant = [place for place in places if grades[place] >= min_positive]
     if not relevant:
         return None
-    positive = min(relevant, key=lambda place: (-grades[place], candidates[place].passage != seed, rank(place)))
-    negatives = [place for place in places if grades[place] <= max_negative and candidates[place].rank is not None]
-    return Choice(positive, min(negatives, key=rank, default=None), relevant)
+
+    def worth(place: int) -> tuple[int, bool, float]:
+        return -grades[place], candidates[place].passage != seed, _rank(candidates[place])
+
+    others = [place for place in places if grades[place] <= max_negative]
+    return Choice(min(relevant, key=worth), _hardest(candidates, others), relevant)
+
+
+def prefer(candidates: Sequence[Candidate], scores: Sequence[float], seed: int, within: float) -> Choice | None:
+    """The best scored, or the seed where it is `within` of that; the hardest of those that are not.
+
+    Args:
+        scores: a teacher's; one that is not finite says nothing of its candidate, which is then neither.
+    Returns:
+        None where no score is finite.
+    """
+    scored = [place for place in range(len(candidates)) if isfinite(scores[place])]
+    if not scored:
+        return None
+    best = max(scored, key=lambda place: (scores[place], -_rank(candidates[place])))
+    relevant = [place for place in scored if scores[place] >= scores[best] - within]
+    positive = next((place for place in relevant if candidates[place].passage == seed), best)
+    others = [place for place in scored if place not in relevant]
+    return Choice(positive, _hardest(candidates, others), relevant)
+
+
+def _hardest(candidates: Sequence[Candidate], places: Sequence[int]) -> int | None:
+    """What BM25 ranks highest; None where it found none of them."""
+    found = [place for place in places if candidates[place].rank is not None]
+    return min(found, key=lambda place: _rank(candidates[place]), default=None)
+
+
+def _rank(candidate: Candidate) -> float:
+    return inf if candidate.rank is None else candidate.rank

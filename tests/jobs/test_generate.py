@@ -2,11 +2,13 @@
 
 import json
 
+import polars as pl
 import pytest
 
 from pipelines.storage import Tables
 from tests.in_process import run_jobs
 from tests.llm_endpoint import Faults, serving
+from tests.tiny import tiny_bi_encoder
 
 
 @pytest.fixture
@@ -98,3 +100,23 @@ def test_what_it_wrote_is_mined_queried_tagged_compacted_and_vacuumed(command, t
     tables = Tables.at(str(tmp_path / "tables"))
     assert tables.parse("asked").num_rows() == 30
     assert tables.latest("generated_queries").num_rows() == 60
+
+
+def test_the_recipes_teacher_ranks_where_it_is_asked_to(command, tmp_path):
+    teacher = tiny_bi_encoder(tmp_path / "teacher")
+    sets = ["generate.ranker=teacher", f"score.teacher={teacher}", "score.teacher_kind=bi_encoder"]
+    with serving() as server:
+        code, out, _ = command(server, "generate", *(f"--set={one}" for one in (*sets, "score.max_tokens=64")))
+    version = Tables.at(str(tmp_path / "tables")).latest("generated_queries")
+
+    assert (code, out) == (0, "generated_queries@1\n")
+    assert version.scan().select(pl.col("positive_score").is_not_null().all()).collect().item()
+    assert version.commit.config["teacher"]["teacher"] == teacher
+
+
+def test_a_teacher_that_is_not_there_is_told_before_anything_is_asked(command):
+    with serving() as server:
+        code, _, err = command(server, "generate", "--set=generate.ranker=teacher", "--set=score.teacher=/no/teacher")
+
+        assert (code, server.ledger.requests) == (2, 0)
+    assert "/no/teacher" in err

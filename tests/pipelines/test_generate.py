@@ -10,8 +10,10 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
+from sentence_transformers import SentenceTransformer
 
 from pipelines import generate
 from pipelines.erasure import erase
@@ -20,8 +22,9 @@ from pipelines.inspection.graph import files_of
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables
 from pipelines.storage.commits import GenerationResult
+from pipelines.teachers.config import TeacherConfig
 from tests.llm_endpoint import Faults, serving
-from tests.tiny import WORDS
+from tests.tiny import WORDS, poison, tiny_bi_encoder
 
 REPOSITORY = Path(__file__).parents[2]
 PRICE = (0.15, 0.60)
@@ -120,6 +123,43 @@ def test_without_ranking_the_seed_is_the_positive_and_one_call_does(tables, tmp_
     rows = rows_of(tables)
     assert rows["positive"].to_list() == rows["passage"].to_list()
     assert rows.select(pl.col("negative", "positive_grade", "relevant_ids").null_count()).row(0) == (10, 10, 10)
+
+
+def test_a_teacher_ranks_at_no_price(tables, tmp_path):
+    folder = tiny_bi_encoder(tmp_path / "teacher")
+    teacher = TeacherConfig(teacher=folder, teacher_kind="bi_encoder", max_tokens=64)
+    with serving() as server:
+        told = config(server, ranker="teacher", teacher=teacher, same_within=0.0, candidates=5)
+        generate.run(tables, [write_passages(tmp_path / "p.jsonl", 20)], told)
+
+        assert server.ledger.requests == 20
+    rows = rows_of(tables)
+    encode = SentenceTransformer(folder, device="cpu").encode
+    query, positive, negative = (
+        encode(rows[column].to_list(), normalize_embeddings=True) for column in ("query", "positive", "negative")
+    )
+    np.testing.assert_allclose(rows["positive_score"], (query * positive).sum(axis=1), atol=1e-5)
+    np.testing.assert_allclose(rows["negative_score"], (query * negative).sum(axis=1), atol=1e-5)
+    assert (rows["positive_score"] > rows["negative_score"]).all()
+    assert 0 < rows["is_relabelled"].sum() < 20, "some of them, as the teacher's weights are random"
+    assert rows["relevant_ids"].to_list() == [[positive_id] for positive_id in rows["positive_id"]]
+
+
+def test_what_the_teacher_cannot_score_has_its_reason(tables, tmp_path):
+    """The weights of one word are no numbers: no pair with it has a score."""
+    folder = poison(tiny_bi_encoder(tmp_path / "teacher"))
+    texts = [f"{word} poison {word}" for word in WORDS[:5]] + [f"{word} {word}" for word in WORDS[5:10]]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    teacher = TeacherConfig(teacher=folder, teacher_kind="bi_encoder", max_tokens=64)
+    with serving() as server:
+        told = config(server, ranker="teacher", teacher=teacher, candidates=1)
+        generate.run(tables, [str(tmp_path / "p.jsonl")], told)
+    reasons = {row["passage"]: (row["reason"], row["detail"]) for row in rows_of(tables).to_dicts()}
+
+    assert {text: reason for text, (reason, _) in reasons.items()} == {
+        text: "not_scored" if "poison" in text else None for text in texts
+    }
+    assert reasons[texts[0]][1].startswith("of 1 candidates: ")
 
 
 def test_a_budget_stops_cleanly_and_a_larger_one_goes_on(tables, tmp_path, capsys):

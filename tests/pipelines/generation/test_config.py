@@ -5,6 +5,8 @@ from pydantic import ValidationError
 
 from pipelines.generation.config import GenerateConfig
 from pipelines.stage.errors import UserError
+from pipelines.teachers.config import TeacherConfig
+from tests.tiny import tiny_bi_encoder, tiny_cross_encoder
 
 CONFIG = GenerateConfig(endpoint="http://host:8000/v1", model="m")
 
@@ -50,6 +52,22 @@ def test_what_a_row_depends_on_makes_another(changes):
 
 def test_how_candidates_are_graded_is_no_part_of_one_that_grades_none():
     assert named(ranker="seed", candidates=5) == named(ranker="seed")
+
+
+def test_a_teacher_that_ranks_is_part_of_the_name_with_how_near_counts_as_equal(tmp_path):
+    judge = TeacherConfig(teacher=tiny_cross_encoder(tmp_path / "judge"), max_tokens=64, precision="auto")
+    other = TeacherConfig(teacher=tiny_bi_encoder(tmp_path / "other"), teacher_kind="bi_encoder", max_tokens=64)
+    of_recipe = CONFIG.model_copy(update={"ranker": "teacher"}).ranked_by(judge)
+    own = CONFIG.model_copy(update={"ranker": "teacher", "teacher": other}).ranked_by(judge)
+    names = {of_recipe.generator, own.generator, CONFIG.generator, named(ranker="seed")}
+
+    assert (of_recipe.tolerance(), own.tolerance()) == (0.5, 0.05)  # logits, cosines
+    assert (len(names), of_recipe.teacher.precision) == (4, "float32")
+    assert of_recipe.model_copy(update={"same_within": 0.1}).generator not in names
+    assert of_recipe.model_copy(update={"same_within": 0.5, "max_negative_grade": 0}).generator == of_recipe.generator
+    assert CONFIG.ranked_by(judge) == CONFIG, "nobody else ranks"
+    with pytest.raises(UserError, match=r"generate.ranker is \"teacher\", and generate.teacher names none"):
+        _ = named(ranker="teacher")
 
 
 @pytest.mark.parametrize(
