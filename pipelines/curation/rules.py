@@ -10,10 +10,10 @@ of the lists of `first_that_fires`; its threshold is a field below, for each kin
 """
 
 from collections.abc import Collection
-from typing import Literal
+from typing import Any, Literal
 
 import polars as pl
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from pipelines.curation.evaluation_texts import EvaluationTexts
 from pipelines.curation.judgements import NO_VERDICTS
@@ -27,7 +27,24 @@ ENDS = ("", "_id", "_score", "_relevance", "_verdict", *(f"_{name}" for name in 
 SAME_SCORE = 1e-5
 
 
-class CrossEncoderThresholds(Config):
+class PositiveFilter(Config):
+    """Which positives are believed, in the units of the teacher's scores."""
+
+    min_positive_score: float | None = None
+    """A row whose positive scores less is dropped, however much less its negative has: pairs scraped from the web may
+    have nothing to do with each other. null keeps them. A positive that a judge calls relevant stands."""
+
+    @model_serializer(mode="wrap")
+    def without_what_is_off(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without it a curation is what it was before there was any: it keeps its fingerprint."""
+        values: dict[str, Any] = handler(self)
+        return {name: value for name, value in values.items() if name != "min_positive_score" or value is not None}
+
+    def disbelieves(self, score: pl.Expr) -> pl.Expr:
+        return pl.lit(False) if self.min_positive_score is None else score < self.min_positive_score
+
+
+class CrossEncoderThresholds(PositiveFilter):
     """What counts as irrelevant, relevant and different, in logits: 0 is a relevance of one half."""
 
     min_teacher_margin: float = Field(default=0.5, gt=0)
@@ -46,7 +63,7 @@ class CrossEncoderThresholds(Config):
     """A relevant negative is a false negative when it scores less than this below a positive that stands."""
 
 
-class BiEncoderThresholds(Config):
+class BiEncoderThresholds(PositiveFilter):
     """In cosines. Their level differs from query to query, so the two bounds overlap: only the extremes are certain.
 
     Tried with all-MiniLM-L6-v2 on docstrings with 4 BM25 negatives a query, 30 % of the rows swapped: of the rows
@@ -89,7 +106,8 @@ def decide(
     - no_negative_left, duplicate_after_correction: it would be swapped, or else relabelled or promoted, but in vain;
     - positive_judged_irrelevant, judged_relevant: the judge says so of its positive, or of its negative;
     - equal_when_cut: the teacher read the same of both passages, which are longer than its max_tokens;
-    - teacher_prefers_negative, margin_too_small, negative_too_relevant: the teacher contradicts it.
+    - teacher_prefers_negative, margin_too_small, negative_too_relevant: the teacher contradicts it;
+    - positive_too_irrelevant: what is or would become its positive has a score below `min_positive_score`.
 
     Args:
         rows: one teacher's scored triplets, all rows of each query.
@@ -107,7 +125,9 @@ def decide(
     judged = _with_roles(judged, thresholds, corrections)
     corrected = _corrected(judged, thresholds, taken=rows["triplet_id"])
     uncorrected = judged.filter(pl.col("correction").is_null())
-    uncorrected = uncorrected.with_columns(drop_reason=_contradicted() if ask_teacher else pl.col("drop_reason"))
+    uncorrected = uncorrected.with_columns(
+        drop_reason=_contradicted(thresholds) if ask_teacher else pl.col("drop_reason")
+    )
     decided = pl.concat([unusable, corrected, uncorrected], how="diagonal")
     leaves = first_that_fires(positive_in_training=pl.col("query_id").is_in(_with_positive_in(decided, in_training)))
     decided = decided.with_columns(drop_reason=pl.coalesce(leaves, "drop_reason"))
@@ -125,7 +145,7 @@ def _cannot_be_judged(rows: pl.DataFrame, evaluation_texts: EvaluationTexts) -> 
     )
 
 
-def _contradicted() -> pl.Expr:
+def _contradicted(thresholds: Thresholds) -> pl.Expr:
     """The rules that ask the judge, then the teacher, of a row that is not corrected."""
     return first_that_fires(
         positive_judged_irrelevant=_is_judged("positive", relevant=False),
@@ -134,6 +154,8 @@ def _contradicted() -> pl.Expr:
         teacher_prefers_negative=pl.col("margin") < 0,
         margin_too_small=~pl.col("is_agreed"),
         negative_too_relevant=pl.col("negative_is_positive") | pl.col("is_false_negative"),
+        positive_too_irrelevant=thresholds.disbelieves(pl.col("positive_score"))
+        & ~_is_judged("positive", relevant=True),
     )
 
 
@@ -264,6 +286,8 @@ def _corrected(judged: pl.DataFrame, thresholds: Thresholds, taken: pl.Series) -
         drop_reason=first_that_fires(
             no_negative_left=new_id.is_null(),
             duplicate_after_correction=new_id.is_in(taken.implode()) | ~new_id.is_first_distinct(),
+            positive_too_irrelevant=thresholds.disbelieves(pl.col("negative_score"))
+            & ~_is_judged("negative", relevant=True),
         ),
     )
     return rows.with_columns(pl.when(pl.col("drop_reason").is_null()).then(pl.col("correction", "corrected")))

@@ -60,6 +60,8 @@ def thresholds(subject: Subject, quantity: str, teacher: str) -> list[Line]:
         lines = [Line(rules.min_teacher_margin, f"min_teacher_margin {rules.min_teacher_margin:g}")]
         return [Line(-rules.swap_margin, f"swap_margin {0 - rules.swap_margin:g}"), *lines]
     lines = [Line(rules.irrelevant_below, f"irrelevant_below {rules.irrelevant_below:g}")]
+    if (least := rules.min_positive_score) is not None:
+        lines.append(Line(least, f"min_positive_score {least:g}"))
     return sorted([*lines, Line(rules.relevant_from, f"relevant_from {rules.relevant_from:g}")])
 
 

@@ -12,6 +12,7 @@ MEANINGS = {
     "teacher_prefers_negative": "The teacher scores the negative higher than the positive.",
     "margin_too_small": "The teacher sees hardly a difference between positive and negative.",
     "negative_too_relevant": "The negative is relevant, too: a false negative, which would teach the wrong thing.",
+    "positive_too_irrelevant": "The positive scores less than is asked of one: it hardly answers the query.",
     "equal_when_cut": "Both passages are the same as far as the teacher reads: what differs lies beyond max_tokens.",
     "no_negative_left": "It would have been corrected, but the query has no true negative to put against it.",
     "duplicate_after_correction": "Corrected, it would have been the same as another row.",

@@ -372,12 +372,48 @@ def test_passages_that_are_the_same_as_far_as_the_teacher_reads_are_named():
 def verdicts(query: str = "q", **of_passages: bool) -> pl.DataFrame:
     """A judge's word on passages of one query."""
     rows = [(text_id(query), text_id(passage), is_relevant) for passage, is_relevant in of_passages.items()]
-    return pl.DataFrame(rows, schema=["query_id", "passage_id", "is_relevant"], orient="row")
+    schema = {"query_id": pl.String, "passage_id": pl.String, "is_relevant": pl.Boolean}
+    return pl.DataFrame(rows, schema=schema, orient="row")
 
 
 def relabel(*rows: Row, corrections=("swapped", "promoted", "relabelled"), **of_passages: bool) -> Curation:
     config = CONFIG.model_copy(update={"corrections": corrections})
     return curate_triplets(scored(*rows), config, "cross_encoder", verdicts=verdicts(**of_passages))
+
+
+class TestAPositiveThatHardlyAnswers:
+    """Below a least score of -2; the rows' thresholds are CONFIG's."""
+
+    def curate(self, *rows: Row, **of_passages: bool) -> Curation:
+        thresholds = CONFIG.cross_encoder.model_copy(update={"min_positive_score": -2.0})
+        config = CONFIG.model_copy(update={"cross_encoder": thresholds})
+        return curate_triplets(scored(*rows), config, "cross_encoder", verdicts=verdicts(**of_passages))
+
+    def test_goes_however_bad_its_negative_is(self):
+        rows = [("a", -4.0, "b", -9.0), ("c", -2.0, "b", -9.0)]
+
+        assert kept(curate(*rows)) == [("a", "b", None), ("c", "b", None)]
+        assert kept(self.curate(*rows)) == [("c", "b", None)]
+        assert dropped(self.curate(*rows)) == [("a", "b", "positive_too_irrelevant")]
+
+    def test_goes_also_where_a_correction_would_make_it_one(self):
+        swapped = ("a", -6.0, "b", -2.5)
+        lenient = CONFIG.cross_encoder.model_copy(update={"relevant_from": -3.0})
+
+        assert kept(curate(swapped, config=CONFIG.model_copy(update={"cross_encoder": lenient}))) == [
+            ("b", "a", "swapped")
+        ]
+        strict = lenient.model_copy(update={"min_positive_score": -2.0})
+        assert dropped(curate(swapped, config=CONFIG.model_copy(update={"cross_encoder": strict}))) == [
+            ("a", "b", "positive_too_irrelevant")
+        ]
+
+    def test_stands_where_it_would_be_swapped_or_a_judge_calls_it_relevant(self):
+        assert kept(self.curate(("a", -4.0, "b", 3.0))) == [("b", "a", "swapped")]
+        assert kept(self.curate(("a", -4.0, "b", -9.0), a=True)) == [("a", "b", None)]
+
+    def test_has_the_reason_that_the_teacher_gives_for_the_row_first(self):
+        assert dropped(self.curate(("a", -4.0, "b", -4.5))) == [("a", "b", "margin_too_small")]
 
 
 class TestAJudge:
@@ -452,4 +488,5 @@ def test_a_curation_without_a_judge_has_the_fingerprint_that_it_had_before_there
 
     assert without == CurateConfig(corrections=("swapped", "promoted")).model_dump(mode="json")
     assert fingerprint(CurateConfig()) == "8151579686fc"
+    assert CurateConfig(bi_encoder={"min_positive_score": 0.2}).model_dump()["bi_encoder"]["min_positive_score"] == 0.2
     assert CurateConfig(judge="m@0123456789ab").model_dump()["corrections"] == ("swapped", "promoted", "relabelled")
