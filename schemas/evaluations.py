@@ -8,7 +8,7 @@ without vectors have dimension 0.
 import pandera.polars as pa
 import polars as pl
 
-from schemas.table import Table
+from schemas.table import ListOfStrings, Table
 
 
 class Evaluations(Table):
@@ -18,6 +18,9 @@ class Evaluations(Table):
     dimension: pl.Int64 = pa.Field(ge=0)
     metric: str  # as ir_measures prints it: nDCG@10, RR@10, R@100
     value: float = pa.Field(ge=0, le=1)
+    ranked_ids: ListOfStrings = pa.Field(
+        nullable=True
+    )  # of nDCG@10, the ten best passages; null in other metrics' rows
 
     class Config:
         name = "evaluations"

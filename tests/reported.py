@@ -96,10 +96,20 @@ def write_model(tables: Tables, curated: TableVersion, model: str = MODEL, steps
 
 
 def evaluate(tables: Tables, curated: TableVersion, model: str = MODEL) -> None:
-    """Figures of the model, its teacher and BM25 for the queries of the test split; the first of them is lost."""
-    queries = curated.scan().filter(pl.col("split") == "test").select("query_id").unique().collect()["query_id"].sort()
+    """Figures of the model, its teacher and BM25 for the queries of the test split; the first of them is lost.
+
+    The teacher ranks each query's positive first, the model the next query's, and then its own.
+    """
+    test = curated.scan().filter(pl.col("split") == "test").select("query_id").unique()
+    triplets = tables.newest("triplets")
+    assert triplets is not None, "`reported` writes them"
+    ingested = triplets.scan().unique("query_id")
+    queries, positives = test.join(ingested, on="query_id").select("query_id", "positive_id").sort("query_id").collect()
+    ranked = {JUDGE: [[one] for one in positives]}
+    ranked[model] = [[positives[(at + 1) % len(positives)], one] for at, one in enumerate(positives)]
     rows = [
         {"model_id": system, "query_id": query, "dimension": dimension, "metric": metric,
+         "ranked_ids": ranked[system][at] if system in ranked and metric == "nDCG@10" else None,
          "value": 0.05 if system == model and at == 0 else round(0.3 + gain + 0.5 * (at % 3) / 3, 3)}
         for system, dimensions in ((model, DIMENSIONS), (JUDGE, {0: 0.05}), ("bm25", {0: -0.1}))
         for dimension, gain in dimensions.items()

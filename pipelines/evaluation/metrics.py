@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 MEASURES = (nDCG @ 10, RR @ 10, R @ 100)
 METRICS = tuple(str(measure) for measure in MEASURES)  # nDCG@10, RR@10 (the mean of it is MRR@10), R@100
 DEPTH = 100  # passages per query that the metrics look at
+RANKED = 10  # of them so many are kept by name: what the first metric looks at
 
 Values = NDArray[np.float64]
 _BATCH = 1 << 20  # values resampled at a time: 8 MB as float64, of which scipy holds some copies
@@ -38,7 +39,8 @@ def per_query(qrels: Mapping[str, Mapping[str, int]], rankings: Mapping[str, Seq
         qrels: query id -> document id -> grade (relevant above 0; nDCG's gain is the grade).
         rankings: query id -> document ids, best first. Their order is final: no ties are left to the metrics.
     Returns:
-        query_id, metric, value; one row per query of `qrels` and metric, 0 where nothing was retrieved.
+        query_id, metric, value, ranked_ids; one row per query of `qrels` and metric, 0 where nothing was retrieved. The
+        first metric's rows have the documents that it looks at, the best first; the others' null.
     """
     run = {
         query: {document: float(len(ranking) - rank) for rank, document in enumerate(ranking)}
@@ -46,8 +48,14 @@ def per_query(qrels: Mapping[str, Mapping[str, int]], rankings: Mapping[str, Seq
     }
     plain_qrels = {query: dict(grades) for query, grades in qrels.items()}
     measured = {(m.query_id, str(m.measure)): float(m.value) for m in ir_measures.iter_calc(MEASURES, plain_qrels, run)}
-    rows = [(query, metric, measured.get((query, metric), 0.0)) for query in qrels for metric in METRICS]
-    return pl.DataFrame(rows, {"query_id": pl.String, "metric": pl.String, "value": pl.Float64}, orient="row")
+    rows = [
+        (query, metric, measured.get((query, metric), 0.0), ranked if metric == METRICS[0] else None)
+        for query in qrels
+        for ranked in [list(rankings.get(query, ()))[:RANKED]]
+        for metric in METRICS
+    ]
+    columns = {"query_id": pl.String(), "metric": pl.String(), "value": pl.Float64()}
+    return pl.DataFrame(rows, {**columns, "ranked_ids": pl.List(pl.String)}, orient="row")
 
 
 def mean_interval(values: Values, *, num_resamples: int, seed: int) -> Interval:

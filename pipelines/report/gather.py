@@ -9,7 +9,8 @@ from pipelines.report.judgement import EXAMPLES, Outcomes, Row, examples, outcom
 from pipelines.report.lengths import LengthFigures, length_figures
 from pipelines.report.lineage import Lineage, lineage
 from pipelines.report.movement import Movement, movement
-from pipelines.report.quality import ByQuery, Measured, ModelSize, by_query, model_size, quality
+from pipelines.report.quality import Measured, ModelSize, model_size, quality
+from pipelines.report.queries import ByQuery, by_query
 from pipelines.report.scores import Agreement, ScoreFigures, agreement, score_figures
 from pipelines.report.subject import Subject
 from pipelines.report.training import Curves, training_curves

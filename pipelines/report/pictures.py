@@ -15,7 +15,8 @@ from pipelines.report.judgement import Outcomes
 from pipelines.report.lengths import LengthFigures
 from pipelines.report.lineage import Lineage
 from pipelines.report.movement import Movement
-from pipelines.report.quality import METRIC, ByQuery, Measured
+from pipelines.report.quality import METRIC, Measured
+from pipelines.report.queries import ByQuery
 from pipelines.report.scores import GRID, Agreement, ScoreFigures
 from pipelines.report.subject import Subject
 from pipelines.report.training import Curves

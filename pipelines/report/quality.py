@@ -1,7 +1,6 @@
-"""What a model is worth: nDCG@10 by dimension beside its teacher, its untrained self and BM25, and query by query.
+"""What a model is worth: nDCG@10 by dimension beside its teacher, its untrained self and BM25.
 
-    evaluations  --quality-->     one row per model, data set, system and dimension, by `evaluation.comparison`
-    evaluations  --by_query-->    which queries the student wins and loses against its teacher, the worst with texts
+    evaluations  --quality-->  one row per model, data set, system and dimension, by `evaluation.comparison`
 
 Means, intervals and p-values come from the function by which `evaluate` prints them, with the settings of the
 evaluation's own commit, so the page has its figures to the last digit.
@@ -16,8 +15,8 @@ from pyarrow import fs
 from pipelines.checkpoints.run_folder import MODEL, RunFolder
 from pipelines.evaluation.comparison import summarise
 from pipelines.evaluation.metrics import METRICS, mean_interval
-from pipelines.report.subject import Row, Subject
-from pipelines.storage import Tables, TableVersion
+from pipelines.report.subject import Row
+from pipelines.storage import Tables
 from pipelines.storage.commits import EvaluationResult
 
 METRIC, *OTHER_METRICS = METRICS
@@ -147,89 +146,3 @@ def model_size(tables: Tables, row: Row) -> ModelSize:
     weights = [info.size for info in files if info.base_name.endswith(".safetensors")]
     width = config.get("hidden_size")
     return ModelSize(config.get("num_hidden_layers"), width, sum(weights) if weights else None)
-
-
-class ByQuery(NamedTuple):
-    """The student against its teacher, query by query, at the dimension where both are compared."""
-
-    data_set: str
-    dimension: int
-    wins: int
-    ties: int
-    losses: int
-    bins: pl.DataFrame  # low, high (difference of nDCG@10), rows
-    worst: pl.DataFrame  # query_id, student, teacher, difference, query (null: no table has it)
-    passages: dict[str, list[Row]]  # query_id -> its passages: role, text, chars, teacher_score
-    why_no_texts: str | None
-
-
-DIFFERENCE_BINS = 21  # of -1 to 1: the middle one holds the queries on which both are equal
-WORST_QUERIES = 10
-PASSAGES = 5
-
-
-def by_query(subject: Subject, measured: Measured) -> ByQuery | str:
-    """Wins, ties and losses; or why they cannot be told."""
-    teacher = next((one for one, role in measured.roles.items() if role == "teacher"), None)
-    values = measured.values.filter(pl.col("metric") == METRIC)
-    of_teacher = values.filter(pl.col("model_id") == teacher)
-    if of_teacher.is_empty():
-        return f"no values of its teacher ({teacher}) are recorded for {measured.data_set}"
-    own = values.filter(pl.col("model_id") == measured.model_id)
-    dimension = int(str(own["dimension"].max()))
-    at = dimension if dimension in of_teacher["dimension"] else int(str(of_teacher["dimension"].max()))
-    both = (
-        own.filter(pl.col("dimension") == dimension)
-        .select("query_id", student="value")
-        .join(of_teacher.filter(pl.col("dimension") == at).select("query_id", teacher="value"), on="query_id")
-        .with_columns(difference=pl.col("student") - pl.col("teacher"))
-    )
-    bin_ = ((pl.col("difference") + 1) / 2 * DIFFERENCE_BINS).floor().clip(0, DIFFERENCE_BINS - 1)
-    every = pl.DataFrame({"bin": range(DIFFERENCE_BINS)}).with_columns(pl.col("bin").cast(pl.Float64))
-    counts = every.join(both.group_by(bin=bin_).agg(rows=pl.len()), on="bin", how="left").fill_null(0)
-    low = pl.col("bin") * 2 / DIFFERENCE_BINS - 1
-    bins = counts.select("rows", low=low, high=low + 2 / DIFFERENCE_BINS)
-    worst = both.filter(pl.col("difference") < 0).sort("difference", "query_id").head(WORST_QUERIES)
-    passages, why = _passages(subject, measured.data_set, worst["query_id"].to_list())
-    texts = pl.DataFrame(
-        [(query_id, rows[0]["query"]) for query_id, rows in passages.items()],
-        schema={"query_id": pl.String, "query": pl.String}, orient="row",
-    )  # fmt: skip
-    signs = [int((both["difference"] * sign > 0).sum()) for sign in (1, -1)]
-    return ByQuery(
-        measured.data_set, dimension, signs[0], len(both) - sum(signs), signs[1], bins,
-        worst.join(texts, on="query_id", how="left", maintain_order="left"), passages, why,
-    )  # fmt: skip
-
-
-def _passages(subject: Subject, data_set: str, query_ids: list[str]) -> tuple[dict[str, list[Row]], str | None]:
-    """Each query's passages as they were ingested, with the teacher's scores; and why there are none."""
-    if subject.scored is None:
-        return {}, "the scored triplets that hold the texts cannot be read any more"
-    if not data_set.startswith("curated_triplets@"):
-        return {}, f"the tables hold no texts of {data_set}: they stand in the folder that it was read from"
-    found = _scored_passages(subject.scored, subject.result.teacher, query_ids)
-    why = None if found or not query_ids else f"no scored triplet has these queries of {data_set}"
-    return found, why
-
-
-def _scored_passages(scored: TableVersion, teacher: str, query_ids: list[str]) -> dict[str, list[Row]]:
-    rows = scored.scan().filter(pl.col("query_id").is_in(query_ids) & (pl.col("teacher") == teacher))
-    sides = [
-        rows.select(
-            "query_id",
-            pl.col("query").str.head(2_000),
-            role=pl.lit(role),
-            text_id=f"{role}_id",
-            text=pl.col(role).str.head(2_000),
-            chars=pl.col(role).str.len_chars(),
-            teacher_score=f"{role}_score",
-        )
-        for role in ("positive", "negative")
-    ]
-    found = pl.concat(sides).unique(["query_id", "text_id"]).collect(engine="streaming")
-    ordered = found.sort("query_id", "teacher_score", "text_id", descending=[False, True, False], nulls_last=True)
-    passages: dict[str, list[Row]] = {}
-    for row in ordered.group_by("query_id", maintain_order=True).head(PASSAGES).to_dicts():
-        passages.setdefault(row["query_id"], []).append(row)
-    return passages

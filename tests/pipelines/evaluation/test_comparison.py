@@ -15,7 +15,7 @@ def values(data_set="beir/pets@1", **by_system):
     """`evaluations` rows; each system has a list of nDCG@10 values, one per query, by "role dimension"."""
     ids = {role: model_id for model_id, role in ROLES.items()}
     rows = [
-        (ids[name.split("_")[0]], data_set, f"q{query}", int(name.split("_")[1]), metric, value * factor)
+        (ids[name.split("_")[0]], data_set, f"q{query}", int(name.split("_")[1]), metric, value * factor, None)
         for name, ndcg in by_system.items()
         for query, value in enumerate(ndcg)
         for metric, factor in [("nDCG@10", 1), ("RR@10", 0.5), ("R@100", 0.25)]

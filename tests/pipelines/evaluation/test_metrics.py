@@ -43,6 +43,14 @@ def test_a_query_without_results_counts_as_zero():
     assert by_metric(frame, "empty") == by_metric(frame, "absent") == {"nDCG@10": 0, "RR@10": 0, "R@100": 0}
 
 
+def test_the_ten_best_documents_stand_with_the_metric_that_looks_at_them():
+    ranking = [f"x{number}" for number in range(12)]
+    frame = per_query({"found": {"x3": 1}, "empty": {"x3": 1}, "absent": {"x3": 1}}, {"found": ranking, "empty": []})
+
+    ranked = {(query, metric): ids for query, metric, _, ids in frame.rows() if ids is not None}
+    assert ranked == {("found", "nDCG@10"): ranking[:10], ("empty", "nDCG@10"): [], ("absent", "nDCG@10"): []}
+
+
 def test_the_ranking_decides_whatever_the_ids_sort_as():
     first = per_query({"q": {"z": 1}}, {"q": ["z", "a"]})
     second = per_query({"q": {"a": 1}}, {"q": ["a", "z"]})

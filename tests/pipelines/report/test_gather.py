@@ -12,9 +12,11 @@ import pytest
 
 from pipelines.benchmarks.scale import run
 from pipelines.curate import CurateConfig
-from pipelines.storage import Lineage, Tables, new_version
-from pipelines.storage.commits import Completion, CurationResult, OutcomeCount, ScoringResult
-from schemas import CuratedTriplets, DroppedTriplets, ScoredTriplets, Triplets
+from pipelines.storage import Lineage, Tables, TableVersion, new_version
+from pipelines.storage.commits import Completion, CurationResult, EvaluationResult, OutcomeCount, ScoringResult
+from schemas import CuratedTriplets, DroppedTriplets, Evaluations, ScoredTriplets, Triplets
+from tests.reported import MODEL, write_model
+from tests.rows import frame_of
 from tests.scored_versions import JUDGE, ScoringConfig
 
 ROWS = int(os.environ.get("REPORT_ROWS", "1000000"))
@@ -62,7 +64,7 @@ def columns(table, rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def write_root(tables: Tables, total: int) -> None:
+def write_root(tables: Tables, total: int) -> TableVersion:
     """Scored, curated and dropped triplets, as score and curate would have left them."""
     blocks = range(0, total, ROWS_AT_ONCE)
     with new_version(tables, Triplets, Lineage("ingest", [], ScoringConfig())) as triplets:
@@ -90,13 +92,32 @@ def write_root(tables: Tables, total: int) -> None:
         counts = (OutcomeCount(source="source 0", outcome="kept", rows=total),)
         told = {"curation": "0" * 12, "teacher": JUDGE, "teacher_kind": "cross_encoder", "triplets": total}
         curated.result = dropped.result = CurationResult(**told, counts=counts)
+    return curated.version
+
+
+def evaluate_lost_queries(tables: Tables, curated: TableVersion, total: int) -> None:
+    """A model that loses ten queries to its teacher, ranking passages that stand anywhere in the table."""
+    write_model(tables, curated)
+    places = range(0, min(ROWS_AT_ONCE, total), max(1, min(ROWS_AT_ONCE, total) // 40))
+    rows = made_up(0, min(ROWS_AT_ONCE, total), total).select("query_id", "positive_id")[list(places)].rows()
+    rows, others = rows[:10], [positive for _, positive in rows[10:]]
+    with new_version(tables, Evaluations, Lineage("evaluate", [curated], CurateConfig())) as evaluations:
+        for system, value in ((MODEL, 0.1), (JUDGE, 0.9)):
+            told = {"model_id": system, "dimension": 4, "metric": "nDCG@10", "value": value}
+            ranked = [
+                {"query_id": query, "ranked_ids": [*(others[3 * at : 3 * at + 3] if system == MODEL else ()), positive]}
+                for at, (query, positive) in enumerate(rows)
+            ]
+            evaluations.write(frame_of(Evaluations, *ranked, **told, data_set=f"{curated}/test"))
+        sizes = {f"{curated}/test": {"queries": len(rows), "passages": total}}
+        evaluations.result = EvaluationResult(systems={MODEL: "student", JUDGE: "teacher"}, sizes=sizes)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3_600)
 def test_many_rows_need_seconds_flat_memory_and_a_small_page(tmp_path):
     tables, page = Tables.at(str(tmp_path / "tables")), tmp_path / "report.html"
-    write_root(tables, ROWS)
+    evaluate_lost_queries(tables, write_root(tables, ROWS), ROWS)
 
     used = run([sys.executable, "-m", "jobs", "report", "--tables", tables.uri, "--to", str(page)])
 
@@ -105,4 +126,6 @@ def test_many_rows_need_seconds_flat_memory_and_a_small_page(tmp_path):
     assert used["seconds"] < MOST_SECONDS
     assert used["peak_mb"] < MOST_MB
     assert size < MOST_BYTES
-    assert f'<data value="{ROWS}" data-figure="rows">{ROWS:,}</data>' in page.read_text(encoding="utf-8")
+    source = page.read_text(encoding="utf-8")
+    assert f'<data value="{ROWS}" data-figure="rows">{ROWS:,}</data>' in source
+    assert source.count("student #1, teacher beyond 10") == 10, "texts of passages of other queries were found"

@@ -1,9 +1,8 @@
-"""What a model is worth: means and prices by hand, the queries it loses with their passages, and why there are none."""
+"""What a model is worth: means and prices by hand, and the models in their order."""
 
-import polars as pl
 import pytest
 
-from pipelines.report.quality import METRIC, by_query, model_size, quality
+from pipelines.report.quality import METRIC, model_size, quality
 from pipelines.report.subject import Subject
 from tests.reported import JUDGE, MODEL, evaluate, reported, write_model
 
@@ -33,29 +32,6 @@ def test_means_are_those_of_the_table_and_the_price_is_the_difference_of_two(mea
     assert measured.price.difference == pytest.approx((sum(small) - sum(full)) / queries)
     assert measured.price.low <= measured.price.difference <= measured.price.high < 0
     assert measured.summary["system"].to_list() == ["student", "student", "teacher", "bm25"]
-
-
-def test_the_queries_that_are_lost_come_with_their_texts_and_the_teachers_scores(root, measured):
-    told = by_query(Subject.find(root.tables, root.curated), measured)
-
-    assert (told.wins, told.ties, told.losses) == (measured.best["queries"] - 1, 0, 1)
-    worst = told.worst.row(0, named=True)
-    assert worst["difference"] == pytest.approx(0.05 - value(0, 0.05))
-    passages = told.passages[worst["query_id"]]
-    assert {passage["role"] for passage in passages} == {"positive", "negative"}
-    assert passages[0]["teacher_score"] >= passages[1]["teacher_score"]
-    assert worst["query"] == passages[0]["query"]
-    scored = root.tables.latest("scored_triplets").scan().filter(query_id=worst["query_id"], teacher=JUDGE).collect()
-    assert {passage["text"] for passage in passages} == {scored["positive"][0], scored["negative"][0]}
-
-
-def test_a_set_whose_texts_no_table_holds_and_a_teacher_that_was_not_measured_are_told(root, measured):
-    subject = Subject.find(root.tables, root.curated)
-    outside = measured._replace(data_set="beir/pets@0123")
-    alone = measured._replace(values=measured.values.filter(pl.col("model_id") != JUDGE))
-
-    assert "the tables hold no texts of beir/pets@0123" in by_query(subject, outside).why_no_texts
-    assert by_query(subject, alone) == f"no values of its teacher ({JUDGE}) are recorded for curated_triplets@1/test"
 
 
 def test_models_stand_in_the_order_asked_for_else_the_newest_first(tmp_path):

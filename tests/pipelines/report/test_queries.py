@@ -1,0 +1,60 @@
+"""The queries that a student loses, with what it ranked instead; and why there is none of it."""
+
+import polars as pl
+import pytest
+
+from pipelines.report.quality import quality
+from pipelines.report.queries import by_query
+from pipelines.report.subject import Subject
+from tests.reported import JUDGE, MODEL
+
+
+@pytest.fixture(scope="module")
+def measured(root):
+    (one,) = quality(root.tables, [MODEL], JUDGE)
+    return one
+
+
+def value(at: int, gain: float) -> float:
+    """The value of the at-th query, as tests.reported writes it."""
+    return round(0.3 + gain + 0.5 * (at % 3) / 3, 3)
+
+
+def test_the_queries_that_are_lost_come_with_their_texts_and_the_teachers_scores(root, measured):
+    told = by_query(Subject.find(root.tables, root.curated), measured)
+
+    assert (told.wins, told.ties, told.losses) == (measured.best["queries"] - 1, 0, 1)
+    worst = told.worst.row(0, named=True)
+    assert worst["difference"] == pytest.approx(0.05 - value(0, 0.05))
+    scored = root.tables.latest("scored_triplets").scan().filter(query_id=worst["query_id"], teacher=JUDGE).collect()
+    own = scored.row(0, named=True)
+    shown = [
+        (passage["role"], passage["text"], passage["student_rank"], passage["teacher_rank"], passage["teacher_score"])
+        for passage in told.passages[worst["query_id"]]
+    ]
+    assert [one[0] for one in shown] == ["of another query", "positive", "negative"]
+    assert shown[1:] == [
+        ("positive", own["positive"], 2, 1, own["positive_score"]),
+        ("negative", own["negative"], None, None, own["negative_score"]),
+    ]
+    assert (shown[0][2:], worst["query"], told.has_ranks) == ((1, None, None), own["query"], True)
+    assert shown[0][1] not in (own["positive"], own["negative"])
+
+
+def test_an_evaluation_that_recorded_no_ranks_shows_the_querys_own_passages_the_best_scored_first(root, measured):
+    older = measured._replace(values=measured.values.with_columns(ranked_ids=pl.lit(None, pl.List(pl.String))))
+    told = by_query(Subject.find(root.tables, root.curated), older)
+    (passages,) = told.passages.values()
+
+    assert not told.has_ranks
+    assert {(one["role"], one["student_rank"]) for one in passages} == {("positive", None), ("negative", None)}
+    assert passages[0]["teacher_score"] >= passages[1]["teacher_score"]
+
+
+def test_a_set_whose_texts_no_table_holds_and_a_teacher_that_was_not_measured_are_told(root, measured):
+    subject = Subject.find(root.tables, root.curated)
+    outside = measured._replace(data_set="beir/pets@0123")
+    alone = measured._replace(values=measured.values.filter(pl.col("model_id") != JUDGE))
+
+    assert "the tables hold no texts of beir/pets@0123" in by_query(subject, outside).why_no_texts
+    assert by_query(subject, alone) == f"no values of its teacher ({JUDGE}) are recorded for curated_triplets@1/test"
