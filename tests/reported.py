@@ -110,7 +110,7 @@ def evaluate(tables: Tables, curated: TableVersion, model: str = MODEL) -> None:
     rows = [
         {"model_id": system, "query_id": query, "dimension": dimension, "metric": metric,
          "ranked_ids": ranked[system][at] if system in ranked and metric == "nDCG@10" else None,
-         "value": 0.05 if system == model and at == 0 else round(0.3 + gain + 0.5 * (at % 3) / 3, 3)}
+         "value": 0.05 if system == model and at == 0 else value(at, gain)}
         for system, dimensions in ((model, DIMENSIONS), (JUDGE, {0: 0.05}), ("bm25", {0: -0.1}))
         for dimension, gain in dimensions.items()
         for at, query in enumerate(queries)
@@ -121,6 +121,11 @@ def evaluate(tables: Tables, curated: TableVersion, model: str = MODEL) -> None:
         evaluations.write(frame_of(Evaluations, *rows, data_set=data_set))
         roles = {model: "student", JUDGE: "teacher", "bm25": "bm25"}
         evaluations.result = EvaluationResult(systems=roles, sizes={data_set: {"queries": len(queries), "passages": 9}})
+
+
+def value(at: int, gain: float) -> float:
+    """Of the at-th query by a system that gains so much."""
+    return round(0.3 + gain + 0.5 * (at % 3) / 3, 3)
 
 
 class Page(HTMLParser):

@@ -2,8 +2,9 @@
 
 import pytest
 
+from pipelines.report.quality import Measured, quality
 from pipelines.report.subject import Subject
-from tests.reported import Reported, reported
+from tests.reported import JUDGE, MODEL, Reported, reported
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +17,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Reported:
 def subject(root: Reported) -> Subject:
     """What a report without --against is about."""
     return Subject.find(root.tables, root.curated)
+
+
+@pytest.fixture(scope="session")
+def measured(root: Reported) -> Measured:
+    """The model's figures."""
+    (one,) = quality(root.tables, [MODEL], JUDGE)
+    return one

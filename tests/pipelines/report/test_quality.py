@@ -4,18 +4,7 @@ import pytest
 
 from pipelines.report.quality import METRIC, model_size, quality
 from pipelines.report.subject import Subject
-from tests.reported import JUDGE, MODEL, evaluate, reported, write_model
-
-
-@pytest.fixture(scope="module")
-def measured(root):
-    (one,) = quality(root.tables, [MODEL], JUDGE)
-    return one
-
-
-def value(at: int, gain: float) -> float:
-    """The value of the at-th query, as tests.reported writes it."""
-    return round(0.3 + gain + 0.5 * (at % 3) / 3, 3)
+from tests.reported import JUDGE, MODEL, evaluate, reported, value, write_model
 
 
 def test_means_are_those_of_the_table_and_the_price_is_the_difference_of_two(measured):

@@ -3,21 +3,9 @@
 import polars as pl
 import pytest
 
-from pipelines.report.quality import quality
 from pipelines.report.queries import by_query
 from pipelines.report.subject import Subject
-from tests.reported import JUDGE, MODEL
-
-
-@pytest.fixture(scope="module")
-def measured(root):
-    (one,) = quality(root.tables, [MODEL], JUDGE)
-    return one
-
-
-def value(at: int, gain: float) -> float:
-    """The value of the at-th query, as tests.reported writes it."""
-    return round(0.3 + gain + 0.5 * (at % 3) / 3, 3)
+from tests.reported import JUDGE, value
 
 
 def test_the_queries_that_are_lost_come_with_their_texts_and_the_teachers_scores(root, measured):
