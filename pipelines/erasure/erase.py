@@ -143,7 +143,8 @@ def _texts_of_nobody_else(tables: Tables, ids: list[str]) -> list[str]:
 
 
 def _of_triplets(rows: pl.LazyFrame) -> pl.LazyFrame:
-    """Ids of the texts that came with triplets."""
+    """Ids of the texts that came with triplets; what was mined from generated queries came with their passages."""
+    rows = rows.filter(~pl.col("source_file").str.contains(rf"^{GENERATED}@\d+$"))
     is_given = pl.col("miner").is_null() | (pl.col("miner") == "given")
     sides = [rows.select(text_id=role) for role in ROLES[:2]]
     return pl.concat([*sides, rows.filter(is_given).select(text_id=ROLES[2])])

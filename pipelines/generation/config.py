@@ -5,7 +5,7 @@
 
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from pipelines.asking.config import OF_ANSWERS, EndpointConfig
 from pipelines.asking.prompts import lacks
@@ -42,7 +42,7 @@ class GenerateConfig(EndpointConfig, RowChecks):
     """Passages that are ranked for a query: BM25's best, the seed among them."""
 
     teacher: TeacherConfig | None = None
-    """Who ranks, where `ranker` is "teacher"; null is the recipe's [score], in float32 where that says auto."""
+    """Who ranks, where `ranker` is "teacher": the recipe's [score], in float32 where that says auto. Filled in."""
 
     same_within: float | None = Field(None, ge=0)
     """Candidates whose score is at most this below the best one's answer the query, too, and the seed is preferred to
@@ -78,6 +78,14 @@ class GenerateConfig(EndpointConfig, RowChecks):
     max_passages: int | None = Field(None, ge=1)
     """So many passages get a query, chosen by their ids: the first thousand are part of the first two thousand."""
 
+    @field_validator("teacher", mode="before")
+    @classmethod
+    def is_the_recipes(cls, value: Any) -> Any:
+        """`ranked_by` fills it in."""
+        if value is not None:
+            raise ValueError("expected none here: who ranks is the recipe's teacher, --set score.teacher=...")
+        return value
+
     @model_validator(mode="after")
     def fits_together(self) -> "GenerateConfig":
         for name, places in (("write_prompt", prompts.WRITE_PLACES), ("rank_prompt", prompts.RANK_PLACES)):
@@ -99,10 +107,10 @@ class GenerateConfig(EndpointConfig, RowChecks):
         return meaning
 
     def ranked_by(self, score: TeacherConfig) -> Self:
-        """With a recipe's teacher as the one who ranks, where it is to rank and no other is named."""
+        """With a recipe's teacher as the one who ranks, where it is to rank."""
         if self.ranker != "teacher":
             return self
-        teacher = self.teacher or TeacherConfig.part_of(score.model_dump())
+        teacher = TeacherConfig.part_of(score.model_dump())
         if teacher.precision == "auto":
             teacher = teacher.model_copy(update={"precision": "float32"})
         return self.model_copy(update={"teacher": teacher})
@@ -110,7 +118,7 @@ class GenerateConfig(EndpointConfig, RowChecks):
     def ranking_teacher(self) -> TeacherConfig:
         """Raises UserError where there is none."""
         if self.teacher is None:
-            raise UserError('generate.ranker is "teacher", and generate.teacher names none; expected one')
+            raise UserError('generate.ranker is "teacher", and there is none; expected `ranked_by` to name one')
         return self.teacher
 
     def tolerance(self) -> float:

@@ -28,9 +28,11 @@ class Writing:
     thread, so that answers are heard meanwhile, one query at a time, as it is the processor's work."""
 
     def __init__(self, config: GenerateConfig, candidates: Candidates) -> None:
-        """Raises UserError where the teacher who is to rank cannot be loaded."""
+        """Raises UserError where the teacher who is to rank cannot be loaded, or cannot read a plain sentence."""
         self._config, self._candidates = config, candidates
         self._teacher = load_teacher(config.ranking_teacher()) if config.ranker == "teacher" else None
+        if self._teacher:
+            self._teacher.check_model()
         self._searching = ThreadPoolExecutor(1, "search")
 
     def __enter__(self) -> "Writing":

@@ -62,7 +62,7 @@ def by_query(subject: Subject, measured: Measured) -> ByQuery | str:
     return ByQuery(
         measured.data_set, dimension, signs[0], len(both) - sum(signs), signs[1], bins,
         worst.join(texts, on="query_id", how="left", maintain_order="left"), passages, why,
-        has_ranks=not worst["student_ranked"].has_nulls(),
+        has_ranks=not worst.select("student_ranked", "teacher_ranked").null_count().sum_horizontal().item(),
     )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ from pipelines.storage import Tables
 from pipelines.storage.commits import GenerationResult
 from pipelines.teachers.config import TeacherConfig
 from tests.llm_endpoint import Faults, serving
-from tests.tiny import WORDS, poison, tiny_bi_encoder
+from tests.tiny import WORDS, edit_weights, poison, tiny_bi_encoder
 
 REPOSITORY = Path(__file__).parents[2]
 PRICE = (0.15, 0.60)
@@ -129,7 +129,7 @@ def test_a_teacher_ranks_at_no_price(tables, tmp_path):
     folder = tiny_bi_encoder(tmp_path / "teacher")
     teacher = TeacherConfig(teacher=folder, teacher_kind="bi_encoder", max_tokens=64)
     with serving() as server:
-        told = config(server, ranker="teacher", teacher=teacher, same_within=0.0, candidates=5)
+        told = config(server, ranker="teacher", same_within=0.0, candidates=5).ranked_by(teacher)
         generate.run(tables, [write_passages(tmp_path / "p.jsonl", 20)], told)
 
         assert server.ledger.requests == 20
@@ -152,7 +152,7 @@ def test_what_the_teacher_cannot_score_has_its_reason(tables, tmp_path):
     (tmp_path / "p.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     teacher = TeacherConfig(teacher=folder, teacher_kind="bi_encoder", max_tokens=64)
     with serving() as server:
-        told = config(server, ranker="teacher", teacher=teacher, candidates=1)
+        told = config(server, ranker="teacher", candidates=1).ranked_by(teacher)
         generate.run(tables, [str(tmp_path / "p.jsonl")], told)
     reasons = {row["passage"]: (row["reason"], row["detail"]) for row in rows_of(tables).to_dicts()}
 
@@ -160,6 +160,18 @@ def test_what_the_teacher_cannot_score_has_its_reason(tables, tmp_path):
         text: "not_scored" if "poison" in text else None for text in texts
     }
     assert reasons[texts[0]][1].startswith("of 1 candidates: ")
+
+
+def test_a_teacher_that_cannot_read_is_refused_before_anything_is_paid(tables, tmp_path):
+    folder = tiny_bi_encoder(tmp_path / "teacher")
+    edit_weights(folder, lambda weights: [one.fill_(float("nan")) for one in weights.values()])
+    teacher = TeacherConfig(teacher=folder, teacher_kind="bi_encoder", max_tokens=64)
+    with serving() as server:
+        told = config(server, ranker="teacher").ranked_by(teacher)
+        with pytest.raises(UserError, match="its weights are damaged"):
+            generate.run(tables, [write_passages(tmp_path / "p.jsonl", 5)], told)
+
+        assert server.ledger.requests == 0
 
 
 def test_a_budget_stops_cleanly_and_a_larger_one_goes_on(tables, tmp_path, capsys):

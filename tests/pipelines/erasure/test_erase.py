@@ -348,13 +348,21 @@ def test_of_generated_queries_their_rows_and_texts_go_and_what_was_judged_theirs
     tables = Tables.at(str(tmp_path / "tables"))
     write_generated(tables)
     if has_triplets:  # as mine makes them
-        write_triplets(tables, row("what anna wrote", "bert tells", "emil tells", "anna", miner="bm25"))
+        mined = {"source_file": "generated_queries@0", "miner": "bm25"}
+        rows = [
+            row("what anna wrote", "bert tells", "emil tells", "anna", **mined),
+            row("who tells", "anna tells", "emil tells", "carl", **mined),
+            row("who told", "dora tells", "anna tells", "dora", **mined | {"miner": "given"}),
+            row("what bert wrote", "bert tells", "emil tells", "bert", **mined),
+        ]
+        write_triplets(tables, pl.concat(rows))
 
     counted = dict(erase.run(tables, ["anna"], dry_run=True).rows.iter_rows())
     erased = dict(erase.run(tables, ["anna"]).rows.iter_rows())
 
     assert erased == counted
     assert erased["generated_queries"] == 4
+    assert not has_triplets or erased["triplets"] == 3
     assert tables.latest("generated_queries").scan().collect()["passage"].sort().to_list() == [
         "bert tells",
         "emil tells",

@@ -58,7 +58,7 @@ def test_a_teacher_that_ranks_is_part_of_the_name_with_how_near_counts_as_equal(
     judge = TeacherConfig(teacher=tiny_cross_encoder(tmp_path / "judge"), max_tokens=64, precision="auto")
     other = TeacherConfig(teacher=tiny_bi_encoder(tmp_path / "other"), teacher_kind="bi_encoder", max_tokens=64)
     of_recipe = CONFIG.model_copy(update={"ranker": "teacher"}).ranked_by(judge)
-    own = CONFIG.model_copy(update={"ranker": "teacher", "teacher": other}).ranked_by(judge)
+    own = CONFIG.model_copy(update={"ranker": "teacher"}).ranked_by(other)
     names = {of_recipe.generator, own.generator, CONFIG.generator, named(ranker="seed")}
 
     assert (of_recipe.tolerance(), own.tolerance()) == (0.5, 0.05)  # logits, cosines
@@ -66,7 +66,7 @@ def test_a_teacher_that_ranks_is_part_of_the_name_with_how_near_counts_as_equal(
     assert of_recipe.model_copy(update={"same_within": 0.1}).generator not in names
     assert of_recipe.model_copy(update={"same_within": 0.5, "max_negative_grade": 0}).generator == of_recipe.generator
     assert CONFIG.ranked_by(judge) == CONFIG, "nobody else ranks"
-    with pytest.raises(UserError, match=r"generate.ranker is \"teacher\", and generate.teacher names none"):
+    with pytest.raises(UserError, match=r"generate.ranker is \"teacher\", and there is none"):
         _ = named(ranker="teacher")
 
 
@@ -83,6 +83,7 @@ def test_a_teacher_that_ranks_is_part_of_the_name_with_how_near_counts_as_equal(
         ({"model": "a\nb"}, "as the endpoint has it"),
         ({"write_prompt": "write"}, "write_prompt lacks {passage}"),
         ({"max_negative_grade": 2}, "below min_positive_grade"),
+        ({"teacher": {"max_token": 64}}, "who ranks is the recipe's teacher, --set score.teacher="),
         ({"max_cost": 1.0}, "max_cost needs price_per_million"),
         ({"price_per_million": (-1.0, 1.0)}, "0 or more"),
         ({"extra": {"messages": []}}, "messages cannot be set there"),

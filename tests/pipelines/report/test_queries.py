@@ -30,11 +30,14 @@ def test_the_queries_that_are_lost_come_with_their_texts_and_the_teachers_scores
 
 
 def test_an_evaluation_that_recorded_no_ranks_shows_the_querys_own_passages_the_best_scored_first(root, measured):
-    older = measured._replace(values=measured.values.with_columns(ranked_ids=pl.lit(None, pl.List(pl.String))))
-    told = by_query(Subject.find(root.tables, root.curated), older)
+    none, subject = pl.lit(None, pl.List(pl.String)), Subject.find(root.tables, root.curated)
+    told = by_query(subject, measured._replace(values=measured.values.with_columns(ranked_ids=none)))
     (passages,) = told.passages.values()
+    of_teacher = pl.when(pl.col("model_id") == JUDGE).then(none).otherwise("ranked_ids")
+    half = by_query(subject, measured._replace(values=measured.values.with_columns(ranked_ids=of_teacher)))
 
     assert not told.has_ranks
+    assert not half.has_ranks, "of its teacher they are not known"
     assert {(one["role"], one["student_rank"]) for one in passages} == {("positive", None), ("negative", None)}
     assert passages[0]["teacher_score"] >= passages[1]["teacher_score"]
 
