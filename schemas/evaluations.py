@@ -18,9 +18,7 @@ class Evaluations(Table):
     dimension: pl.Int64 = pa.Field(ge=0)
     metric: str  # as ir_measures prints it: nDCG@10, RR@10, R@100
     value: float = pa.Field(ge=0, le=1)
-    ranked_ids: ListOfStrings = pa.Field(
-        nullable=True
-    )  # of nDCG@10, the ten best passages; null in other metrics' rows
+    ranked_ids: ListOfStrings = pa.Field(nullable=True)  # the ten best passages, in rows of nDCG@10; else null
 
     class Config:
         name = "evaluations"

@@ -95,9 +95,9 @@ class Book:
         there = self.rows(version)
         left = wanted.join(there.filter(~IS_FAILED), on=self.key, how="anti", maintain_order="left")
         left = left.join(there.select(*self.key, *PAID), on=self.key, how="left", maintain_order="left")
-        names = wanted.columns
+        names, whose = wanted.columns, {self.role: self.who}
         seeds = [
-            Seed(_part(row, self.key), dict(zip(names, _part(row, names), strict=True)), _paid(row), _is_there(row))
+            Seed(_part(row, self.key), whose | {name: row[name] for name in names}, _paid(row), _is_there(row))
             for row in left.iter_rows(named=True)
         ]
         done = there.filter(~IS_FAILED).join(wanted, on=self.key, how="semi")

@@ -23,7 +23,7 @@ class Seed(NamedTuple):
     """What a row is made of."""
 
     key: Key
-    columns: Row  # what its row says before anything is asked
+    columns: Row  # what its row says before anything is asked, and whose it is
     paid: tuple[int, int | None, int | None] = (0, 0, 0)  # calls, input and output tokens of earlier tries
     is_again: bool = False  # it has a row, whose endpoint failed
 
@@ -64,7 +64,7 @@ async def answered(seed: Seed, config: EndpointConfig, ask: Callable[[Row, Accou
         Stopped: the run is to end, and nothing was paid for this row.
     """
     account = Account(seed.paid)
-    row: Row = seed.columns | {config.role: config.who}
+    row = seed.columns.copy()
     try:
         await ask(row, account)
     except Unusable as error:

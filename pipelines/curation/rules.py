@@ -40,9 +40,6 @@ class PositiveFilter(Config):
         values: dict[str, Any] = handler(self)
         return {name: value for name, value in values.items() if name != "min_positive_score" or value is not None}
 
-    def disbelieves(self, score: pl.Expr) -> pl.Expr:
-        return pl.lit(False) if self.min_positive_score is None else score < self.min_positive_score
-
 
 class CrossEncoderThresholds(PositiveFilter):
     """What counts as irrelevant, relevant and different, in logits: 0 is a relevance of one half."""
@@ -154,9 +151,14 @@ def _contradicted(thresholds: Thresholds) -> pl.Expr:
         teacher_prefers_negative=pl.col("margin") < 0,
         margin_too_small=~pl.col("is_agreed"),
         negative_too_relevant=pl.col("negative_is_positive") | pl.col("is_false_negative"),
-        positive_too_irrelevant=thresholds.disbelieves(pl.col("positive_score"))
-        & ~_is_judged("positive", relevant=True),
+        positive_too_irrelevant=_hardly_answers("positive", thresholds),
     )
+
+
+def _hardly_answers(side: str, thresholds: Thresholds) -> pl.Expr:
+    """Whether the passage of that side scores too little for a positive, and no judge calls it relevant."""
+    least = thresholds.min_positive_score
+    return pl.lit(False) if least is None else (pl.col(f"{side}_score") < least) & ~_is_judged(side, relevant=True)
 
 
 def _is_equal_when_cut() -> pl.Expr:
@@ -286,8 +288,7 @@ def _corrected(judged: pl.DataFrame, thresholds: Thresholds, taken: pl.Series) -
         drop_reason=first_that_fires(
             no_negative_left=new_id.is_null(),
             duplicate_after_correction=new_id.is_in(taken.implode()) | ~new_id.is_first_distinct(),
-            positive_too_irrelevant=thresholds.disbelieves(pl.col("negative_score"))
-            & ~_is_judged("negative", relevant=True),
+            positive_too_irrelevant=_hardly_answers("negative", thresholds),
         ),
     )
     return rows.with_columns(pl.when(pl.col("drop_reason").is_null()).then(pl.col("correction", "corrected")))

@@ -1,6 +1,8 @@
 """Query by query: where the student wins and loses against its teacher, and what either ranked where it loses most.
 
-evaluations  --by_query-->  wins, ties and losses; the worst queries, with passages of the scored triplets and ranks
+    evaluations  --by_query-->  wins, ties and losses; the worst queries, with passages of the scored triplets and ranks
+
+Texts come from the scored triplets alone: what stands in a BEIR folder has none here.
 """
 
 from typing import NamedTuple
@@ -118,6 +120,8 @@ def _ranked_passages(scored: TableVersion, worst: pl.DataFrame, own: pl.DataFram
     """What the student ranked best and no triplet of the query has: passages of other queries."""
     best = _ranks(worst, "student").filter(pl.col("student_rank") <= BEST_RANKS).drop("student_rank")
     others = best.join(own, on=["query_id", "text_id"], how="anti")
+    if others.is_empty():  # no reason to look through the whole table
+        return others
     sides = [
         scored.scan().filter(pl.col(f"{role}_id").is_in(others["text_id"].to_list())).select(_text(role))
         for role in ("positive", "negative")
