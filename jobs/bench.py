@@ -42,7 +42,7 @@ class SpeedOptions:
     ] = None
     pairs: Annotated[
         str | None,
-        Parameter("--pairs", help="JSON Lines with query and positive; else the newest curated version, or made up"),
+        Parameter("--pairs", help="query and positive, JSON Lines or Parquet; else the newest curated, or made up"),
     ] = None
     precisions: Annotated[
         list[Literal["float32", "bf16"]] | None,

@@ -9,6 +9,7 @@ import json
 import re
 import tempfile
 from collections import Counter
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -19,7 +20,7 @@ from sentence_transformers.sentence_transformer.modules import Transformer
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, BertTokenizer
 
-from pipelines.stage.errors import UserError
+from pipelines.stage.errors import UserError, describe
 from pipelines.students.data.token_cache import ARRAYS, TARGETS, Array, TokenCache
 from pipelines.students.heads import mean_pooling
 
@@ -58,13 +59,25 @@ class Pairs(NamedTuple):
 
 
 def read_pairs(path: Path) -> Pairs:
-    """Pairs of a JSON Lines file with `query` and `positive`. Raises UserError when it holds other rows or too few."""
+    """Pairs of a file with `query` and `positive`: Parquet, or else JSON Lines.
+
+    Raises:
+        UserError: it cannot be read, holds other rows or too few.
+    """
     try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        if path.suffix == ".parquet":
+            import pyarrow.parquet as pq  # JSON Lines do without
+
+            rows = pq.read_table(path, columns=["query", "positive"]).to_pylist()
+        else:
+            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         pairs = Pairs([row["query"] for row in rows], [row["positive"] for row in rows])
+        if not all(isinstance(text, str) for text in chain(*pairs)):
+            raise TypeError("some are no texts")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{path} cannot be read as pairs ({error!r}); expected JSON Lines with query and positive"
+            f"{path} cannot be read as pairs ({describe(error)}); expected texts, query and positive, in JSON Lines or "
+            "Parquet"
         ) from error
     if len(rows) < 100:
         raise UserError(f"{path} has {len(rows)} pairs, expected at least 100")

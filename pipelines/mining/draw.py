@@ -339,9 +339,10 @@ def tell_stand_ins(shortfalls: Mapping[str, Shortfall], config: DrawConfig) -> N
     if short:
         shown = ", ".join(f"{-count:,} of {total:,} of {source}" for count, source, total in short[:SOURCES_TOLD])
         more = f" and some of {len(short) - SOURCES_TOLD:,} more sources" if len(short) > SOURCES_TOLD else ""
+        instead = "lower mine.first_rank" if config.first_rank > 1 else "raise mine.last_rank"
         tell(
             f"mine: negatives drawn at random, as too few passages have rank {config.first_rank} to {config.last_rank} "
-            f"for their queries: {shown}{more}; lower mine.first_rank or give more passages"
+            f"for their queries: {shown}{more}; {instead} or give more passages"
         )
 
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
@@ -91,11 +92,30 @@ def test_where_no_precision_is_asked_for_both_are_measured_but_float32_scoring_o
     assert planned(bench.distill(asked, bench.StepOptions(), RootOptions())) == ["float32"]
 
 
-def test_a_file_that_holds_no_pairs_is_refused(tmp_path):
-    path = tmp_path / "pairs.jsonl"
-    path.write_text('{"query": "a"}\n')
-    with pytest.raises(UserError, match="expected JSON Lines with query and positive"):
+def test_pairs_are_read_from_json_lines_and_from_parquet(tmp_path):
+    rows = pl.DataFrame({"query": [f"q{row}" for row in range(100)], "positive": ["p"] * 100, "more": [1] * 100})
+    rows.write_ndjson(tmp_path / "pairs.jsonl")
+    rows.write_parquet(tmp_path / "pairs.parquet")
+    expected = (rows["query"].to_list(), rows["positive"].to_list())
+    assert read_pairs(tmp_path / "pairs.jsonl") == read_pairs(tmp_path / "pairs.parquet") == expected
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b'{"query": "a"}\n', b'{"query": "a", "positive": null}\n' * 100, b"PAR1\xff" * 10_000],
+    ids=["no positive", "null", "other bytes"],
+)
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_a_file_that_holds_no_pairs_is_refused(tmp_path, content, suffix):
+    path = tmp_path / f"pairs.{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="expected texts, query and positive, in JSON Lines or Parquet") as refused:
         read_pairs(path)
+    assert len(str(refused.value)) < 1_000
+
+
+def test_too_few_pairs_are_refused(tmp_path):
+    path = tmp_path / "pairs.jsonl"
     path.write_text('{"query": "a", "positive": "b"}\n' * 7)
     with pytest.raises(UserError, match="has 7 pairs, expected at least 100"):
         read_pairs(path)

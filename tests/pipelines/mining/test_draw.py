@@ -94,4 +94,8 @@ def test_of_very_many_sources_ten_are_named(capsys):
     assert lines[11].startswith("mine: negatives drawn at random, as too few passages have rank 10 to 50 for their")
     assert "queries: 4 of 36 of most, 3 of 4 of s00, " in lines[11]
     assert "3 of 4 of s08 and some of 21 more sources; lower mine.first_rank" in lines[11]
+    tell_stand_ins(shortfalls, DrawConfig(first_rank=1))
+    told = capsys.readouterr().err
+    assert "lower mine.first_rank" not in told
+    assert "raise mine.last_rank or give" in told
     assert len(lines) == 12
