@@ -187,11 +187,12 @@ def foresee(
             "mine --dry-run says what consistency would leave out; say within how many: --consistent-within"
         )
     config = config.model_copy(update={"near_duplicates": None})  # nothing is drawn
-    asked, dense = _Asked.of(tables, inputs, config, **told), _encoder(tables, encoder, connect, inputs)
+    asked = _Asked.of(tables, inputs, config, **told)
     with tempfile.TemporaryDirectory(prefix="mine-") as folder:
         intake = Intake(asked.files, config, Spill(Path(folder), 0), erased_ids(tables))
         pairs, known, drawn_from = asked.read(intake)
     drawn, of_share = in_share_of(pairs, known, share)
+    dense = _encoder(tables, encoder, connect, inputs)
     sample = np.arange(min(config.consistency_sample, len(drawn_from)))
     compared = np.union1d(sample, drawn_from.positions(of_share.positives).values)
     version = dense.encode(of_share.queries, drawn_from.texts.only(compared), asked.files)

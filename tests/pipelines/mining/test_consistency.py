@@ -179,7 +179,9 @@ def test_of_many_queries_about_1000_are_asked_or_1_percent_if_that_is_more(queri
     assert len(in_share_of(pairs, known_positives(pairs, []), None)[0]) == pytest.approx(asked, rel=0.1)
 
 
-def test_a_share_without_a_query_is_refused():
-    pairs = [pair("query", "passage")]
+def test_a_share_without_a_query_is_refused_before_the_encoder_is_looked_for(tmp_path):
+    (tmp_path / "pairs.jsonl").write_text('{"query": "query", "positive": "passage"}\n')
+    nowhere = ScoreConfig(teacher=str(tmp_path / "nowhere"), teacher_kind="bi_encoder")
+    asked = Tables.at(str(tmp_path / "tables")), [str(tmp_path / "pairs.jsonl")], MineConfig(consistent_within=1)
     with pytest.raises(UserError, match=r"a share of 1e-09 of 1 queries has none; give a larger one: --share"):
-        in_share_of(pairs, known_positives(pairs, []), 1e-9)
+        mine.foresee(*asked, 1e-9, encoder=nowhere, connect=connected)
