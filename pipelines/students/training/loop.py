@@ -138,7 +138,7 @@ class _Trainer:
         self.objective = Objective(config, width, cache.summary["vector_width"])
         self.objective.to(encoder.device, next(encoder.module.parameters()).dtype)
         trained = nn.ModuleList([encoder.module, self.objective])
-        self.optimizer = Optimizer(trained, config, encoder.device, is_fp16=encoder.dtype == torch.float16)
+        self.optimizer = Optimizer(trained, config, encoder.device, encoder.dtype)
         self.schedule = Schedule(cache, config)
         self.average = StartAverage(trained, config.start_share)
         self.chooser = Chooser(dev, encoder, config, self.average)

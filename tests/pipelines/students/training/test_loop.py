@@ -217,11 +217,11 @@ def test_a_row_that_is_not_finite_is_named_and_the_last_checkpoint_stays(setting
     assert caught.value.triplet_ids == pickle.loads(pickle.dumps(caught.value)).triplet_ids == (triplet_id,)
 
 
-@pytest.mark.parametrize(("is_fp16", "seen"), [(False, 1), (True, 17)])
-def test_a_gradient_that_is_not_finite_stops_before_it_moves_a_weight(is_fp16, seen):
+@pytest.mark.parametrize(("dtype", "seen"), [(None, 1), (torch.float16, 17)])
+def test_a_gradient_that_is_not_finite_stops_before_it_moves_a_weight(dtype, seen):
     """fp16 first halves the scale of its loss, from 65,536 down to 1."""
     student = torch.nn.Linear(2, 1)
-    optimizer = Optimizer(student, TrainingConfig(), torch.device("cpu"), is_fp16=is_fp16)
+    optimizer = Optimizer(student, TrainingConfig(), torch.device("cpu"), dtype)
     before = weights_of(student)
 
     def step() -> None:
