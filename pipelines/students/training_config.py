@@ -167,7 +167,8 @@ class OptimizerConfig(Config):
     """AdamW's decay of matrices; biases and norms have none."""
     optimizer: Literal["adamw", "muon"] = "adamw"
     """muon: Muon moves the matrices of layers and heads, AdamW all else. Its steps are scaled to the size of AdamW's
-    (0.2 sqrt(the longer side)), so learning_rate and weight_decay mean the same to both."""
+    (0.2 sqrt(the longer side)), so learning_rate and weight_decay mean the same to both. It iterates in float32 where
+    precision is float32, else in bf16."""
     max_grad_norm: float = Field(1.0, gt=0)
     """Gradients are scaled down to this norm."""
     freeze_embeddings: bool = False
