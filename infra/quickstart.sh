@@ -110,7 +110,7 @@ questions=("${@:-}")
 if [[ -z ${questions[0]} ]]; then
   questions=("How do I split data into training and test sets?" "run a function on many machines in parallel" "read a CSV file lazily")
 fi
-say "Two acts: 1, without training, about 1 minute; 2, with training, about 3; where the processor has no bf16, about 1.5 and 5 (two cores that have nothing else to do). Installing the packages, if they are not there yet, about 1 (packages near by). Working folder: quickstart/, made anew by each run."
+say "Two acts: 1, without training, about 1 minute; 2, with training, about 3; on a slow processor without bf16, about 3.5 and 12 (two cores that have nothing else to do). Installing the packages, if they are not there yet, about 1 to 5 (packages near by). Working folder: quickstart/, made anew by each run."
 setup
 source .venv/bin/activate
 mkdir -p $work

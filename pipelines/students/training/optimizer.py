@@ -79,11 +79,13 @@ class Optimizer:
 class Float32Muon(torch.optim.Muon):
     """torch's own (2.13), whose iteration is in bf16 whatever its weights are: 25 times as long on a CPU without bf16.
 
+    Of its options it knows those that are used here: Nesterov's momentum, steps scaled to AdamW's.
+
     Sources: Jordan 2024, https://kellerjordan.github.io/posts/muon (the iteration); Liu et al. 2025 (as below).
     """
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]  # whoever has a closure has a loss to return
+    def step(self, closure: Any = None) -> Any:
         for group in self.param_groups:
             for weight in group["params"]:
                 if weight.grad is not None:
