@@ -20,10 +20,15 @@ WORTH_IT = 1.25
 """So many times faster than float32 is bf16 to be taken: below that its rounding buys nothing."""
 
 
+def has_native_bf16() -> bool:
+    """Whether this CPU has instructions for bf16."""
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name) for name in NATIVE_BF16)
+
+
 def fastest_on_cpu(width: int, intermediate_width: int, threads: int) -> Literal["float32", "bf16"]:
     """Of linear layers of a model's shapes, forward and backward, on so many threads of this machine."""
-    capabilities = torch.cpu.get_capabilities()
-    if width < SMALLEST_WIDTH or not any(capabilities.get(name) for name in NATIVE_BF16):
+    if width < SMALLEST_WIDTH or not has_native_bf16():
         return "float32"
     before = torch.get_num_threads()
     torch.set_num_threads(threads)

@@ -292,7 +292,7 @@ def test_two_runs_at_once_leave_one_row_each(tables, tmp_path):
     rows = rows_of(tables)
 
     assert (len(rows), rows["passage_id"].n_unique()) == (80, 80)
-    assert asked < 1.6 * 160, "of two calls for a passage; each left out most of what the other had finished"
+    assert asked < 2 * 160, "of two calls for a passage; neither left out what the other had finished"
 
 
 def test_what_was_begun_elsewhere_asks_nothing_more(tables, tmp_path):

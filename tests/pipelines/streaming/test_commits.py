@@ -187,7 +187,8 @@ def test_two_runs_at_once_write_each_row_once(ray_cluster, tmp_path):
 
 def test_a_refusal_ends_the_run_with_its_reason_and_leaves_no_file(ray_cluster, tmp_path, capsys):
     last = next(query for number in count() if text_id(query := f"no {number}").startswith("fff"))  # after all else
-    stream = replace(capitals(tmp_path, 40, more=(last,)), config=StreamConfig(chunk_rows=20, max_actors=1))
+    config = StreamConfig(chunk_rows=20, commit_every_s=3_600, max_actors=1)
+    stream = replace(capitals(tmp_path, 40, more=(last,)), config=config)
 
     with pytest.raises(UserError, match=rf"\['{last}', '{last}'\] cannot be written in capitals"):
         drain(Plan.of(stream))
