@@ -29,6 +29,20 @@ JOINING_S = 40  # where what answers is no cluster's head, Ray tries for two min
 IS_RAY_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # what Ray sets in the environment of a job's command
 
 
+OF_ANY_CLUSTER = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_TRAIN_V2_ENABLED": "1",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # a run's end is noticed so much later
+}
+OF_A_LOCAL_CLUSTER = {
+    "RAY_AUTH_MODE": "disabled",  # nobody else can reach its ports
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a process more; this node is not preempted
+    # A second is Ray's default: tasks that come every few seconds would start a process each time.
+    "RAY_idle_worker_killing_time_threshold_ms": "60000",
+}
+"""Of the environment, where a user has not set them."""
+
+
 def uploaded_sources() -> dict[str, Any]:
     """The part of a Ray runtime environment that brings this repository's sources to the cluster, without data."""
     return {"working_dir": str(REPOSITORY), "excludes": NOT_UPLOADED}
@@ -51,9 +65,7 @@ def connect() -> None:
     Workers import the same sources as this process: a local cluster's from this folder, a remote one's from the
     uploaded working directory (Ray's own job submission has uploaded it already).
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # a run's end is noticed so much later
+    _set_defaults(OF_ANY_CLUSTER)
     import ray
 
     if ray.is_initialized():
@@ -157,6 +169,11 @@ def _give_up(signum: int, frame: FrameType | None) -> NoReturn:
     raise SystemExit(f"no cluster joined in {JOINING_S} s")  # no Exception: Ray would try again
 
 
+def _set_defaults(variables: dict[str, str]) -> None:
+    for name, value in variables.items():
+        os.environ.setdefault(name, value)
+
+
 def _start_or_join(address: str | None) -> None:
     import ray
 
@@ -170,10 +187,7 @@ def _start_or_join(address: str | None) -> None:
         finally:
             signal.alarm(0)
     else:
-        os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # nobody else can reach a local cluster's ports
-        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # a process more; this node is not preempted
-        # A second is Ray's default: tasks that come every few seconds would start a process each time.
-        os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "60000")
+        _set_defaults(OF_A_LOCAL_CLUSTER)
         # Inherited by the workers; as a runtime environment it would make Ray's prestarted ones useless.
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
         ray.init(address="local", include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)

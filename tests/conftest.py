@@ -2,12 +2,13 @@
 
 import os
 
+from jobs.cluster import OF_A_LOCAL_CLUSTER, OF_ANY_CLUSTER
+
 os.environ.update(
     HF_HUB_OFFLINE="1",
-    RAY_AUTH_MODE="disabled",  # Ray's default writes a token file into the home folder
-    RAY_USAGE_STATS_ENABLED="0",
-    RAY_TRAIN_V2_ENABLED="1",
     TOKENIZERS_PARALLELISM="false",
+    **OF_ANY_CLUSTER,
+    **OF_A_LOCAL_CLUSTER,  # its workers start as those of a command do
 )
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("TABLES", None)  # whoever runs the tests may have a root; tests name theirs
@@ -28,13 +29,15 @@ def ray_cluster() -> Iterator[None]:
     import ray
 
     environment = {"PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"} | object_store.SETTINGS
-    ray.init(
-        address="local",  # whatever other cluster is there
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        runtime_env={"env_vars": environment},
-    )
+    with pytest.MonkeyPatch.context() as inherited:  # Ray's own way, a runtime environment, starts each worker anew
+        for name, value in environment.items():
+            inherited.setenv(name, value)
+        ray.init(
+            address="local",  # whatever other cluster is there
+            num_cpus=2,
+            include_dashboard=False,
+            log_to_driver=False,
+        )
     yield
     ray.shutdown()
 

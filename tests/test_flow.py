@@ -105,21 +105,6 @@ def test_the_published_folder_retrieves_whole_and_cut(flow, tmp_path):
     assert {version["version"] for version in manifest["versions"]} >= {"curated_triplets@0", "triplets@0"}
 
 
-def test_the_model_is_made_again_byte_for_byte(flow, monkeypatch, capsys, tmp_path):
-    tables, _ = flow
-    monkeypatch.setattr(
-        "sys.argv",
-        ["jobs", "reproduce", "--tables", tables.uri, "--model", "small", "--output", str(tmp_path / "again")],
-    )
-
-    assert main() == 0
-
-    out = capsys.readouterr().out
-    assert out.startswith("identical: ")
-    old, new = Path(tables.path("models", "small", "model")), tmp_path / "again" / "model"
-    assert (old / "model.safetensors").read_bytes() == (new / "model.safetensors").read_bytes()
-
-
 def test_the_same_run_again_goes_on_and_another_is_refused_before_it_writes(flow, monkeypatch, capsys):
     tables, evaluation = flow
     folder = Path(tables.uri).parent

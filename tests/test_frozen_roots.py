@@ -137,6 +137,7 @@ def distance(ours: Path, theirs: Path) -> float:
     return float((left - right).norm() / left.norm())
 
 
+@pytest.mark.slow
 def test_rows_are_added_scored_curated_and_trained_on(run, frozen, root, ray_cluster, tmp_path):
     rows = [{"query": f"a question {n}", "positive": f"its answer {n}", "negative": f"a bird {n}"} for n in range(6)]
     pairs = [{"query": f"a yellow pair {n}", "positive": f"the yellow half {n}"} for n in range(6)]

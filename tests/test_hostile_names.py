@@ -42,7 +42,7 @@ IN_A_URL = ["a b", "caf\u00e9", "a#b", "a?b", "50%", "&+;=", "{a}", "a%20b", "a\
 REFUSED = re.compile(r"[\x00-\x1f\x7f\\\ud800-\udfff]|%[0-9a-fA-F]{2}")
 """What the tables' root may not hold, said once more."""
 
-NUM_NAMES = int(os.environ.get("HOSTILE_NAMES", 100))
+NUM_NAMES = int(os.environ.get("HOSTILE_NAMES", 60))
 ROWS = frame_of(Triplets, *({"query": f"query {number}"} for number in range(5)))
 EVALUATION = frame_of(Evaluations)
 

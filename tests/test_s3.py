@@ -112,7 +112,7 @@ def test_three_drivers_at_once_score_each_row_once_through_a_store_that_fails(ra
     with object_store.Proxy(failing.fault, failing.loses).serving() as proxy:
         drivers = [
             _driver(proxy.url, ["--tables", tables.uri, "--set", f"score.chunk_rows={rows}", *named])
-            for rows in (7, 10, 16)
+            for rows in (15, 20, 32)
         ]
         told = [driver.communicate(timeout=240) for driver in drivers]
 

@@ -92,13 +92,13 @@ class ChunkActor:
         chunk = Chunk.of(row)
         if not len(chunk.frames[0]):
             return row
-        why = ray.get(self._watch.began.remote(chunk.id_range, self._where, self._is_fresh))
+        why = ray.get(self._watch.began.remote(tuple(chunk.id_range), self._where, self._is_fresh))
         if why:
             left = chunk._replace(frames=(NO_ROWS,)).row()
             return left if why == CLOSED else left | {"died": why}
         row = work(chunk, self._make)
         self._is_fresh = False
-        self._watch.ended.remote(chunk.id_range, self._where)
+        self._watch.ended.remote(tuple(chunk.id_range), self._where)
         return row
 
 

@@ -17,7 +17,6 @@ from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipelines.stage.progress import tell
-from pipelines.storage import QueryRange
 
 MAX_FRESH = 3
 """So often in a row may processes die that had done no chunk before this one: they load their teacher with it."""
@@ -30,6 +29,9 @@ SILENT_S = 600.0
 
 ASKED_EVERY_S = 20.0
 ANSWERS_IN_S = 60.0  # a busy machine included
+
+Bounds = tuple[str, str]
+"""Of a chunk's QueryRange, as a plain pair: so this actor starts without the tables' libraries."""
 
 CLOSED = "closed"
 """In place of a reason: the run is to end, and nothing more is begun."""
@@ -49,12 +51,12 @@ class Watch:
 
     def __init__(self, id_column: str) -> None:
         self._id_column = id_column
-        self._open: dict[QueryRange, list[Attempt]] = {}
-        self._begun = set[QueryRange]()
+        self._open: dict[Bounds, list[Attempt]] = {}
+        self._begun = set[Bounds]()
         self._longest_s, self._is_closed = 0.0, False
         self._heard = self._told = monotonic()
 
-    def began(self, id_range: QueryRange, where: str, is_fresh: bool) -> str:
+    def began(self, id_range: Bounds, where: str, is_fresh: bool) -> str:
         """An actor has a chunk; returns why the run should end, CLOSED where the chunk should be left, else ""."""
         if self._is_closed:
             return CLOSED
@@ -67,7 +69,7 @@ class Watch:
         attempts.append(Attempt(where, is_fresh, self._heard))
         return ""
 
-    def ended(self, id_range: QueryRange, where: str) -> None:
+    def ended(self, id_range: Bounds, where: str) -> None:
         """The chunk is done by this process; what is heard of one that another has by now is late."""
         attempts = self._open.get(id_range)
         if attempts and attempts[-1].where == where:
@@ -75,7 +77,7 @@ class Watch:
             self._longest_s = max(self._longest_s, self._heard - attempts[-1].began)
             del self._open[id_range]
 
-    def close(self) -> set[QueryRange]:
+    def close(self) -> set[Bounds]:
         """Nothing more is to be begun; returns the chunks that were."""
         self._is_closed = True
         return self._begun
@@ -103,7 +105,7 @@ class Watch:
         self._told = now if lines else self._told
         return lines
 
-    def _died(self, id_range: QueryRange, attempts: list[Attempt]) -> str:
+    def _died(self, id_range: Bounds, attempts: list[Attempt]) -> str:
         where = ", ".join(dict.fromkeys(attempt.where for attempt in attempts))
         return (
             f"the process that computes died {len(attempts)} times as it loaded its teacher or over "
@@ -112,8 +114,8 @@ class Watch:
             "(score.max_actors) or smaller batches (score.batch_tokens)"
         )
 
-    def _named(self, id_range: QueryRange) -> str:
-        return f"the chunk of {self._id_column} {id_range.lower or 'the first'} to {id_range.upper or 'the last'}"
+    def _named(self, id_range: Bounds) -> str:
+        return f"the chunk of {self._id_column} {id_range[0] or 'the first'} to {id_range[1] or 'the last'}"
 
 
 @contextmanager

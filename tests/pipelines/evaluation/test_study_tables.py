@@ -70,5 +70,6 @@ def test_markdown_has_costs_figures_and_answers_of_each_budget():
     assert "### full size, int8" in text
     (line,) = [line for line in text.splitlines() if line.startswith("| bm25 ")]
     assert line.startswith("| bm25 | 0.400 [0.335, 0.465] | 0.200 [")
+    assert "| new | 0.710 ± 0.014 [" in text
     assert "| is it better? | new - old | full size | +0.100 [+0.100, +0.100] better | +0.000 [" in text
     assert text.count("is it better?") == 2  # float32 and int8
