@@ -5,7 +5,7 @@ decides. What colour tells, a dash, an order or a label tells as well. Texts of 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import altair as alt
 import polars as pl
@@ -27,6 +27,7 @@ SERIES = [PALETTE[name] for name in ("kept", "dropped", "corrected", "other", "t
 DASHES = [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [1, 3]]
 COUNTS = alt.Axis(format="~s", tickCount=5)
 SHARES = alt.Axis(format=".0%", tickCount=4)
+PARTS = alt.Axis(format=".0%", values=[0, 0.25, 0.5, 0.75, 1])  # of a whole
 LEGEND = alt.Legend(title=None, orient="bottom", direction="horizontal", columns=3)
 OF_LINES = alt.Legend(
     title=None, orient="bottom", direction="horizontal", columns=3, symbolType="stroke", symbolSize=300
@@ -49,17 +50,28 @@ class Line(NamedTuple):
 
 
 def histogram(
-    bins: pl.DataFrame, title: str, sentence: str, axis: str, *, lines: Sequence[Line] = (), of: str = "rows"
+    bins: pl.DataFrame,
+    title: str,
+    sentence: str,
+    axis: str,
+    *,
+    lines: Sequence[Line] = (),
+    of: str = "rows",
+    ends: tuple[float, float] | None = None,
 ) -> Picture:
-    """Bars from low to high, of rows; lines at thresholds, each with its name above."""
+    """Bars from low to high, of rows; lines at thresholds, each with its name above.
+
+    Args:
+        ends: of the axis, where several are to be compared; else those of the bins.
+    """
+    ends = ends or (_end(bins["low"].min()), _end(bins["high"].max()))
     base = alt.Chart(bins.select("low", "high", "rows")).mark_rect(color=PALETTE["kept"])
     bars = base.encode(
-        x=alt.X("low:Q", title=axis, scale=alt.Scale(zero=False, nice=False)),
+        x=alt.X("low:Q", title=axis, scale=alt.Scale(domain=ends, zero=False, nice=False)),
         x2="high:Q",
         y=alt.Y("rows:Q", title=of, axis=COUNTS),
         y2=alt.datum(0),
     )
-    ends = (_end(bins["low"].min()), _end(bins["high"].max()))
     return Picture(alt.layer(bars, *_rules(lines, ends)).properties(width=WIDTH, height=HEIGHT), title, sentence)
 
 
@@ -122,23 +134,33 @@ def shares(rows: pl.DataFrame, title: str, sentence: str) -> Picture:
         .mark_bar(height={"band": 0.8}, stroke=PALETTE["page"], strokeWidth=1)
         .encode(
             y=place,
-            x=alt.X("share:Q", title="share of rows", axis=SHARES, scale=alt.Scale(domain=[0, 1])),
-            color=alt.Color(
-                "outcome:N", scale=alt.Scale(domain=list(OF_OUTCOME), range=list(OF_OUTCOME.values())), legend=LEGEND
-            ),
+            x=alt.X("share:Q", title="share of rows", axis=PARTS, scale=alt.Scale(domain=[0, 1])),
+            color=_of_outcomes(pl.Series(list(OF_OUTCOME))),
             order="place:Q",
         )
     )
     return Picture(bars.properties(width=width, height=max(40, 18 * len(order))), title, sentence)
 
 
-def counts(rows: pl.DataFrame, title: str, sentence: str, colour: str = "dropped", axis: str = "rows") -> Picture:
-    """A bar a name, with its number: name, rows; in the order of the rows."""
-    named = rows.with_columns(name=_shown(rows["name"]), told=pl.col("rows").map_elements("{:,}".format, pl.String))
+def counts(rows: pl.DataFrame, title: str, sentence: str, colour: str = "other") -> Picture:
+    """A bar a name, with its number: name, rows, and `outcome` where colours tell it; in the order of the rows."""
+    named = rows.with_columns(name=_shown(rows["name"], 28), told=pl.col("rows").map_elements("{:,}".format, pl.String))
+    return _bars(named, alt.X("rows:Q", title="rows", axis=COUNTS), title, sentence, colour)
+
+
+def parts(rows: pl.DataFrame, title: str, sentence: str, axis: str) -> Picture:
+    """A bar a name, with the share it has of its own whole: name, share; in the order of the rows."""
+    named = rows.with_columns(name=_shown(rows["name"]), told=pl.col("share").map_elements("{:.1%}".format, pl.String))
+    return _bars(named, alt.X("share:Q", title=axis, axis=SHARES), title, sentence, "other")
+
+
+def _bars(named: pl.DataFrame, x: alt.X, title: str, sentence: str, colour: str) -> Picture:
     place, width = _names(named["name"].to_list())
-    base = alt.Chart(named.select("name", "rows", "told")).encode(y=place, x=alt.X("rows:Q", title=axis, axis=COUNTS))
+    base = alt.Chart(named).encode(y=place, x=x)
     numbers = base.mark_text(align="left", dx=3, color=PALETTE["text"]).encode(text="told:N")
     bars = base.mark_bar(color=PALETTE[colour], height={"band": 0.8})
+    if "outcome" in named.columns:
+        bars = base.mark_bar(height={"band": 0.8}).encode(color=_of_outcomes(named["outcome"]))
     height = max(40, 18 * len(named))
     return Picture(alt.layer(bars, numbers).properties(width=width - 40, height=height), title, sentence)
 
@@ -186,7 +208,8 @@ def by_dimension(summary: pl.DataFrame, title: str, sentence: str, metric: str) 
     rows = summary.select("dimension", "low", "high", series="system", value=pl.col(metric))
     order = rows["series"].unique(maintain_order=True).to_list()
     widest = rows.filter(pl.col("dimension") > 0)["dimension"]
-    ends = pl.DataFrame({"at": [widest.min(), widest.max()] if len(widest) else [1, 2]})
+    first, last = (_end(widest.min()), _end(widest.max())) if len(widest) else (1.0, 2.0)
+    ends = pl.DataFrame({"at": [first, last]})
     level = rows.filter(pl.col("dimension") == 0).drop("dimension").join(ends, how="cross")
     lines = pl.concat(
         [
@@ -200,13 +223,13 @@ def by_dimension(summary: pl.DataFrame, title: str, sentence: str, metric: str) 
         x=alt.X(
             "at:Q",
             title="dimensions",
-            scale=alt.Scale(type="log", base=2, nice=False),
+            scale=alt.Scale(type="log", base=2, nice=False, domain=[first / 1.1, last * 1.1]),
             axis=alt.Axis(values=ticks, format="d"),
         ),
         color=_colours(order),
     )
     is_student = alt.datum.series == "student"
-    scale = alt.Scale(domain=[_end(rows["low"].min()), _end(rows["high"].max())])
+    scale = alt.Scale(domain=[_end(rows["low"].min()), _end(rows["high"].max())], padding=6)
     band = (
         base.transform_filter(is_student)
         .mark_errorbar(ticks=True)
@@ -267,12 +290,14 @@ def _rules(lines: Sequence[Line], ends: tuple[float, float]) -> list[alt.Chart]:
     within = [line for line in lines if ends[0] <= line.value <= ends[1]]
     charts = []
     for number, line in enumerate(reversed(within)):
-        is_left = line.value < sum(ends) / 2
+        at = (line.value - ends[0]) / ((ends[1] - ends[0]) or 1)
+        align: Literal["left", "center", "right"]
+        align = "center" if 0.25 < at < 0.75 else "left" if at < 0.5 else "right"  # over its line, within the picture
         row = pl.DataFrame({"value": [line.value], "name": [line.name], "y": [-4.0 - 11.0 * number]})
         base = alt.Chart(row).encode(x="value:Q")
         charts.append(base.mark_rule(color=PALETTE["text"], strokeDash=[4, 3]))
         if line.name:
-            name = base.mark_text(align="left" if is_left else "right", fontSize=9, color=PALETTE["text"], clip=False)
+            name = base.mark_text(align=align, fontSize=9, color=PALETTE["text"], clip=False)
             charts.append(name.encode(y=alt.Y("y:Q", scale=None, title=None), text="name:N"))
     return charts
 
@@ -299,9 +324,15 @@ def _shown(names: pl.Series, limit: int = 24) -> pl.Series:
 
 def _names(order: list[str]) -> tuple[alt.Y, int]:
     """An axis of names, with room for a wide font, and the width that is left beside it."""
-    room = min(170, 20 + int(6.2 * max(map(len, order))))
-    axis = alt.Axis(labelLimit=170, ticks=False, domain=False, minExtent=room)
+    room = min(185, 20 + int(6.2 * max(map(len, order))))
+    axis = alt.Axis(labelLimit=185, ticks=False, domain=False, minExtent=room)
     return alt.Y("name:N", sort=order, title=None, axis=axis), WIDTH - room
+
+
+def _of_outcomes(outcomes: pl.Series) -> alt.Color:
+    """Of the column `outcome`: those that there are."""
+    colours = {name: colour for name, colour in OF_OUTCOME.items() if name in set(outcomes)}
+    return alt.Color("outcome:N", scale=alt.Scale(domain=list(colours), range=list(colours.values())), legend=LEGEND)
 
 
 def _colours(order: list[str], *, show: bool = True) -> alt.Color:

@@ -29,6 +29,8 @@ from pipelines.report.svg import drawn
 FOLDER = Path(__file__).parent
 GENERATOR = "python -m jobs report"
 MOST_DRAWN = 12  # models on data sets whose figures have a picture, too
+NOT_CHANCE = 0.05  # p-values below it
+LEAST_CUT = 30  # characters: to say how many fewer there are takes as much room
 STANDS_OUT = 0.05  # of the rows: by how much less of the worst source than of all others stays as it came
 
 Row = dict[str, Any]
@@ -71,8 +73,10 @@ def _environment() -> jinja2.Environment:
 
 def _pieces(text: str, limit: int, chars: int | None = None) -> Iterator[Piece]:
     """`pieces`, of a text that may have been cut before it came: `chars` is how many it had."""
+    whole = max(chars or 0, len(text))
+    limit = whole if whole == len(text) <= limit + LEAST_CUT else limit
     yield from (piece for piece in pieces(text[:limit], limit))
-    if (whole := max(chars or 0, len(text))) > limit:
+    if whole > limit:
         yield Piece(f"… {whole - limit:,} more characters", True)
 
 
@@ -107,9 +111,14 @@ def _numbers(report: Report) -> dict[str, Number | None]:
 def _summary(report: Report) -> Row:
     """What the first section says in sentences, beside counts."""
     headline = report.headline
+    commonest = {outcome: _commonest(report, outcome) for outcome in ("dropped", "corrected")}
+    worst = _worst_source(report)
+    if worst["main_reason"] in [one["reason"] for one in commonest.values() if one]:
+        worst["meaning"] = ""  # it was told
     return {
-        "commonest": {outcome: _commonest(report, outcome) for outcome in ("dropped", "corrected")},
-        "worst": _worst_source(report),
+        "commonest": commonest,
+        "worst": worst,
+        "rules": report.subject.thresholds,
         "headline": _headline(report, headline) if headline else None,
         "price": _price(headline) if headline else None,
     }
@@ -143,19 +152,6 @@ def _worst_source(report: Report) -> Row:
 def _headline(report: Report, measured: Measured) -> Row:
     """The first model's figure, beside those it is compared with."""
     best = measured.best
-    names = {"teacher": "its teacher", "untrained": "untrained", "bm25": "BM25"}
-    others = []
-    for system in ("teacher", "untrained", "bm25"):
-        if (difference := best[f"minus_{system}"]) is not None:
-            p_value = best[f"p_{system}"]
-            others.append(
-                {
-                    "name": f"{names[system]} has",
-                    "value": Number(best[METRIC] - difference, form="score"),
-                    "difference": Number(difference, form="signed"),
-                    "p": "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}",
-                }
-            )
     row = next(one for one in report.subject.models if one["model_id"] == measured.model_id)
     return {
         "model_id": measured.model_id,
@@ -164,9 +160,28 @@ def _headline(report: Report, measured: Measured) -> Row:
         "value": Number(best[METRIC], "headline_ndcg_at_10", form="score"),
         "interval": f"{best['low']:.3f} to {best['high']:.3f}",
         "queries": Number(best["queries"], "headline_queries"),
-        "others": others,
+        "others": _against(best, ("teacher", "untrained", "bm25")),
         "trained_on": row["curated_version"],
     }
+
+
+def _against(row: Row, systems: tuple[str, ...]) -> list[Row]:
+    """The student's differences from others at a dimension, each with its p-value."""
+    names = {"teacher": "its teacher", "untrained": "the untrained student", "bm25": "BM25"}
+    others = []
+    for system in systems:
+        if (difference := row[f"minus_{system}"]) is not None:
+            p_value = row[f"p_{system}"]
+            certain = "" if p_value < NOT_CHANCE else ": not told apart"
+            others.append(
+                {
+                    "name": names[system],
+                    "value": Number(row[METRIC] - difference, form="score"),
+                    "difference": Number(difference, form="signed"),
+                    "p": "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}{certain}",
+                }
+            )
+    return others
 
 
 def _price(measured: Measured) -> Row | None:
@@ -181,6 +196,7 @@ def _price(measured: Measured) -> Row | None:
         "value": Number(price.value, form="score"),
         "full_value": Number(price.full_value, form="score"),
         "bytes": Number(price.dimension / price.full, form="share"),
+        "others": _against(measured.student(price.dimension), ("bm25",)),
     }
 
 

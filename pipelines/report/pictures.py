@@ -5,6 +5,7 @@ A sentence says in words and numbers what the picture shows; who does not see th
 
 from collections.abc import Sequence
 
+import numpy as np
 import polars as pl
 
 from pipelines.report import charts
@@ -46,7 +47,7 @@ def outcome_shares(sources: pl.DataFrame) -> Picture:
 
 def reason_counts(outcomes: Outcomes) -> Picture:
     """Rows by reason, the commonest first."""
-    rows = outcomes.reasons.select("rows", name="reason").head(MOST_BARS)
+    rows = outcomes.reasons.select("rows", "outcome", name="reason").head(MOST_BARS)
     first = outcomes.reasons.row(0, named=True)
     told = f"The commonest reason is {first['reason']}: {first['rows']:,} rows."
     return charts.counts(rows, "Rows by the reason why they were corrected or dropped", told)
@@ -100,16 +101,19 @@ def of_teacher(subject: Subject, scores: ScoreFigures, teacher: str) -> list[Pic
 
 def multiples(subject: Subject, outcomes: Outcomes, scores: ScoreFigures) -> list[tuple[str, Picture]]:
     """(source, its margins by the curation's teacher), the worst source first."""
-    teacher = subject.result.teacher
+    teacher, worst = subject.result.teacher, outcomes.sources.head(MULTIPLES)
+    drawn = scores.bins.filter(
+        pl.col("source").is_in(worst["source"].implode())
+        & (pl.col("teacher") == teacher)
+        & (pl.col("quantity") == "margin")
+    )
+    ends = float(drawn["low"].min() or 0), float(drawn["high"].max() or 0)  # type: ignore[arg-type]
     found = []
-    for row in outcomes.sources.head(MULTIPLES).iter_rows(named=True):
-        is_its = (pl.col("source") == row["source"]) & (pl.col("teacher") == teacher) & (pl.col("quantity") == "margin")
-        bins, of_source = (
-            scores.bins.filter(is_its),
-            scores.sources.filter((pl.col("source") == row["source"]) & (pl.col("teacher") == teacher)),
-        )
+    for row in worst.iter_rows(named=True):
+        bins = drawn.filter(pl.col("source") == row["source"])
         if bins.is_empty():
             continue
+        of_source = scores.sources.filter((pl.col("source") == row["source"]) & (pl.col("teacher") == teacher))
         told = of_source.row(0, named=True)
         sentence = (
             f"{row['kept'] / row['rows']:.1%} kept, {row['corrected']:,} corrected, {row['dropped']:,} dropped"
@@ -118,7 +122,8 @@ def multiples(subject: Subject, outcomes: Outcomes, scores: ScoreFigures) -> lis
         )
         title = f"Margins of {plain(row['source'])}"
         lines = [Line(line.value, "") for line in thresholds(subject, "margin", teacher)]
-        found.append((row["source"], charts.histogram(bins, title, sentence, f"margin ({subject.unit})", lines=lines)))
+        axis = f"margin ({subject.unit})"
+        found.append((row["source"], charts.histogram(bins, title, sentence, axis, lines=lines, ends=ends)))
     return found
 
 
@@ -138,9 +143,7 @@ def movement(moved: Movement) -> Picture | None:
         return None
     name = pl.format("{} → {}", _short("before"), _short("after"))
     sentence = f"{moved.moved:,} rows have another outcome than in {moved.before}, {moved.stayed:,} the same."
-    return charts.counts(
-        flows.select("rows", name=name), "Rows that moved, by outcome before and after", sentence, "other"
-    )
+    return charts.counts(flows.select("rows", name=name), "Rows that moved, by outcome before and after", sentence)
 
 
 def _short(column: str) -> pl.Expr:
@@ -156,12 +159,14 @@ def lengths(told: LengthFigures) -> list[Picture]:
     ]
     cut = told.cut.filter(pl.col("rows_cut") > 0).head(MOST_BARS)
     if len(cut):
-        rows, first = cut.select(name="source", rows="rows_cut"), cut.row(0, named=True)
+        rows = cut.select(name="source", share=pl.col("rows_cut") / pl.col("rows"))
+        first = cut.row(0, named=True)
         sentence = (
             f"Of {plain(first['source'])}, {first['rows_cut'] / first['rows']:.1%} of the rows are longer than the "
             "teacher reads, the most of all sources."
         )
-        found.append(charts.counts(rows, "Rows of which the teacher did not read all", sentence, "other"))
+        title = "Rows of which the teacher did not read all"
+        found.append(charts.parts(rows, title, sentence, "share of the source's rows"))
     return found
 
 
@@ -180,8 +185,10 @@ def training(curves: Curves) -> list[Picture]:
         points = curves.of(*measures).sort("measure", "step")
         if points.is_empty() or (title == "Padding" and points["value"].max() == 0):
             continue
-        first, last = points["value"][0], points["value"][-1]
-        sentence = f"{title}: from {first:.3g} to {last:.3g} in {curves.steps:,} steps."
+        tenth = max(1, len(points) // 10)  # a single step is chance
+        first, last = (float(np.mean(ends["value"].to_numpy())) for ends in (points.head(tenth), points.tail(tenth)))
+        over = ", mean of the first and of the last tenth" if tenth > 1 else ""
+        sentence = f"{title}: from {first:.3g} to {last:.3g} in {curves.steps:,} steps{over}."
         found.append(charts.curves(points, f"{title} of {name}", sentence, axis))
     return found
 
@@ -191,7 +198,10 @@ def dimensions(measured: Measured) -> Picture:
     best, price = measured.best, measured.price
     told = f"The student reaches {best[METRIC]:.3f} at {best['dimension']} dimensions"
     if price:
-        told += f" and {price.value:.3f} at {price.dimension}"
+        told += (
+            f" and {price.value:.3f} at {price.dimension}, a difference of {price.difference:+.3f} [{price.low:+.3f}, "
+            f"{price.high:+.3f}] query by query"
+        )
     others = [
         f"{row['system']} {row[METRIC]:.3f}"
         for row in measured.summary.unique("system", keep="first", maintain_order=True).to_dicts()

@@ -55,6 +55,17 @@ class Measured(NamedTuple):
         """The student at its largest dimension."""
         return self.summary.filter(pl.col("system") == "student").row(0, named=True)
 
+    def student(self, dimension: int) -> Row:
+        """The student at one of its dimensions."""
+        return self.summary.filter((pl.col("system") == "student") & (pl.col("dimension") == dimension)).row(
+            0, named=True
+        )
+
+    @property
+    def is_curated(self) -> bool:
+        """Whether the queries are a curation's own, not a BEIR folder's."""
+        return self.data_set.startswith("curated_triplets@")
+
 
 def quality(tables: Tables, models: Iterable[str], teacher: str) -> list[Measured]:
     """Every model on every data set that it was evaluated on; the models in order, the sets by name.

@@ -34,6 +34,8 @@ class Subject:
     curated: TableVersion
     result: CurationResult
     thresholds: Thresholds
+    asks_teacher: bool  # the rules went by the teacher's scores
+    swaps: bool  # and a row may be swapped
     unit: str  # of the teacher's scores: logits or cosines
     dropped: TableVersion | None
     scored: TableVersion | None
@@ -62,12 +64,15 @@ class Subject:
             why = f"{dropped} {dropped.unusable}" if dropped else "dropped_triplets has no version of this curation"
             missing.append(f"What was dropped can only be counted, not shown: {why}.")
             dropped = None
+        config = curated.written().commit.config
         unit = KINDS[result.teacher_kind].unit if result.teacher_kind in KINDS else "logits"
         return cls(
             tables=tables,
             curated=curated,
             result=result,
-            thresholds=_thresholds(curated, unit),
+            thresholds=_thresholds(config, unit),
+            asks_teacher=config.get("ask_teacher", True),
+            swaps="swapped" in config.get("corrections", ["swapped"]),
             unit=unit,
             dropped=dropped,
             scored=_scored(curated, missing),
@@ -77,9 +82,8 @@ class Subject:
         )
 
 
-def _thresholds(curated: TableVersion, unit: str) -> Thresholds:
+def _thresholds(config: Row, unit: str) -> Thresholds:
     """The rules' thresholds as the curation's commit has them."""
-    config = curated.written().commit.config
     if unit == "logits":
         return CrossEncoderThresholds.model_validate(config.get("cross_encoder", {}))
     return BiEncoderThresholds.model_validate(config.get("bi_encoder", {}))

@@ -5,11 +5,15 @@ import hashlib
 import itertools
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pipelines.inspection.queries import ask
+from pipelines.report.gather import gather
+from pipelines.report.page import render
+from pipelines.report.subject import Subject
 from pipelines.stage.errors import UserError
 from tests.reported import JUDGE, MODEL, OTHER, reported
 
@@ -92,6 +96,20 @@ def test_the_summary_names_the_rotten_source_the_commonest_reason_and_the_price_
     assert "The commonest reason to drop a row is teacher_prefers_negative" in summary
     assert "The price of 2 instead of 4 dimensions is -0.0" in summary
     assert f"The model {MODEL} reaches nDCG@10" in summary
+    assert re.search(r"for 50.0% of a vector's bytes\. Against BM25 it is then [+-]0\.\d{3} \(p [<=] ", summary)
+
+
+def test_the_rules_are_told_with_their_thresholds_where_a_curation_went_by_them(root):
+    report = gather(Subject.find(root.tables, root.curated))
+    swapping = "swap_margin (0.5) and scores relevant_from (0) or more, the positive less than irrelevant_below (0)"
+
+    def told(**changes):
+        return render(report._replace(subject=replace(report.subject, **changes)))
+
+    assert swapping in told()
+    assert swapping not in told(swaps=False)
+    assert "(curate.ask_teacher was false)" in told(asks_teacher=False)
+    assert "min_teacher_margin (0.5)" not in told(asks_teacher=False)
 
 
 def test_headings_follow_each_other_and_every_table_and_picture_has_a_name(page):

@@ -56,6 +56,21 @@ def test_the_rules_thresholds_are_drawn_for_the_teacher_that_they_are_of(report)
     assert pictures.thresholds(report.subject, "score", OTHER) == []
 
 
+def test_the_margins_of_all_sources_stand_over_one_axis(report):
+    drawn = pictures.multiples(report.subject, report.outcomes, report.scores)
+
+    axes = [str(one.chart.to_dict()["layer"][0]["encoding"]["x"]["scale"]["domain"]) for _, one in drawn]
+    assert len(axes) == 3
+    assert len(set(axes)) == 1
+
+
+def test_bars_of_reasons_have_the_colours_of_their_outcomes(report):
+    bars = pictures.reason_counts(report.outcomes).chart.to_dict()["layer"][0]["encoding"]
+
+    assert bars["color"]["field"] == "outcome"
+    assert set(bars["color"]["scale"]["domain"]) == set(report.outcomes.reasons["outcome"])
+
+
 def test_each_term_of_a_training_has_its_curve_and_padding_is_drawn_where_there_is_some(report):
     titles = [one.title for one in pictures.training(report.curves[MODEL])]
 
