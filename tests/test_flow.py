@@ -135,6 +135,7 @@ STAGES = [
 ]
 
 
+@pytest.mark.slow
 def test_a_model_of_two_stages_on_two_curations_goes_through_every_command(flow, monkeypatch, capsys, tmp_path):
     tables, _ = flow
     sets = settings_for(str(Path(tables.uri).parent / "teacher"))

@@ -268,6 +268,7 @@ def test_a_finished_model_whose_folder_is_gone_is_trained_again(setting, trained
     assert again.num_rows() == 1
 
 
+@pytest.mark.slow
 def test_elsewhere_the_same_weights_come_of_rows_that_another_program_put_into_other_files(
     setting, trained, tmp_path, capsys
 ):

@@ -72,6 +72,7 @@ def test_a_grown_table_is_scored_once_and_completed_once(ray_cluster, tmp_path, 
     assert sum(rows_written) == 96
 
 
+@pytest.mark.slow
 def test_a_share_is_part_of_a_larger_share(ray_cluster, tmp_path, config):
     triplets = append_triplets(Tables.at(str(tmp_path)), 0, 60)
 
@@ -332,6 +333,7 @@ def test_plain_texts_get_their_vectors_once_and_stand_beside_them(tmp_path, ray_
     assert [one.name for one in Path(tables.uri).iterdir()] == ["teacher_vectors"]
 
 
+@pytest.mark.slow
 def test_varied_copies_of_the_passages_in_training_get_vectors_as_plain_texts(tmp_path, ray_cluster):
     teacher = tiny_bi_encoder(tmp_path / "encoder")
     config = ScoreConfig(teacher=teacher, teacher_kind="bi_encoder", max_tokens=64, varied_copies=2, **ALONE)
