@@ -162,7 +162,8 @@ class Intake:
             raise UserError(
                 f"{path}: {bad:,} of {file.rows:,} rows ({bad / file.rows:.1%}) are bad, "
                 f"expected at most {self.checks.max_bad_share:.1%}: {reasons}; nothing was written: "
-                "repair the file, tell its columns with --columns, or raise max_bad_share"
+                "repair the file, tell its columns with --columns, or raise max_bad_share "
+                "(--set ingest.max_bad_share=0.5, or mine.max_bad_share)"
                 + "".join(f"; {hint}" for reason, hint in HINTS.items() if f"{reason} in" in reasons)
             )
 

@@ -22,7 +22,7 @@ from pipelines.intake.layouts import RowChecks
 from pipelines.intake.spill import Spill
 from pipelines.stage.config import Config
 from pipelines.stage.disk import check_room
-from pipelines.stage.errors import UserError
+from pipelines.stage.errors import UserError, first_of
 from pipelines.stage.progress import tell
 from pipelines.storage import Lineage, Tables, TableVersion, VersionMoved, delete_rows, new_version
 from pipelines.storage.commits import IngestedFile, IntakeResult, Record
@@ -123,6 +123,7 @@ def _append_spilled(tables: Tables, spill: Spill, files: list[FileCounts], linea
     triplets = _append(tables, Triplets, new_triplets, lineage, lambda: IntakeResult(ingested_files=tuple(files)))
     _append_files(tables, files, lineage)
     _print_counts(files)
+    _print_reasons(spill)
     if triplets is None:
         raise UserError("no row of the input could become a triplet; expected at least one: see quarantined_rows")
     return triplets
@@ -208,3 +209,14 @@ def _print_counts(files: Sequence[FileCounts]) -> None:
     total = FileCounts(path=f"{len(files):,} files", **sums)
     for file in [*files, total] if len(files) > 1 else files:
         tell(f"{file.path}: {file}")
+
+
+def _print_reasons(spill: Spill) -> None:
+    """Why rows were quarantined, the commonest reasons first, and where they are."""
+    counts: Counter[str] = Counter()
+    for rows in spill.quarantined():
+        kinds = rows.select(pl.col("reasons").list.eval(pl.element().str.replace(r"\[.*", "")).list.unique())
+        counts.update(kinds["reasons"].explode().to_list())
+    if counts:
+        told = first_of([f"{reason} in {count:,}" for reason, count in counts.most_common()], 5)
+        tell(f'quarantined: {told}; the rows: python -m jobs query "SELECT * FROM quarantined_rows"')
