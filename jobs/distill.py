@@ -18,12 +18,12 @@ def main(
     as_json: JsonOption = False,
 ) -> None:
     from jobs.cluster import check, connect
-    from jobs.versions import newest_vectors, version_to_read
+    from jobs.versions import curation_to_train_on, newest_vectors
     from pipelines import distill
 
     recipe, tables = stage.load()
     check(**recipe.distill.claims())
-    curated = version_to_read(tables, "curated_triplets", from_)
+    curated = curation_to_train_on(tables, from_, recipe)
     vectors = newest_vectors(tables, recipe)
     version = distill.run(curated, recipe.distill, name=name, vectors=vectors, connect=connect)
     print_versions([version], as_json)

@@ -4,7 +4,7 @@ What is named, and what is newest, is checked before any work: every file there,
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -151,6 +151,34 @@ def _warn_of_other_scores(
         prefix="warning:",
         style="yellow",
     )
+
+
+def curation_to_train_on(tables: "Tables", given: str | None, recipe: "Recipe") -> "TableVersion":
+    """The curation given, or the newest; a newest one by other rules than the recipe's is taken with a warning.
+
+    Raises as version_to_read.
+    """
+    curated = version_to_read(tables, "curated_triplets", given)
+    rules, wanted = (_leaves(one, "curate") for one in (curated.commit.config, recipe.curate.model_dump(mode="json")))
+    differing = [name for name, found in rules.items() if name in wanted and wanted[name] != found]
+    if given is None and differing:
+        told = "; ".join(f"{name} was {rules[name]}, the recipe has {wanted[name]}" for name in differing)
+        say(
+            f"{curated} was not curated as the recipe says, and is taken all the same, as the newest: {told}. Where it "
+            f"is meant: --from {curated}; else expected an earlier one in --from, or one by this recipe: "
+            "python -m jobs curate",
+            prefix="warning:",
+            style="yellow",
+        )
+    return curated
+
+
+def _leaves(config: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """`{"curate.bi_encoder.swap_margin": 0.0, ...}`."""
+    found: dict[str, Any] = {}
+    for name, value in config.items():
+        found |= _leaves(value, f"{path}.{name}") if isinstance(value, dict) else {f"{path}.{name}": value}
+    return found
 
 
 def newest_vectors(tables: "Tables", recipe: "Recipe") -> "TableVersion | None":

@@ -29,6 +29,7 @@ class Report(NamedTuple):
 
     subject: Subject
     outcomes: Outcomes
+    quarantined: int  # input rows that became no triplet, of the whole root
     examples: dict[str, list[Row]]  # by reason
     scores: ScoreFigures | None
     agreement: Agreement | None
@@ -44,13 +45,13 @@ class Report(NamedTuple):
     def headline(self) -> Measured | None:
         """The first model on its first data set: a folder of others' if there is one, else its own test split."""
         first = [one for one in self.measured if one.model_id == self.measured[0].model_id]
-        outside = [one for one in first if not one.data_set.startswith("curated_triplets@")]
+        outside = [one for one in first if not one.is_curated]
         return next(iter(outside or first), None)
 
     @property
     def with_texts(self) -> Measured | None:
         """The first model on its own test split, whose texts stand in the tables; else as `headline`."""
-        own = [one for one in self.measured if one.data_set.startswith("curated_triplets@")]
+        own = [one for one in self.measured if one.is_curated]
         return own[0] if own and own[0].model_id == self.measured[0].model_id else self.headline
 
 
@@ -59,10 +60,12 @@ def gather(subject: Subject) -> Report:
     judged = outcomes(subject)
     scores = score_figures(subject, judged.sources["source"].head(MULTIPLES).to_list())
     teachers = scores.teachers.sort("rows", descending=True)["teacher"].to_list() if scores else []
+    quarantined = subject.tables.latest("quarantined_rows")
     measured = quality(subject.tables, [row["model_id"] for row in subject.models], subject.result.teacher)
     report = Report(
         subject=subject,
         outcomes=judged,
+        quarantined=quarantined.num_rows() if quarantined else 0,
         examples=examples(subject, judged.reasons),
         scores=scores,
         agreement=agreement(subject, teachers),

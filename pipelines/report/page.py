@@ -91,6 +91,8 @@ def _numbers(report: Report) -> dict[str, Number | None]:
         rows = outcomes.rows(outcome)
         found[outcome] = Number(rows, f"{outcome}_rows")
         found[f"{outcome}_share"] = Number(rows / total if total else None, f"{outcome}_share", form="share")
+    if report.quarantined:
+        found["quarantined"] = Number(report.quarantined, "quarantined_rows")
     if told := report.agreement:
         found["agreement_triplets"] = Number(told.triplets, "agreement_triplets")
         found["agreement_share"] = Number(told.share, form="share")

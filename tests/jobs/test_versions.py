@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from jobs.recipe import load_recipe
-from jobs.versions import scores_to_read, version_to_read
+from jobs.versions import curation_to_train_on, scores_to_read, version_to_read
 from pipelines import curate
 from pipelines.curate import CurateConfig
 from pipelines.scoring.config import ScoreConfig
@@ -204,6 +204,25 @@ def test_a_curation_that_another_program_changed_is_passed_over_and_one_it_went_
             version_to_read(tables, "curated_triplets", "curated_triplets@2")
     else:
         assert str(version_to_read(tables, "curated_triplets", "curated_triplets@2")) == "curated_triplets@2"
+
+
+def test_a_newest_curation_by_other_rules_than_the_recipes_is_warned_of_where_none_was_named(tables, capsys):
+    config = CurateConfig.model_validate(ALL.model_dump() | {"bi_encoder": {"swap_margin": 0.1}})
+    rows = scored_rows(ROWS)
+    curate.run(write_scored(write_triplets(tables, rows), rows), config)
+    same = load_recipe("quickstart", []).model_copy(update={"curate": config})
+    other = same.model_copy(update={"curate": ALL})
+
+    assert [str(curation_to_train_on(tables, given, same)) for given in (None, "curated_triplets@0")] == [
+        "curated_triplets@0"
+    ] * 2
+    curation_to_train_on(tables, "curated_triplets@0", other)
+    assert "warning" not in capsys.readouterr().err
+
+    curation_to_train_on(tables, None, other)
+    told = " ".join(capsys.readouterr().err.split())
+    assert "curated_triplets@0 was not curated as the recipe says" in told
+    assert "newest: curate.bi_encoder.swap_margin was 0.1, the recipe has 0.0. Where it is meant: --from" in told
 
 
 def test_a_table_that_only_others_wrote_to_has_no_version_for_us(tables):

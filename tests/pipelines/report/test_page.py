@@ -112,6 +112,13 @@ def test_the_rules_are_told_with_their_thresholds_where_a_curation_went_by_them(
     assert "min_teacher_margin (0.5)" not in told(asks_teacher=False)
 
 
+def test_rows_that_became_no_triplets_are_counted_where_there_are_some(root, page):
+    report = gather(Subject.find(root.tables, root.curated))
+
+    assert "quarantined_rows" not in page.source
+    assert 'data-figure="quarantined_rows">1,234</data> rows of the input' in render(report._replace(quarantined=1_234))
+
+
 def test_headings_follow_each_other_and_every_table_and_picture_has_a_name(page):
     levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch("h[1-6]", tag)]
     assert levels[0] == 1
@@ -174,7 +181,7 @@ def test_hostile_texts_are_shown_and_every_hidden_character_is_visible(hostile):
 def test_without_a_model_the_sections_on_data_stand_and_the_others_say_what_to_do(tmp_path):
     page = reported(tmp_path, with_model=False).page()
 
-    assert "python -m jobs distill --from curated_triplets@1 --name NAME" in page.text
+    assert "python -m jobs distill --recipe RECIPE --from curated_triplets@1 --name NAME" in page.text
     assert "It cannot be told: no evaluation of a model is recorded." in page.text
     assert page.figures["reason_rows", "swapped"] > 0
 
