@@ -4,11 +4,12 @@ What is named, and what is newest, is checked before any work: every file there,
 """
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from jobs.usage import say
+from pipelines.stage.config import flat
 from pipelines.stage.errors import UserError
 from pipelines.stage.paths import path_of
 from pipelines.stage.progress import tell
@@ -144,12 +145,10 @@ def _warn_of_other_scores(
     nearest = min(wanted, key=lambda one: sum(one[name] != found for name, found in meaning.items()))
     differing = [name for name, found in meaning.items() if nearest[name] != found]
     told = "; ".join(f"score.{name} was {meaning[name]}, the recipe has {nearest[name]}" for name in differing)
-    say(
+    _warn(
         f"{scored} was not scored as the recipe says, and is taken all the same: {told}. Expected the --recipe and "
         f"--set that scored it; or, where these scores are meant, --teacher {teacher}; or scores by this recipe: "
-        "python -m jobs score",
-        prefix="warning:",
-        style="yellow",
+        "python -m jobs score"
     )
 
 
@@ -159,26 +158,22 @@ def curation_to_train_on(tables: "Tables", given: str | None, recipe: "Recipe") 
     Raises as version_to_read.
     """
     curated = version_to_read(tables, "curated_triplets", given)
-    rules, wanted = (_leaves(one, "curate") for one in (curated.commit.config, recipe.curate.model_dump(mode="json")))
+    if given is not None:
+        return curated
+    rules, wanted = (flat(one, "curate.") for one in (curated.commit.config, recipe.curate.model_dump(mode="json")))
     differing = [name for name, found in rules.items() if name in wanted and wanted[name] != found]
-    if given is None and differing:
+    if differing:
         told = "; ".join(f"{name} was {rules[name]}, the recipe has {wanted[name]}" for name in differing)
-        say(
+        _warn(
             f"{curated} was not curated as the recipe says, and is taken all the same, as the newest: {told}. Where it "
             f"is meant: --from {curated}; else expected an earlier one in --from, or one by this recipe: "
-            "python -m jobs curate",
-            prefix="warning:",
-            style="yellow",
+            "python -m jobs curate"
         )
     return curated
 
 
-def _leaves(config: Mapping[str, Any], path: str) -> dict[str, Any]:
-    """`{"curate.bi_encoder.swap_margin": 0.0, ...}`."""
-    found: dict[str, Any] = {}
-    for name, value in config.items():
-        found |= _leaves(value, f"{path}.{name}") if isinstance(value, dict) else {f"{path}.{name}": value}
-    return found
+def _warn(line: str) -> None:
+    say(line, prefix="warning:", style="yellow")
 
 
 def newest_vectors(tables: "Tables", recipe: "Recipe") -> "TableVersion | None":

@@ -27,6 +27,7 @@ from pyarrow import fs
 from pydantic import BaseModel, PositiveInt, ValidationError
 
 from pipelines.checkpoints import files
+from pipelines.stage.config import flat
 from pipelines.stage.errors import UserError, describe
 from pipelines.stage.progress import tell
 from pipelines.storage import Tables, TableVersion
@@ -240,15 +241,6 @@ def _process_start(pid: int) -> str | None:
 
 def _differences(found: Json, wanted: Json) -> str:
     """`config.learning_rate 2e-05, not 3e-05; ...`: what differs between two identities."""
-    old, new = _flat(found), _flat(wanted)
+    old, new = flat(found), flat(wanted)
     differing = [key for key in sorted(old | new) if old.get(key) != new.get(key)]
     return "; ".join(f"{key} {old.get(key)}, not {new.get(key)}" for key in differing)
-
-
-def _flat(value: Json, prefix: str = "") -> Json:
-    flat: Json = {}
-    for key, inner in value.items():
-        if isinstance(inner, list) and any(isinstance(entry, dict) for entry in inner):  # training stages
-            inner = {str(number): entry for number, entry in enumerate(inner)}
-        flat |= _flat(inner, f"{prefix}{key}.") if isinstance(inner, dict) else {f"{prefix}{key}": inner}
-    return flat

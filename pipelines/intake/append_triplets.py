@@ -215,7 +215,7 @@ def _print_reasons(spill: Spill) -> None:
     """Why rows were quarantined, the commonest reasons first, and where they are."""
     counts: Counter[str] = Counter()
     for rows in spill.quarantined():
-        kinds = rows.select(pl.col("reasons").list.eval(pl.element().str.replace(r"\[.*", "")).list.unique())
+        kinds = rows.select(pl.col("reasons").list.eval(pl.element().str.split("[").list.first()).list.unique())
         counts.update(kinds["reasons"].explode().to_list())
     if counts:
         told = first_of([f"{reason} in {count:,}" for reason, count in counts.most_common()], 5)

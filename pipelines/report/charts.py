@@ -4,7 +4,7 @@ Colours are names (PALETTE), which `svg.py` turns into the page's CSS variables:
 decides. What colour tells, a dash, an order or a label tells as well. Texts of the data pass `hostile_text.plain`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import altair as alt
@@ -64,7 +64,7 @@ def histogram(
     Args:
         ends: of the axis, where several are to be compared; else those of the bins.
     """
-    ends = ends or (_end(bins["low"].min()), _end(bins["high"].max()))
+    ends = ends or ends_of(bins)
     base = alt.Chart(bins.select("low", "high", "rows")).mark_rect(color=PALETTE["kept"])
     bars = base.encode(
         x=alt.X("low:Q", title=axis, scale=alt.Scale(domain=ends, zero=False, nice=False)),
@@ -135,32 +135,31 @@ def shares(rows: pl.DataFrame, title: str, sentence: str) -> Picture:
         .encode(
             y=place,
             x=alt.X("share:Q", title="share of rows", axis=PARTS, scale=alt.Scale(domain=[0, 1])),
-            color=_of_outcomes(pl.Series(list(OF_OUTCOME))),
+            color=_of_outcomes(OF_OUTCOME),
             order="place:Q",
         )
     )
     return Picture(bars.properties(width=width, height=max(40, 18 * len(order))), title, sentence)
 
 
-def counts(rows: pl.DataFrame, title: str, sentence: str, colour: str = "other") -> Picture:
+def counts(rows: pl.DataFrame, title: str, sentence: str) -> Picture:
     """A bar a name, with its number: name, rows, and `outcome` where colours tell it; in the order of the rows."""
     named = rows.with_columns(name=_shown(rows["name"], 28), told=pl.col("rows").map_elements("{:,}".format, pl.String))
-    return _bars(named, alt.X("rows:Q", title="rows", axis=COUNTS), title, sentence, colour)
+    return _bars(named, alt.X("rows:Q", title="rows", axis=COUNTS), title, sentence)
 
 
 def parts(rows: pl.DataFrame, title: str, sentence: str, axis: str) -> Picture:
     """A bar a name, with the share it has of its own whole: name, share; in the order of the rows."""
     named = rows.with_columns(name=_shown(rows["name"]), told=pl.col("share").map_elements("{:.1%}".format, pl.String))
-    return _bars(named, alt.X("share:Q", title=axis, axis=SHARES), title, sentence, "other")
+    return _bars(named, alt.X("share:Q", title=axis, axis=SHARES), title, sentence)
 
 
-def _bars(named: pl.DataFrame, x: alt.X, title: str, sentence: str, colour: str) -> Picture:
+def _bars(named: pl.DataFrame, x: alt.X, title: str, sentence: str) -> Picture:
     place, width = _names(named["name"].to_list())
     base = alt.Chart(named).encode(y=place, x=x)
     numbers = base.mark_text(align="left", dx=3, color=PALETTE["text"]).encode(text="told:N")
-    bars = base.mark_bar(color=PALETTE[colour], height={"band": 0.8})
-    if "outcome" in named.columns:
-        bars = base.mark_bar(height={"band": 0.8}).encode(color=_of_outcomes(named["outcome"]))
+    colour = _of_outcomes(named["outcome"]) if "outcome" in named.columns else alt.value(PALETTE["other"])
+    bars = base.mark_bar(height={"band": 0.8}).encode(color=colour)
     height = max(40, 18 * len(named))
     return Picture(alt.layer(bars, numbers).properties(width=width - 40, height=height), title, sentence)
 
@@ -302,6 +301,11 @@ def _rules(lines: Sequence[Line], ends: tuple[float, float]) -> list[alt.Chart]:
     return charts
 
 
+def ends_of(bins: pl.DataFrame) -> tuple[float, float]:
+    """Of the axis of bins, of which there is one at least: the lowest `low`, the highest `high`."""
+    return _end(bins["low"].min()), _end(bins["high"].max())
+
+
 def _end(value: object) -> float:
     """An end of an axis."""
     assert isinstance(value, int | float), f"an axis got {value!r}, expected a number"
@@ -329,9 +333,10 @@ def _names(order: list[str]) -> tuple[alt.Y, int]:
     return alt.Y("name:N", sort=order, title=None, axis=axis), WIDTH - room
 
 
-def _of_outcomes(outcomes: pl.Series) -> alt.Color:
+def _of_outcomes(outcomes: Iterable[str]) -> alt.Color:
     """Of the column `outcome`: those that there are."""
-    colours = {name: colour for name, colour in OF_OUTCOME.items() if name in set(outcomes)}
+    there = set(outcomes)
+    colours = {name: colour for name, colour in OF_OUTCOME.items() if name in there}
     return alt.Color("outcome:N", scale=alt.Scale(domain=list(colours), range=list(colours.values())), legend=LEGEND)
 
 

@@ -180,7 +180,7 @@ def _against(row: Row, systems: tuple[str, ...]) -> list[Row]:
                     "name": names[system],
                     "value": Number(row[METRIC] - difference, form="score"),
                     "difference": Number(difference, form="signed"),
-                    "p": "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}{certain}",
+                    "p": tables.p_told(p_value) + certain,
                 }
             )
     return others

@@ -107,7 +107,6 @@ def multiples(subject: Subject, outcomes: Outcomes, scores: ScoreFigures) -> lis
         & (pl.col("teacher") == teacher)
         & (pl.col("quantity") == "margin")
     )
-    ends = float(drawn["low"].min() or 0), float(drawn["high"].max() or 0)  # type: ignore[arg-type]
     found = []
     for row in worst.iter_rows(named=True):
         bins = drawn.filter(pl.col("source") == row["source"])
@@ -123,6 +122,7 @@ def multiples(subject: Subject, outcomes: Outcomes, scores: ScoreFigures) -> lis
         title = f"Margins of {plain(row['source'])}"
         lines = [Line(line.value, "") for line in thresholds(subject, "margin", teacher)]
         axis = f"margin ({subject.unit})"
+        ends = charts.ends_of(drawn)
         found.append((row["source"], charts.histogram(bins, title, sentence, axis, lines=lines, ends=ends)))
     return found
 

@@ -57,9 +57,7 @@ class Measured(NamedTuple):
 
     def student(self, dimension: int) -> Row:
         """The student at one of its dimensions."""
-        return self.summary.filter((pl.col("system") == "student") & (pl.col("dimension") == dimension)).row(
-            0, named=True
-        )
+        return self.summary.filter(system="student", dimension=dimension).row(0, named=True)
 
     @property
     def is_curated(self) -> bool:

@@ -201,7 +201,12 @@ def _difference(row: dict[str, Any], other: str) -> Figures:
     difference, p_value = row[f"minus_{other}"], row[f"p_{other}"]
     if difference is None or p_value is None:
         return Figures("")
-    return Figures(f"{difference:+.3f} (p {'< 0.001' if p_value < 0.001 else f'= {p_value:.3f}'})")
+    return Figures(f"{difference:+.3f} ({p_told(p_value)})")
+
+
+def p_told(p_value: float) -> str:
+    """`p = 0.012`."""
+    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
 
 
 def models(report: Report) -> Table:

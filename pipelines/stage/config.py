@@ -1,5 +1,6 @@
 """Base of every stage's config: frozen plain values, unknown keys refused, one description per field."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, field_validator
@@ -24,3 +25,13 @@ class Config(BaseModel):
         if isinstance(value, int) and abs(value) > LARGEST:
             raise ValueError(f"expected at most {LARGEST}")
         return value
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"learning_rate": 2e-05, "stages.0.name": "vectors", ...}` of nested values."""
+    found: dict[str, Any] = {}
+    for key, inner in values.items():
+        if isinstance(inner, list) and any(isinstance(entry, dict) for entry in inner):  # training stages
+            inner = {str(number): entry for number, entry in enumerate(inner)}
+        found |= flat(inner, f"{prefix}{key}.") if isinstance(inner, dict) else {f"{prefix}{key}": inner}
+    return found

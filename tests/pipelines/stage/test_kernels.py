@@ -38,4 +38,4 @@ def test_kernels_of_shapes_that_are_gone_are_forgotten(monkeypatch):
     unbounded, bounded = grown_mb(monkeypatch, {}), grown_mb(monkeypatch, KEPT_KERNELS)
     print(f"{unbounded:.0f} MB without, {bounded:.0f} MB with {KEPT_KERNELS}")
 
-    assert bounded < max(unbounded / 2, 300)
+    assert bounded < max(unbounded / 2, 300)  # where little is kept, there is little to forget
