@@ -6,6 +6,7 @@ overtaken chunk is dropped, and the next plan finds what is still missing of it.
 
 import time
 from collections.abc import Iterator
+from itertools import takewhile
 from typing import Any
 
 import polars as pl
@@ -15,9 +16,13 @@ from pipelines.stage.errors import describe
 from pipelines.stage.finishing import finishing
 from pipelines.stage.progress import Progress, tell
 from pipelines.storage import TableVersion, VersionMoved, commit
+from pipelines.storage.commits import ScoringResult
 from pipelines.storage.writing import remove_files
 from pipelines.streaming.pipeline import Chunk, stream_chunks
 from pipelines.streaming.stream import Plan, Stream
+
+LOOKED_EVERY_S = 2.0
+"""At least so far apart a driver that has nothing to commit looks what others have committed."""
 
 
 def drain(left: Plan) -> Plan:
@@ -44,27 +49,45 @@ def drain(left: Plan) -> Plan:
 
 def _pass(left: Plan) -> RayError | None:
     """Send what is left through the pipeline once; commit what comes out, in groups; what ended it early, if so."""
-    stream, progress = left.stream, _progress(left)
+    stream, progress, counted = left.stream, _progress(left), left.newest
     waiting: list[Chunk] = []
     failures: list[RayError] = []
-    committed_at = time.monotonic()
+    looked_at = time.monotonic()
+    every_s = stream.config.commit_every_s
     try:
         with finishing() as asked:
             for chunk in _until_one_fails(stream_chunks(left, asked), failures):
                 waiting += [chunk] if chunk else []
                 progress.show_unwritten(sum(one.file.num_rows for one in waiting))
-                is_due = asked.is_set() or time.monotonic() - committed_at >= stream.config.commit_every_s
-                if waiting and is_due:
+                since = time.monotonic() - looked_at
+                if (waiting and asked.is_set()) or since >= (every_s if waiting else max(every_s, LOOKED_EVERY_S)):
                     group, waiting = waiting, []  # an interrupted commit may stand: its files must, too
-                    progress.advance(commit_group(stream, group))
-                    committed_at = time.monotonic()
+                    commit_group(stream, group)
+                    counted = _count(progress, stream, counted)
+                    looked_at = time.monotonic()
             group, waiting = waiting, []
-            progress.advance(commit_group(stream, group))
+            commit_group(stream, group)
+            _count(progress, stream, counted)
     except BaseException:
         remove_files(stream.source.tables, stream.table, [chunk.file for chunk in waiting])
         _tell_how_to_go_on(stream, progress)
         raise
     return failures[0] if failures else None
+
+
+def _count(progress: Progress, stream: Stream, counted: TableVersion | None) -> TableVersion | None:
+    """Add what was committed after a version, by this driver and by others of the same work; the newest version."""
+    newest = stream.newest()
+    if newest is None or newest == counted:
+        return newest
+    inputs = stream.record().inputs
+    later = takewhile(lambda one: counted is None or one[0].version > counted.version, newest.results(ScoringResult))
+    brought = sum(
+        result.rows for version, result in later if result.teacher == stream.maker and version.commit.inputs == inputs
+    )
+    if brought:
+        progress.advance(min(brought, progress.total - progress.done))  # others may do more than this stream's share
+    return newest
 
 
 def _until_one_fails(chunks: Iterator[Chunk | None], failures: list[RayError]) -> Iterator[Chunk | None]:

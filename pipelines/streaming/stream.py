@@ -79,6 +79,7 @@ class Plan(NamedTuple):
     """What is left of a stream, and how much is done."""
 
     stream: Stream
+    newest: TableVersion | None  # of the table, when this was counted
     buckets: dict[str, int]  # the rows that are left, by ascending bucket
     num_left: int
     num_total: int
@@ -90,7 +91,7 @@ class Plan(NamedTuple):
         for id_range in stream.id_ranges():
             num_total += stream.rows(id_range).select(pl.len()).collect(engine="streaming").item()
             buckets |= count_buckets(stream.left(id_range, newest), stream.id_column)
-        return cls(stream, buckets, sum(buckets.values()), num_total)
+        return cls(stream, newest, buckets, sum(buckets.values()), num_total)
 
     @property
     def num_done(self) -> int:

@@ -173,7 +173,7 @@ def test_what_a_rival_commits_of_a_chunk_is_left_out_and_the_rest_is_planned_aga
     assert_each_once(stream)
 
 
-def test_two_runs_at_once_write_each_row_once(ray_cluster, tmp_path):
+def test_two_runs_at_once_write_each_row_once_and_each_counts_what_both_have_done(ray_cluster, tmp_path, capsys):
     stream = capitals(tmp_path, 40)
     rival = replace(stream, config=StreamConfig(chunk_rows=20, commit_every_s=0, max_actors=1))
     plans = [Plan.of(stream), Plan.of(rival)]
@@ -183,6 +183,7 @@ def test_two_runs_at_once_write_each_row_once(ray_cluster, tmp_path):
 
     assert [plan.num_left for plan in left] == [0, 0]
     assert_each_once(stream)
+    assert capsys.readouterr().err.count("scored_triplets: 80 of 80 rows") == 2
 
 
 def test_a_refusal_ends_the_run_with_its_reason_and_leaves_no_file(ray_cluster, tmp_path, capsys):
