@@ -6,6 +6,7 @@ delta-rs): its stage is "", its `operation` says what it did.
 """
 
 import json
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, SerializeAsAny, ValidationInfo, field_validator
@@ -165,6 +166,12 @@ class CurationResult(Record):
     counts: tuple[OutcomeCount, ...] = ()
     triplets: int = 0  # rows of the triplets version; 0 is not known
 
+    def __repr_args__(self) -> Iterator[tuple[str, Any]]:
+        """Rows by outcome alone: `counts` may be very many."""
+        yield from (("curation", self.curation), ("teacher", self.teacher))
+        for outcome in dict.fromkeys(one.outcome for one in self.counts):
+            yield outcome, sum(one.rows for one in self.counts if one.outcome == outcome)
+
     @property
     def part(self) -> str | None:
         """`28 of 2,800 triplets` where not all were scored; None where they were."""
@@ -236,6 +243,12 @@ class Commit(Record):
     user: str = ""
     ray_job: str = ""
     result: SerializeAsAny[Record] = NO_RESULT
+
+    def __repr_args__(self) -> Iterator[tuple[str, Any]]:
+        """What made it from what; the recipe, the engine and the result are asked for by name."""
+        yield from (("stage", self.stage), ("operation", self.operation))
+        yield from (("inputs", [one.version for one in self.inputs]), ("note", self.note))
+        yield "result", type(self.result)
 
     @field_validator("result", mode="before")
     @classmethod

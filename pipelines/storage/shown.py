@@ -1,4 +1,4 @@
-"""A version as a notebook shows it: what it is, where it lies, what made it, its first rows; every text is escaped."""
+"""A root and a version as a notebook shows them: what is there, what made it, first rows; every text is escaped."""
 
 from html import escape
 from typing import TYPE_CHECKING
@@ -8,9 +8,26 @@ from pipelines.stage.printable import on_one_line
 from pipelines.stage.terminal import cut
 
 if TYPE_CHECKING:
+    from pipelines.storage.tables import Tables
     from pipelines.storage.versions import TableVersion
 
 FIRST_ROWS, LONGEST_TEXT = 5, 60
+
+
+def shown_root(tables: "Tables") -> str:
+    """HTML: the newest version of each table, its rows and what made it."""
+    versions = [version for name in tables.names() if (version := tables.latest(name)) is not None]
+    rows = [f"<tr><td>{escape(str(version))}</td>{_rows_and_maker(version)}</tr>" for version in versions]
+    header = "<tr><th>newest version</th><th>rows</th><th>made</th></tr>"
+    heading = f"<div>{'tables' if rows else 'no tables'} under {escape(tables.uri)}</div>"
+    return f"{heading}<table><thead>{header}</thead><tbody>{''.join(rows)}</tbody></table>" if rows else heading
+
+
+def _rows_and_maker(version: "TableVersion") -> str:
+    try:
+        return f"<td>{version.num_rows():,}</td><td>{_made(version)}</td>"
+    except UserError as error:
+        return f'<td colspan="2">{escape(str(error))}</td>'
 
 
 def shown(version: "TableVersion") -> str:

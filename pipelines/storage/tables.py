@@ -29,6 +29,7 @@ from pipelines.stage.progress import tell
 from pipelines.storage import outages
 from pipelines.storage.commits import Input
 from pipelines.storage.readability import first_line, why_damaged, why_foreign, why_unwritable
+from pipelines.storage.shown import shown_root
 from pipelines.storage.tags import find_tag
 from pipelines.storage.versions import TableVersion
 from schemas import TABLES
@@ -81,6 +82,10 @@ class Tables:
     def __repr__(self) -> str:
         """Without the recipe and note of its commits, and nothing of how the root is reached."""
         return f"<tables under {self.uri}>"
+
+    def _repr_html_(self) -> str:
+        """As a notebook shows it."""
+        return shown_root(self)
 
     @classmethod
     def at(cls, root: str, invocation: Invocation = NO_COMMAND) -> "Tables":

@@ -204,23 +204,46 @@ def test_another_models_name_is_refused_with_those_there_are(root):
         root.page(models=("none",))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("width", [360, 1024])
-@pytest.mark.parametrize("of", ["page", "hostile"])
-def test_a_browser_shows_it_without_a_message_a_request_or_a_scroll_bar(request, tmp_path, of, width):
+@pytest.fixture
+def chromium():
+    """Debian's, by Playwright's Python package."""
     if not shutil.which("chromium"):
         pytest.skip("there is no chromium on this machine: apt-get install chromium")
     browser = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
-    (tmp_path / "report.html").write_text(request.getfixturevalue(of).source, encoding="utf-8")
-    heard = []
     with browser.sync_playwright() as play:
-        chromium = play.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        tab = chromium.new_page(viewport={"width": width, "height": 800})
-        for event in ("console", "pageerror", "dialog", "request"):
-            tab.on(event, lambda what: heard.append(what))  # playwright takes no builtin
-        tab.goto((tmp_path / "report.html").as_uri())
-        wide = tab.evaluate("document.documentElement.scrollWidth")
-        chromium.close()
+        yield play.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
 
+
+def opened(page, tmp_path):
+    """The page as a file of its own."""
+    (tmp_path / "report.html").write_text(page.source, encoding="utf-8")
+    return (tmp_path / "report.html").as_uri()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [360, 1024])
+@pytest.mark.parametrize("of", ["page", "hostile"])
+def test_a_browser_shows_it_without_a_message_a_request_or_a_scroll_bar(request, chromium, tmp_path, of, width):
+    heard = []
+    tab = chromium.new_page(viewport={"width": width, "height": 800})
+    for event in ("console", "pageerror", "dialog", "request"):
+        tab.on(event, lambda what: heard.append(what))  # playwright takes no builtin
+    tab.goto(opened(request.getfixturevalue(of), tmp_path))
+
+    assert tab.evaluate("document.documentElement.scrollWidth") == width
     assert len(heard) == 1  # the page itself
-    assert wide == width
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("of", ["page", "hostile"])
+def test_axe_finds_no_fault_of_accessibility(request, chromium, tmp_path, of, scheme):
+    why = "axe is not installed: pip install axe-playwright-python"
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason=why)
+    tab = chromium.new_page(color_scheme=scheme)
+    tab.goto(opened(request.getfixturevalue(of), tmp_path))
+
+    found = axe.Axe().run(tab)
+
+    assert found.violations_count == 0, found.generate_report()
+    assert len(found.response["passes"]) > 20

@@ -1,4 +1,4 @@
-"""What a notebook shows of a version: no text of the data is markup, no recipe and no credentials are told."""
+"""What a notebook shows of a root and a version: no text of the data is markup, no recipe or credentials are told."""
 
 import re
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.storage import Invocation, Tables
+from pipelines.storage.commits import CurationResult, OutcomeCount
 from tests.scored_versions import scored_rows, write_scored, write_triplets
 
 HOSTILE = "<script>alert('x')</script> & \n more " + "x" * 200
@@ -48,3 +49,27 @@ def test_a_version_whose_files_are_gone_says_so_in_its_place(scored):
     assert html.startswith("<div><b>scored_triplets@1</b> under ")
     assert "no other version of it can be taken" in html
     assert "<table>" not in html
+
+
+def test_a_root_shows_the_newest_of_each_table_and_what_cannot_be_read(scored):
+    empty = Tables.at(scored.tables.path("empty"))
+    assert empty._repr_html_() == f"<div>no tables under {empty.uri.replace('&', '&amp;')}</div>"
+
+    html = scored.tables._repr_html_()
+
+    assert f"tables under {scored.tables.uri.replace('&', '&amp;')}</div>" in html
+    assert "<td>triplets@0</td><td>7</td><td>" in html
+    made = "<td>by score from triplets@0; note: &lt;b&gt;why&lt;/b&gt;</td>"
+    assert f"<tr><td>scored_triplets@1</td><td>7</td>{made}</tr>" in html
+
+
+def test_a_commit_and_a_curations_result_fit_a_line(scored):
+    assert repr(scored.commit) == (
+        "Commit(stage='score', operation='WRITE', inputs=['triplets@0'], note='<b>why</b>', "
+        "result=<class 'pipelines.storage.commits.ScoringResult'>)"
+    )
+    counts = (OutcomeCount(source=f"s{n}", outcome=of, rows=n) for n in range(999) for of in ("kept", "dropped"))
+    result = CurationResult(curation="0123456789ab", teacher="t@0123456789ab", counts=tuple(counts))
+    assert repr(result) == (
+        "CurationResult(curation='0123456789ab', teacher='t@0123456789ab', kept=498501, dropped=498501)"
+    )
