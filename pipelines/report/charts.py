@@ -17,6 +17,7 @@ PALETTE = {  # name -> the colour that stands for it until svg.py has put the va
     "text": "#010101",
     "grid": "#020202",
     "page": "#070707",
+    "link": "#080808",
     "kept": "#030303",
     "corrected": "#040404",
     "dropped": "#050505",
@@ -257,7 +258,7 @@ def graph(nodes: pl.DataFrame, edges: pl.DataFrame, title: str, sentence: str) -
     """Nodes below each other, inputs first, with arcs from each to what was made of it.
 
     Args:
-        nodes: label, kind, place (0 is the top).
+        nodes: label, kind, place (0 is the top), link (`#` and an id of the page; a file has none).
         edges: edge (a number), place, offset: three points each, from a node out to the left and to the other.
     """
     order = ["file", "version", "model"]
@@ -272,7 +273,7 @@ def graph(nodes: pl.DataFrame, edges: pl.DataFrame, title: str, sentence: str) -
         .encode(x=alt.X("offset:Q", axis=None, scale=x), y=y, detail="edge:N", order="step:O")
     )
     shown = nodes.with_columns(label=_shown(nodes["label"], 40), offset=pl.lit(0.0))
-    base = alt.Chart(shown.select("label", "kind", "place", "offset")).encode(
+    base = alt.Chart(shown.select("label", "kind", "place", "offset", "link")).encode(
         x=alt.X("offset:Q", axis=None, scale=x), y=y
     )
     shapes = alt.Scale(domain=order, range=["square", "circle", "diamond"])
@@ -280,8 +281,10 @@ def graph(nodes: pl.DataFrame, edges: pl.DataFrame, title: str, sentence: str) -
         color=alt.Color("kind:N", scale=alt.Scale(domain=order, range=SERIES[:3]), legend=None),
         shape=alt.Shape("kind:N", scale=shapes, legend=None),
     )
-    labels = base.mark_text(align="left", dx=10, color=PALETTE["text"]).encode(text="label:N")
-    return Picture(alt.layer(arcs, dots, labels).properties(width=WIDTH, height=height), title, sentence)
+    files = base.transform_filter(alt.datum.kind == "file").mark_text(align="left", dx=10, color=PALETTE["text"])
+    others = base.transform_filter(alt.datum.kind != "file").mark_text(align="left", dx=10, color=PALETTE["link"])
+    labels = files.encode(text="label:N"), others.encode(text="label:N", href="link:N")
+    return Picture(alt.layer(arcs, dots, *labels).properties(width=WIDTH, height=height), title, sentence)
 
 
 def _rules(lines: Sequence[Line], ends: tuple[float, float]) -> list[alt.Chart]:

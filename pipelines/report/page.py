@@ -18,7 +18,7 @@ import polars as pl
 from markupsafe import Markup
 
 from pipelines.report import pictures, tables
-from pipelines.report.cells import Code, Figures, Number, Text
+from pipelines.report.cells import Code, Command, Figures, Made, Number, Text
 from pipelines.report.charts import Picture
 from pipelines.report.gather import Report
 from pipelines.report.hostile_text import Piece, pieces, plain
@@ -48,6 +48,7 @@ def render(report: Report) -> str:
         style_hash=f"sha256-{digest}",
         metric=METRIC,
         subject=report.subject,
+        printed={node.id for node in report.lineage.nodes if node.command},
         n=_numbers(report),
         **_summary(report),
         **_sections(report),
@@ -64,10 +65,8 @@ def _environment() -> jinja2.Environment:
     environment.globals["pieces"] = _pieces
     environment.globals["draw"] = lambda picture: drawn(picture, next(number))
     environment.filters["attribute"] = lambda text: plain(text, 200)
-    environment.tests["number_cell"] = lambda value: isinstance(value, Number)
-    environment.tests["text_cell"] = lambda value: isinstance(value, Text)
-    environment.tests["figures_cell"] = lambda value: isinstance(value, Figures)
-    environment.tests["code_cell"] = lambda value: isinstance(value, Code)
+    for kind in (Number, Text, Figures, Code, Made, Command):
+        environment.tests[f"{kind.__name__.lower()}_cell"] = lambda value, kind=kind: isinstance(value, kind)
     return environment
 
 

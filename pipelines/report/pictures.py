@@ -252,7 +252,9 @@ def graph(told: Lineage) -> Picture:
     """From files to weights: what stands below was made of what an arc leads to."""
     place = {node.id: number for number, node in enumerate(told.nodes)}
     nodes = pl.DataFrame(
-        [(node.label, node.kind, place[node.id]) for node in told.nodes], ["label", "kind", "place"], orient="row"
+        [(node.label, node.kind, place[node.id], f"#{node.id}") for node in told.nodes],
+        ["label", "kind", "place", "link"],
+        orient="row",
     )
     points = []
     for number, (parent, made) in enumerate(told.edges):
@@ -264,6 +266,6 @@ def graph(told: Lineage) -> Picture:
     kinds = [sum(node.kind == kind for node in told.nodes) for kind in ("file", "version", "model")]
     sentence = (
         f"Squares are input files ({kinds[0]}), circles table versions ({kinds[1]}), diamonds models ({kinds[2]}). "
-        "Each stands below what it was made of, and an arc joins the two."
+        "Each stands below what it was made of, and an arc joins the two. A name leads to the command that prints it."
     )
     return charts.graph(nodes, edges, "From files to weights", sentence)

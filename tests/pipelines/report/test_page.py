@@ -73,14 +73,15 @@ def page(root):
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory):
-    """Every text, source and file name is hostile; names of models and stages as far as they may be."""
+    """Every text, source and file name is hostile, the root too; names of models and stages as far as they may be."""
     number = iter(range(10_000_000))
     named = {}
 
     def text(plain):
         return named.setdefault(plain, f"{HOSTILE[next(number) % len(HOSTILE)]} {plain}")
 
-    return reported(tmp_path_factory.mktemp("hostile"), 24, text).page(against=True)
+    root = tmp_path_factory.mktemp("hostile") / "<img src=x onerror=alert(4)> & \"'root"
+    return reported(root, 24, text).page(against=True)
 
 
 @pytest.mark.parametrize("figure", SQL, ids=" ".join)
@@ -128,7 +129,8 @@ def test_headings_follow_each_other_and_every_table_and_picture_has_a_name(page)
     assert {th.get("scope") for th in page.of("th")} == {"col", "row"}
     pictures = page.of("svg")
     assert len(pictures) > 12
-    assert all(svg["role"] == "img" and svg["aria-label"] for svg in pictures)
+    assert [svg["role"] for svg in pictures] == ["img"] * (len(pictures) - 1) + ["group"]  # the last has links
+    assert all(svg["aria-label"] for svg in pictures)
     assert page.source.count("<figcaption>") == len(pictures)
     assert not re.search(r"<figcaption>\s*</figcaption>", page.source)
 
@@ -140,6 +142,19 @@ def test_ids_are_unique_and_links_lead_within_the_page(page):
     assert len(set(ids)) == len(ids)
     assert len(set(regions)) == len(regions)
     assert {f"#{one}" for one in ids} >= {a["href"] for a in page.of("a")}
+
+
+def test_every_version_and_model_leads_to_the_command_that_prints_it(root, page):
+    commands = dict(re.findall(r'<code class="command" id="([^"]+)"><bdi[^>]*>(.*?)</bdi></code>', page.source))
+    picture = next(part for part in page.source.split("<svg ") if 'aria-label="From files to weights"' in part)
+
+    assert set(commands) >= {"triplets@0", "curated_triplets@0", "curated_triplets@1", "dropped_triplets@1", MODEL}
+    assert commands[MODEL] == f"python -m jobs history models@0 --tables {root.tables.uri}"
+    assert set(re.findall(r'<a href="#([^"]+)"><text', picture)) == set(commands)
+    for shown in ("Report on curated_triplets@1", "Against curated_triplets@0", f"The model {MODEL}"):
+        assert shown in page.text
+        before, _, name = shown.rpartition(" ")
+        assert re.search(rf'{before} <a href="#{name}"><bdi[^>]*>{name}</bdi></a>', page.source), shown
 
 
 @pytest.mark.parametrize("of", ["page", "hostile"])
