@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from pipelines.report import charts
+from pipelines.report import charts, flow
 from pipelines.report.charts import Line, Picture
 from pipelines.report.gather import MULTIPLES, Report
 from pipelines.report.hostile_text import plain
@@ -137,18 +137,17 @@ def agreement(told: Agreement) -> Picture:
 
 
 def movement(moved: Movement) -> Picture | None:
-    """Counts of what moved, from where to where; None where nothing did."""
-    flows = moved.flows.filter(pl.col("before") != pl.col("after")).head(MOST_BARS)
+    """What moved, from where to where, as ribbons; None where nothing did."""
+    flows = moved.flows.filter(pl.col("before") != pl.col("after"))
     if flows.is_empty():
         return None
-    name = pl.format("{} → {}", _short("before"), _short("after"))
-    sentence = f"{moved.moved:,} rows have another outcome than in {moved.before}, {moved.stayed:,} the same."
-    return charts.counts(flows.select("rows", name=name), "Rows that moved, by outcome before and after", sentence)
-
-
-def _short(column: str) -> pl.Expr:
-    """`dropped:margin_too_small` as `margin_too_small`: there is not much room."""
-    return pl.col(column).str.replace(r"^(dropped|corrected):", "").str.head(18)
+    most, to, rows = flows.row(0)
+    sentence = (
+        f"Left what the {moved.moved:,} rows that moved were in {moved.before}, right what they are now, in its "
+        f"colour; most, {rows:,}, went from {most} to {to}. The {moved.stayed:,} rows of the same outcome are not "
+        "drawn: beside them little else would be seen."
+    )
+    return flow.flow(flow.gathered(flows), "Rows that moved, from what they were to what they are", sentence)
 
 
 def lengths(told: LengthFigures) -> list[Picture]:

@@ -60,7 +60,7 @@ HOSTILE = (
 )
 OUR_TAGS = set(
     "html head meta title style body header h1 h2 h3 h4 nav a main section p data bdi span div table caption thead "
-    "tbody tr th td figure figcaption svg g path line text defs rect clippath strong code article dl dt dd "
+    "tbody tr th td figure figcaption svg g path line text tspan defs rect clippath strong code article dl dt dd "
     "footer".split()
 )
 RAW = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ue000-\uf8ff]")
