@@ -77,25 +77,33 @@ def histogram(
 
 
 def outlines(
-    bins: pl.DataFrame, series: Mapping[str, str], title: str, sentence: str, axis: str, lines: Sequence[Line] = ()
+    bins: pl.DataFrame,
+    series: Mapping[str, str],
+    title: str,
+    sentence: str,
+    axis: str,
+    *,
+    lines: Sequence[Line] = (),
+    ends: tuple[float, float] | None = None,
 ) -> Picture:
     """Steps of several distributions over one axis.
 
     Args:
         bins: bin (a number), low, high, rows and `series` (of the keys of `series`; shown as its values).
+        ends: of the axis, where several pictures are to be compared; else those of the bins.
     """
+    ends = ends or ends_of(bins)
     named = _as_steps(bins.select("bin", "low", "high", "rows", series=pl.col("series").replace_strict(series)), "rows")
     steps = (
         alt.Chart(named)
         .mark_line(interpolate="step-after", strokeWidth=2)
         .encode(
-            x=alt.X("at:Q", title=axis, scale=alt.Scale(zero=False, nice=False)),
+            x=alt.X("at:Q", title=axis, scale=alt.Scale(domain=ends, zero=False, nice=False)),
             y=alt.Y("rows:Q", title="rows", axis=COUNTS),
             color=_colours(list(series.values())),
             strokeDash=_dashes(list(series.values())),
         )
     )
-    ends = (_end(named["at"].min()), _end(named["at"].max()))
     return Picture(alt.layer(steps, *_rules(lines, ends)).properties(width=WIDTH, height=HEIGHT), title, sentence)
 
 
