@@ -12,10 +12,10 @@ import pytest
 
 from pipelines.inspection.queries import ask
 from pipelines.report.gather import gather
-from pipelines.report.page import render
+from pipelines.report.page import SECTIONS, render
 from pipelines.report.subject import Subject
 from pipelines.stage.errors import UserError
-from tests.reported import JUDGE, MODEL, OTHER, reported
+from tests.reported import JUDGE, MODEL, OTHER, Page, reported
 
 MOST_BYTES = 2_000_000
 SQL = {  # figure, key -> the same by SQL over the tables as they are
@@ -61,7 +61,7 @@ HOSTILE = (
 OUR_TAGS = set(
     "html head meta title style body header h1 h2 h3 h4 nav a main section p data bdi span div table caption thead "
     "tbody tr th td figure figcaption svg g path line text tspan defs rect clippath strong code article dl dt dd "
-    "footer".split()
+    "ul li footer".split()
 )
 RAW = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ue000-\uf8ff]")
 
@@ -197,8 +197,24 @@ def test_without_a_model_the_sections_on_data_stand_and_the_others_say_what_to_d
     page = reported(tmp_path, with_model=False).page()
 
     assert "python -m jobs distill --recipe RECIPE --from curated_triplets@1 --name NAME" in page.text
-    assert "It cannot be told: no evaluation of a model is recorded." in page.text
     assert page.figures["reason_rows", "swapped"] > 0
+    shown = [attributes["id"] for tag, attributes in page.tags if tag == "section"]
+    assert shown == ["summary", "scores", "sources", "reasons", "agreement", "lengths", "lineage", "absent"]
+    assert [f"#{one}" for one in shown] == [a["href"] for a in page.of("a") if a["href"][1:] in SECTIONS]
+    absent = page.source[page.source.index('<section id="absent"') :]
+    assert re.findall("<li>(.*?):", absent) == ["What moved", "Training and quality", "Query by query"]
+
+
+def test_what_a_model_was_not_compared_with_is_told_with_the_command_that_measures_it(root, page, measured):
+    compare = """--set 'evaluate.compare_with=["teacher", "untrained", "bm25"]'"""
+    told = "so how far the model is from it cannot be told: the untrained student. "
+
+    assert measured.lacking == {"untrained": ""}
+    assert f"{told}python -m jobs evaluate --model small --on curated_triplets@1 {compare} --tables" in page.text
+    report = gather(Subject.find(root.tables, root.curated))
+    of_folder = measured._replace(data_set="beir/pets@0123", not_measured={"untrained": "its parent is gone"})
+    source = Page(render(report._replace(measured=[of_folder]))).text
+    assert "the untrained student (its parent is gone). python -m jobs evaluate --model small --beir FOLDER" in source
 
 
 def test_where_scores_and_dropped_rows_are_gone_the_page_says_so(tmp_path):
