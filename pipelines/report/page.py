@@ -210,7 +210,8 @@ def _lacking(measured: Measured) -> Row | None:
     asked = f"--on {measured.data_set.partition('/')[0]}" if measured.is_curated else "--beir FOLDER"
     compare = shlex.quote(f"evaluate.compare_with={json.dumps(list(SYSTEMS))}")
     name = measured.model_id.partition("@")[0]
-    return {"systems": " and ".join(named), "words": f"evaluate --model {name} {asked} --set {compare}"}
+    systems = " and ".join(named)
+    return {"systems": systems[0].upper() + systems[1:], "words": f"evaluate --model {name} {asked} --set {compare}"}
 
 
 def _against(row: Row, systems: tuple[str, ...]) -> list[Row]:

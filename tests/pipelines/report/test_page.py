@@ -207,14 +207,15 @@ def test_without_a_model_the_sections_on_data_stand_and_the_others_say_what_to_d
 
 def test_what_a_model_was_not_compared_with_is_told_with_the_command_that_measures_it(root, page, measured):
     compare = """--set 'evaluate.compare_with=["teacher", "untrained", "bm25"]'"""
-    told = "so how far the model is from it cannot be told: the untrained student. "
+    told = "The untrained student was not measured here, so how far the model is from it is not known: "
 
     assert measured.lacking == {"untrained": ""}
     assert f"{told}python -m jobs evaluate --model small --on curated_triplets@1 {compare} --tables" in page.text
     report = gather(Subject.find(root.tables, root.curated))
     of_folder = measured._replace(data_set="beir/pets@0123", not_measured={"untrained": "its parent is gone"})
     source = Page(render(report._replace(measured=[of_folder]))).text
-    assert "the untrained student (its parent is gone). python -m jobs evaluate --model small --beir FOLDER" in source
+    assert "The untrained student (its parent is gone) was not measured here" in source
+    assert "python -m jobs evaluate --model small --beir FOLDER" in source
 
 
 def test_where_scores_and_dropped_rows_are_gone_the_page_says_so(tmp_path):
