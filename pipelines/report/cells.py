@@ -35,13 +35,26 @@ class Code(NamedTuple):
     text: str
 
 
+class Made(NamedTuple):
+    """A version, a model or a data set by its name: a link to the command that prints where it comes from."""
+
+    text: str
+
+
+class Command(NamedTuple):
+    """A command to be copied whole, where the links to what it prints lead."""
+
+    text: str
+    prints: str
+
+
 class Figures(NamedTuple):
     """Several numbers in one cell, on one line: an interval, a difference with its p-value."""
 
     text: str
 
 
-Cell = Number | Text | Code | Figures | str
+Cell = Number | Text | Code | Made | Command | Figures | str
 
 
 class Table(NamedTuple):

@@ -17,6 +17,7 @@ PALETTE = {  # name -> the colour that stands for it until svg.py has put the va
     "text": "#010101",
     "grid": "#020202",
     "page": "#070707",
+    "link": "#080808",
     "kept": "#030303",
     "corrected": "#040404",
     "dropped": "#050505",
@@ -76,25 +77,33 @@ def histogram(
 
 
 def outlines(
-    bins: pl.DataFrame, series: Mapping[str, str], title: str, sentence: str, axis: str, lines: Sequence[Line] = ()
+    bins: pl.DataFrame,
+    series: Mapping[str, str],
+    title: str,
+    sentence: str,
+    axis: str,
+    *,
+    lines: Sequence[Line] = (),
+    ends: tuple[float, float] | None = None,
 ) -> Picture:
     """Steps of several distributions over one axis.
 
     Args:
         bins: bin (a number), low, high, rows and `series` (of the keys of `series`; shown as its values).
+        ends: of the axis, where several pictures are to be compared; else those of the bins.
     """
+    ends = ends or ends_of(bins)
     named = _as_steps(bins.select("bin", "low", "high", "rows", series=pl.col("series").replace_strict(series)), "rows")
     steps = (
         alt.Chart(named)
         .mark_line(interpolate="step-after", strokeWidth=2)
         .encode(
-            x=alt.X("at:Q", title=axis, scale=alt.Scale(zero=False, nice=False)),
+            x=alt.X("at:Q", title=axis, scale=alt.Scale(domain=ends, zero=False, nice=False)),
             y=alt.Y("rows:Q", title="rows", axis=COUNTS),
             color=_colours(list(series.values())),
             strokeDash=_dashes(list(series.values())),
         )
     )
-    ends = (_end(named["at"].min()), _end(named["at"].max()))
     return Picture(alt.layer(steps, *_rules(lines, ends)).properties(width=WIDTH, height=HEIGHT), title, sentence)
 
 
@@ -257,7 +266,7 @@ def graph(nodes: pl.DataFrame, edges: pl.DataFrame, title: str, sentence: str) -
     """Nodes below each other, inputs first, with arcs from each to what was made of it.
 
     Args:
-        nodes: label, kind, place (0 is the top).
+        nodes: label, kind, place (0 is the top), link (`#` and an id of the page; a file has none).
         edges: edge (a number), place, offset: three points each, from a node out to the left and to the other.
     """
     order = ["file", "version", "model"]
@@ -272,7 +281,7 @@ def graph(nodes: pl.DataFrame, edges: pl.DataFrame, title: str, sentence: str) -
         .encode(x=alt.X("offset:Q", axis=None, scale=x), y=y, detail="edge:N", order="step:O")
     )
     shown = nodes.with_columns(label=_shown(nodes["label"], 40), offset=pl.lit(0.0))
-    base = alt.Chart(shown.select("label", "kind", "place", "offset")).encode(
+    base = alt.Chart(shown.select("label", "kind", "place", "offset", "link")).encode(
         x=alt.X("offset:Q", axis=None, scale=x), y=y
     )
     shapes = alt.Scale(domain=order, range=["square", "circle", "diamond"])
@@ -280,8 +289,10 @@ def graph(nodes: pl.DataFrame, edges: pl.DataFrame, title: str, sentence: str) -
         color=alt.Color("kind:N", scale=alt.Scale(domain=order, range=SERIES[:3]), legend=None),
         shape=alt.Shape("kind:N", scale=shapes, legend=None),
     )
-    labels = base.mark_text(align="left", dx=10, color=PALETTE["text"]).encode(text="label:N")
-    return Picture(alt.layer(arcs, dots, labels).properties(width=WIDTH, height=height), title, sentence)
+    files = base.transform_filter(alt.datum.kind == "file").mark_text(align="left", dx=10, color=PALETTE["text"])
+    others = base.transform_filter(alt.datum.kind != "file").mark_text(align="left", dx=10, color=PALETTE["link"])
+    labels = files.encode(text="label:N"), others.encode(text="label:N", href="link:N")
+    return Picture(alt.layer(arcs, dots, *labels).properties(width=WIDTH, height=height), title, sentence)
 
 
 def _rules(lines: Sequence[Line], ends: tuple[float, float]) -> list[alt.Chart]:

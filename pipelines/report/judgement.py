@@ -87,12 +87,23 @@ def _drawn(version: TableVersion, counts: dict[str, int], reason: pl.Expr) -> li
 
 def _before(subject: Subject, corrected: list[Row]) -> dict[str, Row]:
     """triplet_id -> the scored row as it was before it was corrected."""
-    if subject.scored is None or not corrected:
+    if subject.scored is None:
         return {}
-    queries, triplets = ([row[name] for row in corrected] for name in ("query_id", "original_triplet_id"))
-    is_one = pl.col("query_id").is_in(queries) & pl.col("triplet_id").is_in(triplets)
-    rows = subject.scored.scan().filter(is_one & (pl.col("teacher") == subject.result.teacher))
-    return {row["triplet_id"]: row for row in rows.select(*shown_columns()).collect(engine="streaming").to_dicts()}
+    of_teacher = subject.scored.scan().filter(pl.col("teacher") == subject.result.teacher)
+    return rows_by_id(of_teacher, "triplet_id", {row["original_triplet_id"]: row["query_id"] for row in corrected})
+
+
+def rows_by_id(rows: pl.LazyFrame, column: str, query_ids: dict[str, str]) -> dict[str, Row]:
+    """id -> the row that has it in a column, as it is shown.
+
+    Args:
+        query_ids: id -> the query of its row, by which the tables are sorted.
+    """
+    if not query_ids:
+        return {}
+    is_one = pl.col("query_id").is_in([*query_ids.values()]) & pl.col(column).is_in([*query_ids])
+    found = rows.filter(is_one).select(*shown_columns(), asked=column).collect(engine="streaming")
+    return {row.pop("asked"): row for row in found.to_dicts()}
 
 
 def shown_columns() -> list[pl.Expr]:

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from pipelines.inspection.graph import files_of, parents, still_there
 from pipelines.report.subject import Subject
-from pipelines.storage import TableVersion
-from pipelines.storage.commits import Input
+from pipelines.storage import Tables, TableVersion
+from pipelines.storage.commits import Input, TrainingResult
 
 MOST_NODES = 24
 MOST_WALKED = 200  # versions whose commits are read: a table may have very many
@@ -21,7 +21,7 @@ MOST_FILES = 8
 class Node(NamedTuple):
     """A file, a version or a model; those that it was made from stand above it."""
 
-    id: str
+    id: str  # of a version or model its name, by which the page links to its command
     kind: str  # file, version or model
     label: str
     command: str  # that prints it; empty for a file
@@ -38,10 +38,10 @@ class Lineage(NamedTuple):
 
 
 def lineage(subject: Subject) -> Lineage:
-    """Of the curated version, what it dropped, and the models."""
+    """Of the curated version, what it dropped, what it is compared with, and the models."""
     versions: dict[str, TableVersion] = {}
     edges: list[tuple[str, str]] = []
-    starts = [one for one in (subject.curated, subject.dropped) if one]
+    starts = [one for one in (subject.curated, subject.dropped, subject.before) if one]
     models = [(row, _trained_on(subject, row)) for row in subject.models]
     waiting = [*starts, *(version for _, inputs in models for version in inputs)]
     while waiting and len(versions) < MOST_WALKED:
@@ -56,19 +56,29 @@ def lineage(subject: Subject) -> Lineage:
     files, more_files = _files([versions[name] for name in shown[-MOST_NODES:]])
     nodes = [Node(f"file {number}", "file", PurePosixPath(path).name, "", path) for number, path in enumerate(files)]
     edges += [(f"file {number}", name) for number, names in enumerate(files.values()) for name in names]
-    nodes += [_version_node(versions[name]) for name in shown[-MOST_NODES:]]
+    nodes += [_version_node(subject, versions[name]) for name in shown[-MOST_NODES:]]
+    made_in = _versions_of_models(subject.tables) if models else {}
     for row, inputs in models:
         said = f"distill: {row['steps']:,} steps, weights sha256 {row['weights_sha256'][:12]}"
-        nodes.append(Node(row["model_id"], "model", row["model_id"], "python -m jobs models", said))
+        made = made_in.get(row["model_id"])
+        command = subject.command(f"history {made}" if made else "models")
+        nodes.append(Node(row["model_id"], "model", row["model_id"], command, said))
         edges += [(str(version), row["model_id"]) for version in inputs]
     known = {node.id for node in nodes}
     return Lineage(nodes, [edge for edge in edges if known.issuperset(edge)], left_out + more_files, not waiting)
 
 
-def _version_node(version: TableVersion) -> Node:
+def _version_node(subject: Subject, version: TableVersion) -> Node:
     commit = version.commit
     said = f"{commit.stage or commit.operation or 'unknown'}, config {commit.config_fingerprint or 'not known'}"
-    return Node(str(version), "version", str(version), f"python -m jobs history {version}", said)
+    return Node(str(version), "version", str(version), subject.command(f"history {version}"), said)
+
+
+def _versions_of_models(tables: Tables) -> dict[str, TableVersion]:
+    """model_id -> the newest version of the models table that a training of it wrote."""
+    newest = tables.latest("models")
+    trained = list(newest.results(TrainingResult)) if newest else []
+    return {result.model: version for version, result in reversed(trained)}
 
 
 def _trained_on(subject: Subject, row: dict[str, object]) -> list[TableVersion]:

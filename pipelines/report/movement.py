@@ -3,12 +3,12 @@
 diff(before, after)  --movement-->  before, after, rows over all sources; by source; examples
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import polars as pl
 
 from pipelines.inspection.diff import diff_with_examples
-from pipelines.report.judgement import shown_columns
+from pipelines.report.judgement import Row, rows_by_id, shown_columns
 from pipelines.report.subject import Subject
 from pipelines.storage import TableVersion
 
@@ -24,7 +24,7 @@ class Movement(NamedTuple):
     moved: int
     flows: pl.DataFrame  # before, after, rows; those that stayed as well; the largest first
     by_source: pl.DataFrame  # source, moved, rows; most moved first
-    examples: list[dict[str, Any]]  # before, after, and a row as `judgement.examples` has it
+    examples: list[Row]  # before, after; the row as it was and as it is: `was`, `is`, as `judgement.examples` has it
 
 
 def movement(subject: Subject) -> Movement | None:
@@ -47,12 +47,20 @@ def movement(subject: Subject) -> Movement | None:
     )
 
 
-def _examples(subject: Subject, flows: pl.DataFrame) -> list[dict[str, Any]]:
-    """The first ids of each stream as whole rows, as they were scored."""
-    if subject.scored is None or flows.is_empty():
+def _examples(subject: Subject, flows: pl.DataFrame) -> list[Row]:
+    """The first ids of each stream as whole rows: as they were scored, or what a curation made of them."""
+    if subject.scored is None or subject.before is None or flows.is_empty():
         return []
     first = flows.with_columns(pl.col("triplet_ids").list.unique().list.sort().list.head(EXAMPLES_EACH))
     ids = first.select("before", "after", triplet_id="triplet_ids").explode("triplet_id")
     is_one = pl.col("triplet_id").is_in(ids["triplet_id"].implode()) & (pl.col("teacher") == subject.result.teacher)
-    texts = subject.scored.scan().filter(is_one).select(*shown_columns()).collect(engine="streaming")
-    return ids.join(texts, on="triplet_id", maintain_order="left").to_dicts()
+    found = subject.scored.scan().filter(is_one).select(*shown_columns()).collect(engine="streaming")
+    scored = {row["triplet_id"]: row for row in found.to_dicts()}
+    rows = [{**row, "was": scored[row["triplet_id"]], "is": scored[row["triplet_id"]]} for row in ids.to_dicts()]
+    for outcome, side, version in (("before", "was", subject.before), ("after", "is", subject.curated)):
+        changed = [row for row in rows if row[outcome].startswith("corrected:")]
+        queries = {row["triplet_id"]: scored[row["triplet_id"]]["query_id"] for row in changed}
+        corrected = rows_by_id(version.scan(), "original_triplet_id", queries)
+        for row in changed:
+            row[side] = corrected[row["triplet_id"]]
+    return rows

@@ -8,6 +8,8 @@ all but its one style by a content security policy.
 
 import base64
 import hashlib
+import json
+import shlex
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -18,7 +20,7 @@ import polars as pl
 from markupsafe import Markup
 
 from pipelines.report import pictures, tables
-from pipelines.report.cells import Code, Figures, Number, Text
+from pipelines.report.cells import Code, Command, Figures, Made, Number, Text
 from pipelines.report.charts import Picture
 from pipelines.report.gather import Report
 from pipelines.report.hostile_text import Piece, pieces, plain
@@ -31,7 +33,23 @@ GENERATOR = "python -m jobs report"
 MOST_DRAWN = 12  # models on data sets whose figures have a picture, too
 NOT_CHANCE = 0.05  # p-values below it
 LEAST_CUT = 30  # characters: to say how many fewer there are takes as much room
+SYSTEMS = {"teacher": "its teacher", "untrained": "the untrained student", "bm25": "BM25"}
 STANDS_OUT = 0.05  # of the rows: by how much less of the worst source than of all others stays as it came
+
+SECTIONS = {  # in their order -> how the navigation calls them
+    "summary": "Summary",
+    "scores": "What the teacher said",
+    "sources": "Sources",
+    "reasons": "Reasons",
+    "agreement": "Two teachers",
+    "movement": "What moved",
+    "lengths": "Lengths",
+    "training": "Training",
+    "quality": "Quality",
+    "queries": "Query by query",
+    "lineage": "Lineage",
+    "absent": "What is not here",
+}
 
 Row = dict[str, Any]
 
@@ -48,10 +66,29 @@ def render(report: Report) -> str:
         style_hash=f"sha256-{digest}",
         metric=METRIC,
         subject=report.subject,
+        sections=SECTIONS,
+        there=_there(report),
+        printed={node.id for node in report.lineage.nodes if node.command},
         n=_numbers(report),
         **_summary(report),
         **_sections(report),
     )
+
+
+def _there(report: Report) -> set[str]:
+    """The sections about which there is something; of the others the last one has a sentence each."""
+    without = {
+        "scores": report.scores is None,
+        "reasons": report.outcomes.reasons.is_empty(),
+        "agreement": report.agreement is None,
+        "movement": report.movement is None,
+        "lengths": report.lengths is None,
+        "training": not report.subject.models,
+        "quality": not report.subject.models,
+        "queries": isinstance(report.by_query, str),
+    }
+    without["absent"] = not any(without.values())
+    return {name for name in SECTIONS if not without.get(name, False)}
 
 
 def _environment() -> jinja2.Environment:
@@ -64,10 +101,8 @@ def _environment() -> jinja2.Environment:
     environment.globals["pieces"] = _pieces
     environment.globals["draw"] = lambda picture: drawn(picture, next(number))
     environment.filters["attribute"] = lambda text: plain(text, 200)
-    environment.tests["number_cell"] = lambda value: isinstance(value, Number)
-    environment.tests["text_cell"] = lambda value: isinstance(value, Text)
-    environment.tests["figures_cell"] = lambda value: isinstance(value, Figures)
-    environment.tests["code_cell"] = lambda value: isinstance(value, Code)
+    for kind in (Number, Text, Figures, Code, Made, Command):
+        environment.tests[f"{kind.__name__.lower()}_cell"] = lambda value, kind=kind: isinstance(value, kind)
     return environment
 
 
@@ -167,9 +202,20 @@ def _headline(report: Report, measured: Measured) -> Row:
     }
 
 
+def _lacking(measured: Measured) -> Row | None:
+    """What a model is not compared with on a data set, why, and the words of the command that measures it."""
+    if not measured.lacking:
+        return None
+    named = [f"{SYSTEMS[role]}{f' ({why})' if why else ''}" for role, why in measured.lacking.items()]
+    asked = f"--on {measured.data_set.partition('/')[0]}" if measured.is_curated else "--beir FOLDER"
+    compare = shlex.quote(f"evaluate.compare_with={json.dumps(list(SYSTEMS))}")
+    name = measured.model_id.partition("@")[0]
+    systems = " and ".join(named)
+    return {"systems": systems[0].upper() + systems[1:], "words": f"evaluate --model {name} {asked} --set {compare}"}
+
+
 def _against(row: Row, systems: tuple[str, ...]) -> list[Row]:
     """The student's differences from others at a dimension, each with its p-value."""
-    names = {"teacher": "its teacher", "untrained": "the untrained student", "bm25": "BM25"}
     others = []
     for system in systems:
         if (difference := row[f"minus_{system}"]) is not None:
@@ -177,7 +223,7 @@ def _against(row: Row, systems: tuple[str, ...]) -> list[Row]:
             certain = "" if p_value < NOT_CHANCE else ": not told apart"
             others.append(
                 {
-                    "name": names[system],
+                    "name": SYSTEMS[system],
                     "value": Number(row[METRIC] - difference, form="score"),
                     "difference": Number(difference, form="signed"),
                     "p": tables.p_told(p_value) + certain,
@@ -229,7 +275,7 @@ def _sections(report: Report) -> Row:
             for model_id, told in report.curves.items()
         ],
         "quality": [
-            (one, pictures.dimensions(one) if number < MOST_DRAWN else None, tables.measured(one))
+            (one, pictures.dimensions(one) if number < MOST_DRAWN else None, tables.measured(one), _lacking(one))
             for number, one in enumerate(report.measured)
         ],
         "by_query": by_query,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from pipelines.report import charts
+from pipelines.report import charts, flow
 from pipelines.report.charts import Line, Picture
 from pipelines.report.gather import MULTIPLES, Report
 from pipelines.report.hostile_text import plain
@@ -19,10 +19,11 @@ from pipelines.report.movement import Movement
 from pipelines.report.quality import METRIC, Measured
 from pipelines.report.queries import ByQuery
 from pipelines.report.scores import GRID, Agreement, ScoreFigures
-from pipelines.report.subject import Subject
+from pipelines.report.subject import Row, Subject
 from pipelines.report.training import Curves
 
 MOST_BARS = 15
+SIDES = {"positive": "positives", "negative": "negatives"}
 
 
 def outcome_shares(sources: pl.DataFrame) -> Picture:
@@ -78,52 +79,58 @@ def of_teacher(subject: Subject, scores: ScoreFigures, teacher: str) -> list[Pic
     if not row["scored"]:
         return []
     unit = subject.unit if teacher == subject.result.teacher else "raw score"
-    both = bins.filter(pl.col("quantity") != "margin").rename({"quantity": "series"}).sort("series", "low")
-    told = (
-        f"Positives score {row['positive_mean']:.2f} on average, negatives {row['negative_mean']:.2f}; the further the "
-        "two lines lie apart, the surer is the teacher."
-    )
+    told = f"{_means(row)}; the further the two lines lie apart, the surer is the teacher."
     name = plain(teacher, 40)
-    lines = thresholds(subject, "score", teacher)
-    kinds = {"positive": "positives", "negative": "negatives"}
-    margins = bins.filter(pl.col("quantity") == "margin").sort("low")
     about = (
         f"The positive leads by {row['margin_mean']:.2f} on average; {row['contradicted'] / row['scored']:.1%} of the "
         "rows lie at or below 0, where the teacher contradicts the triplet."
     )
+    margins = bins.filter(pl.col("quantity") == "margin").sort("low")
+    lines = {of: thresholds(subject, of, teacher) for of in ("score", "margin")}
     return [
-        charts.outlines(both, kinds, f"Scores by {name}", told, unit, lines),
-        charts.histogram(
-            margins, f"Margins by {name}", about, f"margin ({unit})", lines=thresholds(subject, "margin", teacher)
-        ),
+        charts.outlines(_of_sides(bins), SIDES, f"Scores by {name}", told, unit, lines=lines["score"]),
+        charts.histogram(margins, f"Margins by {name}", about, f"margin ({unit})", lines=lines["margin"]),
     ]
 
 
-def multiples(subject: Subject, outcomes: Outcomes, scores: ScoreFigures) -> list[tuple[str, Picture]]:
-    """(source, its margins by the curation's teacher), the worst source first."""
+def _of_sides(bins: pl.DataFrame) -> pl.DataFrame:
+    """Those of positives and negatives, as `charts.outlines` takes them."""
+    return bins.filter(pl.col("quantity").is_in([*SIDES])).rename({"quantity": "series"}).sort("series", "low")
+
+
+def _means(row: Row) -> str:
+    return f"Positives score {row['positive_mean']:.2f} on average, negatives {row['negative_mean']:.2f}"
+
+
+def multiples(subject: Subject, outcomes: Outcomes, scores: ScoreFigures) -> list[tuple[str, list[Picture]]]:
+    """(source, its scores and its margins by the curation's teacher), the worst source first; each over one axis."""
     teacher, worst = subject.result.teacher, outcomes.sources.head(MULTIPLES)
-    drawn = scores.bins.filter(
-        pl.col("source").is_in(worst["source"].implode())
-        & (pl.col("teacher") == teacher)
-        & (pl.col("quantity") == "margin")
-    )
+    drawn = scores.bins.filter(pl.col("source").is_in(worst["source"].implode()) & (pl.col("teacher") == teacher))
+    of_margins = drawn.filter(pl.col("quantity") == "margin")
+    lines = {of: [Line(one.value, "") for one in thresholds(subject, of, teacher)] for of in ("score", "margin")}
     found = []
     for row in worst.iter_rows(named=True):
-        bins = drawn.filter(pl.col("source") == row["source"])
-        if bins.is_empty():
+        sides, margins = (bins.filter(source=row["source"]) for bins in (_of_sides(drawn), of_margins))
+        if margins.is_empty():
             continue
-        of_source = scores.sources.filter((pl.col("source") == row["source"]) & (pl.col("teacher") == teacher))
-        told = of_source.row(0, named=True)
-        sentence = (
+        told = scores.sources.filter(source=row["source"], teacher=teacher).row(0, named=True)
+        about = (
             f"{row['kept'] / row['rows']:.1%} kept, {row['corrected']:,} corrected, {row['dropped']:,} dropped"
             f"{', mostly ' + row['main_reason'] if row['main_reason'] else ''}; the teacher contradicts "
             f"{told['contradicted'] / max(1, told['scored']):.1%}."
         )
-        title = f"Margins of {plain(row['source'])}"
-        lines = [Line(line.value, "") for line in thresholds(subject, "margin", teacher)]
-        axis = f"margin ({subject.unit})"
-        ends = charts.ends_of(drawn)
-        found.append((row["source"], charts.histogram(bins, title, sentence, axis, lines=lines, ends=ends)))
+        name, unit = plain(row["source"]), subject.unit
+        pair = [
+            charts.outlines(
+                sides, SIDES, f"Scores of {name}", f"{_means(told)}.", unit,
+                lines=lines["score"], ends=charts.ends_of(_of_sides(drawn)),
+            ),
+            charts.histogram(
+                margins, f"Margins of {name}", about, f"margin ({unit})",
+                lines=lines["margin"], ends=charts.ends_of(of_margins),
+            ),
+        ]  # fmt: skip
+        found.append((row["source"], pair))
     return found
 
 
@@ -137,18 +144,17 @@ def agreement(told: Agreement) -> Picture:
 
 
 def movement(moved: Movement) -> Picture | None:
-    """Counts of what moved, from where to where; None where nothing did."""
-    flows = moved.flows.filter(pl.col("before") != pl.col("after")).head(MOST_BARS)
+    """What moved, from where to where, as ribbons; None where nothing did."""
+    flows = moved.flows.filter(pl.col("before") != pl.col("after"))
     if flows.is_empty():
         return None
-    name = pl.format("{} → {}", _short("before"), _short("after"))
-    sentence = f"{moved.moved:,} rows have another outcome than in {moved.before}, {moved.stayed:,} the same."
-    return charts.counts(flows.select("rows", name=name), "Rows that moved, by outcome before and after", sentence)
-
-
-def _short(column: str) -> pl.Expr:
-    """`dropped:margin_too_small` as `margin_too_small`: there is not much room."""
-    return pl.col(column).str.replace(r"^(dropped|corrected):", "").str.head(18)
+    most, to, rows = flows.row(0)
+    sentence = (
+        f"Left what the {moved.moved:,} rows that moved were in {moved.before}, right what they are now, in its "
+        f"colour; most, {rows:,}, went from {most} to {to}. The {moved.stayed:,} rows of the same outcome are not "
+        "drawn: beside them little else would be seen."
+    )
+    return flow.flow(flow.gathered(flows), "Rows that moved, from what they were to what they are", sentence)
 
 
 def lengths(told: LengthFigures) -> list[Picture]:
@@ -252,7 +258,9 @@ def graph(told: Lineage) -> Picture:
     """From files to weights: what stands below was made of what an arc leads to."""
     place = {node.id: number for number, node in enumerate(told.nodes)}
     nodes = pl.DataFrame(
-        [(node.label, node.kind, place[node.id]) for node in told.nodes], ["label", "kind", "place"], orient="row"
+        [(node.label, node.kind, place[node.id], f"#{node.id}") for node in told.nodes],
+        ["label", "kind", "place", "link"],
+        orient="row",
     )
     points = []
     for number, (parent, made) in enumerate(told.edges):
@@ -264,6 +272,6 @@ def graph(told: Lineage) -> Picture:
     kinds = [sum(node.kind == kind for node in told.nodes) for kind in ("file", "version", "model")]
     sentence = (
         f"Squares are input files ({kinds[0]}), circles table versions ({kinds[1]}), diamonds models ({kinds[2]}). "
-        "Each stands below what it was made of, and an arc joins the two."
+        "Each stands below what it was made of, and an arc joins the two. A name leads to the command that prints it."
     )
     return charts.graph(nodes, edges, "From files to weights", sentence)

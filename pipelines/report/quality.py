@@ -13,7 +13,7 @@ import polars as pl
 from pyarrow import fs
 
 from pipelines.checkpoints.run_folder import MODEL, RunFolder
-from pipelines.evaluation.comparison import summarise
+from pipelines.evaluation.comparison import VERSUS, summarise
 from pipelines.evaluation.metrics import METRICS, mean_interval
 from pipelines.report.subject import Row
 from pipelines.storage import Tables
@@ -48,6 +48,7 @@ class Measured(NamedTuple):
     values: pl.DataFrame  # of evaluations
     roles: dict[str, str]  # model_id -> student, untrained, teacher, bm25, ...
     left_out: tuple[str, ...]  # systems that were measured on other queries
+    not_measured: dict[str, str]  # role -> why the newest evaluation could not measure it
     price: Price | None  # None where there is one dimension alone
 
     @property
@@ -58,6 +59,12 @@ class Measured(NamedTuple):
     def student(self, dimension: int) -> Row:
         """The student at one of its dimensions."""
         return self.summary.filter(system="student", dimension=dimension).row(0, named=True)
+
+    @property
+    def lacking(self) -> dict[str, str]:
+        """Of what a student is compared with, what has no figures here: role -> why, where an evaluation said so."""
+        there = {*self.summary["system"], *(self.roles[one] for one in self.left_out)}
+        return {role: self.not_measured.get(role, "") for role in VERSUS if role not in there}
 
     @property
     def is_curated(self) -> bool:
@@ -83,7 +90,8 @@ def quality(tables: Tables, models: Iterable[str], teacher: str) -> list[Measure
         own = values.filter(pl.col("model_id") == model)
         for data_set in own["data_set"].unique().sort():
             of_set = values.filter(pl.col("data_set") == data_set)
-            measured.append(_measured(model, data_set, of_set, roles, _settings(model, data_set, told)))
+            config, result = _newest(model, data_set, told)
+            measured.append(_measured(model, data_set, of_set, roles, config, result.not_measured))
     return measured
 
 
@@ -98,16 +106,22 @@ def _roles(model: str, told: Iterable[tuple[Row, EvaluationResult]], teacher: st
     return {model: "student", **named, of_teacher: "teacher", "bm25": "bm25"}
 
 
-def _settings(model: str, data_set: str, told: Iterable[tuple[Row, EvaluationResult]]) -> dict[str, int]:
-    """How the newest evaluation of the model on the set drew its intervals and its test."""
-    configs = (config for config, result in told if model in result.systems and data_set in result.sizes)
-    config = next(configs, {})
-    return {name: config.get(name, default) for name, default in DEFAULTS.items()}
+def _newest(model: str, data_set: str, told: Iterable[tuple[Row, EvaluationResult]]) -> tuple[Row, EvaluationResult]:
+    """Config and result of the newest evaluation of the model on the set."""
+    found = (one for one in told if model in one[1].systems and data_set in one[1].sizes)
+    return next(found, ({}, EvaluationResult()))
 
 
 def _measured(
-    model: str, data_set: str, values: pl.DataFrame, roles: dict[str, str], settings: dict[str, int]
+    model: str,
+    data_set: str,
+    values: pl.DataFrame,
+    roles: dict[str, str],
+    config: Row,
+    not_measured: dict[str, str],
 ) -> Measured:
+    """With intervals and tests drawn as the evaluation's config says."""
+    settings = {name: config.get(name, default) for name, default in DEFAULTS.items()}
     queries = values.filter(pl.col("model_id") == model)["query_id"].unique()
     of_queries = values.filter(pl.col("metric") == METRIC, pl.col("query_id").is_in(queries.implode()))
     alike = of_queries.group_by("model_id", "dimension").len().filter(pl.col("len") == len(queries))
@@ -117,7 +131,7 @@ def _measured(
     )
     summary = summarise(_with_all_metrics(whole), roles, **settings)
     price = _price(whole.filter(pl.col("model_id") == model, pl.col("metric") == METRIC), settings)
-    return Measured(model, data_set, summary, whole, roles, tuple(sorted(left_out)), price)
+    return Measured(model, data_set, summary, whole, roles, tuple(sorted(left_out)), not_measured, price)
 
 
 def _with_all_metrics(values: pl.DataFrame) -> pl.DataFrame:

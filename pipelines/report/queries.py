@@ -1,6 +1,7 @@
-"""Query by query: where the student wins and loses against its teacher, and what either ranked where it loses most.
+"""Query by query: where the student wins and loses against its teacher, and what either ranked where they differ most.
 
-    evaluations  --by_query-->  wins, ties and losses; the worst queries, with passages of the scored triplets and ranks
+    evaluations  --by_query-->  wins, ties and losses; the worst and the best queries, with passages of the scored
+                                triplets and ranks
 
 Texts come from the scored triplets alone: what stands in a BEIR folder has none here.
 """
@@ -14,7 +15,7 @@ from pipelines.report.subject import Row, Subject
 from pipelines.storage import TableVersion
 
 DIFFERENCE_BINS = 21  # of -1 to 1: the middle one holds the queries on which both are equal
-WORST_QUERIES = 10
+WORST_QUERIES, BEST_QUERIES = 10, 3
 OWN_PASSAGES = 5  # of a query's own triplets, those that the teacher scores best
 BEST_RANKS = 3  # of the student's
 
@@ -28,7 +29,8 @@ class ByQuery(NamedTuple):
     ties: int
     losses: int
     bins: pl.DataFrame  # low, high (difference of nDCG@10), rows
-    worst: pl.DataFrame  # query_id, student, teacher, difference, query (null: no table has it)
+    worst: pl.DataFrame  # query_id, student, teacher, difference, query (null: no table has it); lost, most first
+    best: pl.DataFrame  # the same, won
     passages: dict[str, list[Row]]  # query_id -> its passages: role, text, chars, teacher_score, student's, teacher's
     why_no_texts: str | None
     has_ranks: bool  # older evaluations did not record them
@@ -55,7 +57,9 @@ def by_query(subject: Subject, measured: Measured) -> ByQuery | str:
     low = pl.col("bin") * 2 / DIFFERENCE_BINS - 1
     bins = counts.select("rows", low=low, high=low + 2 / DIFFERENCE_BINS)
     worst = both.filter(pl.col("difference") < 0).sort("difference", "query_id").head(WORST_QUERIES)
-    passages, why = _passages(subject, measured.data_set, worst)
+    best = both.filter(pl.col("difference") > 0).sort(-pl.col("difference"), "query_id").head(BEST_QUERIES)
+    shown = pl.concat([worst, best])
+    passages, why = _passages(subject, measured.data_set, shown)
     texts = pl.DataFrame(
         [(query_id, query) for query_id, rows in passages.items() if (query := rows[0]["query"])],
         schema={"query_id": pl.String, "query": pl.String}, orient="row",
@@ -63,8 +67,9 @@ def by_query(subject: Subject, measured: Measured) -> ByQuery | str:
     signs = [int((both["difference"] * sign > 0).sum()) for sign in (1, -1)]
     return ByQuery(
         measured.data_set, dimension, signs[0], len(both) - sum(signs), signs[1], bins,
-        worst.join(texts, on="query_id", how="left", maintain_order="left"), passages, why,
-        has_ranks=not worst.select("student_ranked", "teacher_ranked").null_count().sum_horizontal().item(),
+        worst.join(texts, on="query_id", how="left", maintain_order="left"),
+        best.join(texts, on="query_id", how="left", maintain_order="left"), passages, why,
+        has_ranks=not shown.select("student_ranked", "teacher_ranked").null_count().sum_horizontal().item(),
     )  # fmt: skip
 
 
@@ -72,18 +77,18 @@ def _named(values: pl.DataFrame, system: str) -> pl.DataFrame:
     return values.select("query_id", pl.col("value").alias(system), pl.col("ranked_ids").alias(f"{system}_ranked"))
 
 
-def _passages(subject: Subject, data_set: str, worst: pl.DataFrame) -> tuple[dict[str, list[Row]], str | None]:
+def _passages(subject: Subject, data_set: str, queries: pl.DataFrame) -> tuple[dict[str, list[Row]], str | None]:
     """Passages of each query, the student's best first; and why there are none."""
     if subject.scored is None:
         return {}, "the scored triplets that hold the texts cannot be read any more"
     if not data_set.startswith("curated_triplets@"):
         return {}, f"the tables hold no texts of {data_set}: they stand in the folder that it was read from"
-    own = _own_passages(subject.scored, subject.result.teacher, worst["query_id"].to_list())
+    own = _own_passages(subject.scored, subject.result.teacher, queries["query_id"].to_list())
     if own.is_empty():
-        return {}, f"no scored triplet has these queries of {data_set}" if len(worst) else None
-    found = pl.concat([own, _ranked_passages(subject.scored, worst, own)], how="diagonal")
+        return {}, f"no scored triplet has these queries of {data_set}" if len(queries) else None
+    found = pl.concat([own, _ranked_passages(subject.scored, queries, own)], how="diagonal")
     for system in ("student", "teacher"):
-        found = found.join(_ranks(worst, system), on=["query_id", "text_id"], how="left")
+        found = found.join(_ranks(queries, system), on=["query_id", "text_id"], how="left")
     is_shown = (pl.col("own_rank") <= OWN_PASSAGES) | (pl.col("student_rank") <= BEST_RANKS)
     ordered = found.filter(is_shown).sort(
         "query_id", "student_rank", "teacher_score", "text_id",
@@ -95,9 +100,9 @@ def _passages(subject: Subject, data_set: str, worst: pl.DataFrame) -> tuple[dic
     return passages, None
 
 
-def _ranks(worst: pl.DataFrame, system: str) -> pl.DataFrame:
+def _ranks(queries: pl.DataFrame, system: str) -> pl.DataFrame:
     """query_id, text_id and SYSTEM_rank, from 1, of what a system ranked best."""
-    ranked = worst.select("query_id", text_id=f"{system}_ranked").explode("text_id", empty_as_null=True).drop_nulls()
+    ranked = queries.select("query_id", text_id=f"{system}_ranked").explode("text_id", empty_as_null=True).drop_nulls()
     return ranked.with_columns(pl.int_range(1, pl.len() + 1).over("query_id").alias(f"{system}_rank"))
 
 
@@ -116,9 +121,9 @@ def _own_passages(scored: TableVersion, teacher: str, query_ids: list[str]) -> p
     return found.with_columns(own_rank=order.rank("ordinal").over("query_id"))
 
 
-def _ranked_passages(scored: TableVersion, worst: pl.DataFrame, own: pl.DataFrame) -> pl.DataFrame:
+def _ranked_passages(scored: TableVersion, queries: pl.DataFrame, own: pl.DataFrame) -> pl.DataFrame:
     """What the student ranked best and no triplet of the query has: passages of other queries."""
-    best = _ranks(worst, "student").filter(pl.col("student_rank") <= BEST_RANKS).drop("student_rank")
+    best = _ranks(queries, "student").filter(pl.col("student_rank") <= BEST_RANKS).drop("student_rank")
     others = best.join(own, on=["query_id", "text_id"], how="anti")
     if others.is_empty():  # no reason to look through the whole table
         return others

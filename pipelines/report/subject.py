@@ -6,6 +6,7 @@ Nothing is read here but commits and the small models table. What cannot be read
 page says so in its place. Only the curated version itself has to be there.
 """
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -81,6 +82,10 @@ class Subject:
             missing=tuple(missing),
         )
 
+    def command(self, words: str) -> str:
+        """A command of ours as a shell takes it, on these tables."""
+        return f"python -m jobs {words} --tables {shlex.quote(self.tables.uri)}"
+
 
 def _thresholds(config: Row, unit: str) -> Thresholds:
     """The rules' thresholds as the curation's commit has them."""
@@ -101,7 +106,8 @@ def _scored(curated: TableVersion, missing: list[str]) -> TableVersion | None:
 def _models(tables: Tables, curated: TableVersion, names: Sequence[str]) -> list[Row]:
     """Rows of the models table: those named, or those of this curated version."""
     if names:
-        return [rows_of_model(tables, name).row(-1, named=True) for name in dict.fromkeys(names)]
+        named = [rows_of_model(tables, name).row(-1, named=True) for name in names]
+        return list({row["model_id"]: row for row in named}.values())  # NAME and NAME@12hex may be one
     newest = tables.latest("models")
     order = [result.model for _, result in newest.results(TrainingResult)] if newest else []
     place = pl.col("model_id").replace_strict(

@@ -1,6 +1,7 @@
 """A picture as SVG: rendered by vl-convert, then in the page's own colours, with a name for who cannot see it.
 
-    Picture  --drawn-->      <svg role="img"> to stand in the page: no script, no style, no font, no id but its own
+    Picture  --drawn-->      <svg role="img"> (or a group, where it has links) to stand in the page: no script, no
+                             style, no font, no id but its own
     Picture  --standalone-->  the same as a file, with both palettes in it
 
 Vega's output is read as XML and written again: colours become CSS variables (`var(--kept)`), so that one picture serves
@@ -22,7 +23,8 @@ MOST_POINTS = 4_000
 
 COLOURS = Path(__file__).with_name("colours.css")
 SVG = "http://www.w3.org/2000/svg"
-LINK = "{http://www.w3.org/1999/xlink}href"
+LINK = f"{{{SVG}}}a"
+HREF = "{http://www.w3.org/1999/xlink}href"
 URL = re.compile(r"url\(#([^)]+)\)")
 VARIABLES = {colour: f"var(--{name})" for name, colour in PALETTE.items()}
 DROPPED = {
@@ -77,7 +79,7 @@ ElementTree.register_namespace("", SVG)
 def drawn(picture: Picture, number: int) -> Markup:
     """The picture as an element of a page, the `number`-th there."""
     root = _tree(picture, f"p{number}-")
-    root.set("role", "img")
+    root.set("role", "img" if root.find(f".//{LINK}") is None else "group")  # of an image nothing can be chosen
     root.set("aria-label", picture.title)
     return Markup(ElementTree.tostring(root, encoding="unicode"))  # of an XML tree: all text is escaped
 
@@ -126,8 +128,9 @@ def _repaint(element: ElementTree.Element, prefix: str) -> None:
             element.set(name, VARIABLES[value])
         elif name == "id":
             element.set(name, prefix + value)
-        elif name in ("href", LINK):
-            element.set(name, f"#{prefix}{value.removeprefix('#')}")
+        elif name in ("href", HREF):  # vl-convert makes a URL of a link's `#curated_triplets@0`
+            del element.attrib[name]
+            element.set("href", f"#{'' if element.tag == LINK else prefix}{value.partition('#')[2]}")
         elif "url(#" in value:
             element.set(name, URL.sub(rf"url(#{prefix}\1)", value))
         elif name in ("d", "transform", "x2", "y2"):

@@ -5,7 +5,7 @@ from typing import Any
 import polars as pl
 
 from pipelines.evaluation.comparison import VERSUS
-from pipelines.report.cells import Cell, Code, Figures, Number, Table, Text
+from pipelines.report.cells import Cell, Code, Command, Figures, Made, Number, Table, Text
 from pipelines.report.gather import Report
 from pipelines.report.judgement import Outcomes
 from pipelines.report.lengths import LengthFigures
@@ -217,8 +217,8 @@ def models(report: Report) -> Table:
         one, size = best.get(row["model_id"]), report.sizes[row["model_id"]]
         rows.append(
             [
-                Text(row["model_id"]),
-                Code(row["curated_version"]),
+                Made(row["model_id"]),
+                Made(row["curated_version"]),
                 Number(size.layers),
                 Number(size.width),
                 Number(size.weights_bytes, "weights_bytes", row["model_id"], "size"),
@@ -234,7 +234,15 @@ def models(report: Report) -> Table:
 
 def lineage(told: Lineage) -> Table:
     """One row a file, version or model, with the command that prints where it comes from."""
-    rows: list[list[Cell]] = [[Text(node.label), node.kind, Text(node.said), Code(node.command)] for node in told.nodes]
+    rows: list[list[Cell]] = [
+        [
+            Made(node.id) if node.command else Text(node.label),
+            node.kind,
+            Text(node.said),
+            Command(node.command, node.id) if node.command else "",
+        ]
+        for node in told.nodes
+    ]
     least = "" if told.is_whole else "at least "
     is_cut = told.left_out or not told.is_whole
     note = f"And {least}{told.left_out:,} older files and versions: `history` has all." if is_cut else ""

@@ -26,7 +26,7 @@ def test_the_file_is_printed_and_written_whole_over_an_earlier_report(root, tmp_
     page = target.read_text(encoding="utf-8")
     assert page.startswith("<!doctype html>")
     assert page.endswith("</html>")
-    assert "Against <code>curated_triplets@0</code>" in page
+    assert 'Against <a href="#curated_triplets@0">' in page
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
     assert stat.S_IMODE(target.stat().st_mode) & 0o400
 

@@ -1,7 +1,10 @@
 """Where a page's numbers come from: every version once, below what it was made of, with the command that prints it."""
 
+import shlex
+
 from pipelines.report.lineage import lineage
-from tests.reported import MODEL
+from pipelines.report.subject import Subject
+from tests.reported import MODEL, reported, write_model
 
 
 def test_every_version_stands_below_what_it_was_made_of(subject):
@@ -12,9 +15,18 @@ def test_every_version_stands_below_what_it_was_made_of(subject):
     assert len(place) == len(told.nodes)
     assert all(place[parent] < place[made] for parent, made in told.edges)
     assert ("curated_triplets@1", MODEL) in told.edges
-    assert {node.id: node.command for node in told.nodes}[
-        "curated_triplets@1"
-    ] == "python -m jobs history curated_triplets@1"
+
+
+def test_the_commands_name_the_root_and_print_what_they_stand_beside(tmp_path):
+    root = reported(tmp_path / "a 'root'", 4)
+    write_model(root.tables, root.curated, f"newer@{'0' * 12}")
+    told = lineage(Subject.find(root.tables, root.curated, root.before))
+    commands = {node.id: shlex.split(node.command) for node in told.nodes if node.kind != "file"}
+
+    of_root = ["--tables", root.tables.uri]
+    assert commands["curated_triplets@0"] == [*"python -m jobs history curated_triplets@0".split(), *of_root]
+    assert commands[MODEL] == [*"python -m jobs history models@0".split(), *of_root]
+    assert commands[f"newer@{'0' * 12}"][4] == "models@1"
 
 
 def test_of_very_many_versions_the_newest_are_shown_and_the_others_counted(subject, monkeypatch):

@@ -2,8 +2,10 @@
 
 import polars as pl
 
+from pipelines import curate
 from pipelines.report.movement import EXAMPLES_EACH, movement
 from pipelines.report.subject import Subject
+from tests.reported import CONFIG, JUDGE, reported
 
 
 def test_streams_add_up_and_each_has_rows_that_took_it(root):
@@ -17,6 +19,20 @@ def test_streams_add_up_and_each_has_rows_that_took_it(root):
         assert len(of_stream) == min(rows, EXAMPLES_EACH)
     dropped = set(root.tables.parse("dropped_triplets@0").scan().collect()["triplet_id"])
     assert {row["triplet_id"] for row in told.examples if row["before"].startswith("dropped")} <= dropped
+
+
+def test_a_row_that_one_curation_corrected_is_shown_as_it_was_and_as_it_is(tmp_path):
+    root = reported(tmp_path, 6, with_model=False)
+    config = CONFIG.model_copy(update={"corrections": ()})
+    uncorrected = curate.run(root.tables.latest("scored_triplets"), config, teacher=JUDGE).version
+    told = movement(Subject.find(root.tables, uncorrected, root.curated))
+
+    corrected = [row for row in told.examples if row["before"] == "corrected:swapped"]
+    assert len(corrected) == EXAMPLES_EACH
+    for row in corrected:
+        swapped = root.curated.scan().filter(original_triplet_id=row["triplet_id"]).collect().row(0, named=True)
+        assert (row["was"]["positive"], row["was"]["triplet_id"]) == (swapped["positive"], swapped["triplet_id"])
+        assert (row["is"]["positive"], row["is"]["negative"]) == (swapped["negative"], swapped["positive"])
 
 
 def test_without_another_curation_nothing_moved(root):

@@ -12,10 +12,10 @@ import pytest
 
 from pipelines.inspection.queries import ask
 from pipelines.report.gather import gather
-from pipelines.report.page import render
+from pipelines.report.page import SECTIONS, render
 from pipelines.report.subject import Subject
 from pipelines.stage.errors import UserError
-from tests.reported import JUDGE, MODEL, OTHER, reported
+from tests.reported import JUDGE, MODEL, OTHER, Page, reported
 
 MOST_BYTES = 2_000_000
 SQL = {  # figure, key -> the same by SQL over the tables as they are
@@ -60,8 +60,8 @@ HOSTILE = (
 )
 OUR_TAGS = set(
     "html head meta title style body header h1 h2 h3 h4 nav a main section p data bdi span div table caption thead "
-    "tbody tr th td figure figcaption svg g path line text defs rect clippath strong code article dl dt dd "
-    "footer".split()
+    "tbody tr th td figure figcaption svg g path line text tspan defs rect clippath strong code article dl dt dd "
+    "ul li footer".split()
 )
 RAW = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ue000-\uf8ff]")
 
@@ -73,14 +73,15 @@ def page(root):
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory):
-    """Every text, source and file name is hostile; names of models and stages as far as they may be."""
+    """Every text, source and file name is hostile, the root too; names of models and stages as far as they may be."""
     number = iter(range(10_000_000))
     named = {}
 
     def text(plain):
         return named.setdefault(plain, f"{HOSTILE[next(number) % len(HOSTILE)]} {plain}")
 
-    return reported(tmp_path_factory.mktemp("hostile"), 24, text).page(against=True)
+    root = tmp_path_factory.mktemp("hostile") / "<img src=x onerror=alert(4)> & \"'root"
+    return reported(root, 24, text).page(against=True)
 
 
 @pytest.mark.parametrize("figure", SQL, ids=" ".join)
@@ -128,7 +129,8 @@ def test_headings_follow_each_other_and_every_table_and_picture_has_a_name(page)
     assert {th.get("scope") for th in page.of("th")} == {"col", "row"}
     pictures = page.of("svg")
     assert len(pictures) > 12
-    assert all(svg["role"] == "img" and svg["aria-label"] for svg in pictures)
+    assert [svg["role"] for svg in pictures] == ["img"] * (len(pictures) - 1) + ["group"]  # the last has links
+    assert all(svg["aria-label"] for svg in pictures)
     assert page.source.count("<figcaption>") == len(pictures)
     assert not re.search(r"<figcaption>\s*</figcaption>", page.source)
 
@@ -140,6 +142,19 @@ def test_ids_are_unique_and_links_lead_within_the_page(page):
     assert len(set(ids)) == len(ids)
     assert len(set(regions)) == len(regions)
     assert {f"#{one}" for one in ids} >= {a["href"] for a in page.of("a")}
+
+
+def test_every_version_and_model_leads_to_the_command_that_prints_it(root, page):
+    commands = dict(re.findall(r'<code class="command" id="([^"]+)"><bdi[^>]*>(.*?)</bdi></code>', page.source))
+    picture = next(part for part in page.source.split("<svg ") if 'aria-label="From files to weights"' in part)
+
+    assert set(commands) >= {"triplets@0", "curated_triplets@0", "curated_triplets@1", "dropped_triplets@1", MODEL}
+    assert commands[MODEL] == f"python -m jobs history models@0 --tables {root.tables.uri}"
+    assert set(re.findall(r'<a href="#([^"]+)"><text', picture)) == set(commands)
+    for shown in ("Report on curated_triplets@1", "Against curated_triplets@0", f"The model {MODEL}"):
+        assert shown in page.text
+        before, _, name = shown.rpartition(" ")
+        assert re.search(rf'{before} <a href="#{name}"><bdi[^>]*>{name}</bdi></a>', page.source), shown
 
 
 @pytest.mark.parametrize("of", ["page", "hostile"])
@@ -182,8 +197,25 @@ def test_without_a_model_the_sections_on_data_stand_and_the_others_say_what_to_d
     page = reported(tmp_path, with_model=False).page()
 
     assert "python -m jobs distill --recipe RECIPE --from curated_triplets@1 --name NAME" in page.text
-    assert "It cannot be told: no evaluation of a model is recorded." in page.text
     assert page.figures["reason_rows", "swapped"] > 0
+    shown = [attributes["id"] for tag, attributes in page.tags if tag == "section"]
+    assert shown == ["summary", "scores", "sources", "reasons", "agreement", "lengths", "lineage", "absent"]
+    assert [f"#{one}" for one in shown] == [a["href"] for a in page.of("a") if a["href"][1:] in SECTIONS]
+    absent = page.source[page.source.index('<section id="absent"') :]
+    assert re.findall("<li>(.*?):", absent) == ["What moved", "Training and quality", "Query by query"]
+
+
+def test_what_a_model_was_not_compared_with_is_told_with_the_command_that_measures_it(root, page, measured):
+    compare = """--set 'evaluate.compare_with=["teacher", "untrained", "bm25"]'"""
+    told = "The untrained student was not measured here, so how far the model is from it is not known: "
+
+    assert measured.lacking == {"untrained": ""}
+    assert f"{told}python -m jobs evaluate --model small --on curated_triplets@1 {compare} --tables" in page.text
+    report = gather(Subject.find(root.tables, root.curated))
+    of_folder = measured._replace(data_set="beir/pets@0123", not_measured={"untrained": "its parent is gone"})
+    source = Page(render(report._replace(measured=[of_folder]))).text
+    assert "The untrained student (its parent is gone) was not measured here" in source
+    assert "python -m jobs evaluate --model small --beir FOLDER" in source
 
 
 def test_where_scores_and_dropped_rows_are_gone_the_page_says_so(tmp_path):

@@ -56,12 +56,27 @@ def test_the_rules_thresholds_are_drawn_for_the_teacher_that_they_are_of(report)
     assert pictures.thresholds(report.subject, "score", OTHER) == []
 
 
-def test_the_margins_of_all_sources_stand_over_one_axis(report):
+def test_scores_and_margins_of_all_sources_stand_over_one_axis_each_with_the_rules_thresholds(report):
     drawn = pictures.multiples(report.subject, report.outcomes, report.scores)
 
-    axes = [str(one.chart.to_dict()["layer"][0]["encoding"]["x"]["scale"]["domain"]) for _, one in drawn]
-    assert len(axes) == 3
-    assert len(set(axes)) == 1
+    assert [source for source, _ in drawn] == report.outcomes.sources["source"].to_list()
+    for place, (kind, lines) in enumerate((("Scores", [0, 0]), ("Margins", [-0.5, 0.5]))):
+        of_kind = [pair[place] for _, pair in drawn]
+        assert [one.title for one in of_kind] == [f"{kind} of {source}" for source, _ in drawn]
+        specs = [one.chart.to_dict() for one in of_kind]
+        assert len({str(spec["layer"][0]["encoding"]["x"]["scale"]["domain"]) for spec in specs}) == 1
+        rules = [spec["datasets"][layer["data"]["name"]][0]["value"] for spec in specs for layer in spec["layer"][1:]]
+        assert sorted(rules) == sorted(lines * 3)
+
+
+def test_a_sources_scores_are_drawn_by_passage_and_hold_every_row(report):
+    spec = dict(pictures.multiples(report.subject, report.outcomes, report.scores))["clean"][0].chart.to_dict()
+    points = spec["datasets"][spec["layer"][0]["data"]["name"]]
+
+    # 4 to 8 for a positive, -3 to -5 for a negative: see tests/reported.py
+    assert {one["series"] for one in points if one["rows"] and one["at"] > 0} == {"positives"}
+    assert {one["series"] for one in points if one["rows"] and one["at"] < 0} == {"negatives"}
+    assert sum(one["rows"] for one in points) == 2 * 12
 
 
 def test_bars_of_reasons_have_the_colours_of_their_outcomes(report):

@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from pipelines.report.queries import by_query
+from pipelines.report.queries import BEST_QUERIES, by_query
 from pipelines.report.subject import Subject
 from tests.reported import JUDGE, value
 
@@ -29,10 +29,19 @@ def test_the_queries_that_are_lost_come_with_their_texts_and_the_teachers_scores
     assert shown[0][1] not in (own["positive"], own["negative"])
 
 
+def test_the_queries_that_are_won_most_come_with_their_texts_too(root, measured):
+    told = by_query(Subject.find(root.tables, root.curated), measured)
+
+    assert len(told.best) == min(BEST_QUERIES, told.wins) > 0
+    assert told.best["difference"].to_list() == pytest.approx([0.05] * len(told.best))  # 0.1 and 0.05 are gained
+    assert all(row["query"] and row["query_id"] in told.passages for row in told.best.to_dicts())
+    assert set(told.passages) == {*told.worst["query_id"], *told.best["query_id"]}
+
+
 def test_an_evaluation_that_recorded_no_ranks_shows_the_querys_own_passages_the_best_scored_first(root, measured):
     none, subject = pl.lit(None, pl.List(pl.String)), Subject.find(root.tables, root.curated)
     told = by_query(subject, measured._replace(values=measured.values.with_columns(ranked_ids=none)))
-    (passages,) = told.passages.values()
+    passages = told.passages[told.worst["query_id"].item()]
     of_teacher = pl.when(pl.col("model_id") == JUDGE).then(none).otherwise("ranked_ids")
     half = by_query(subject, measured._replace(values=measured.values.with_columns(ranked_ids=of_teacher)))
 
