@@ -91,12 +91,15 @@ def cut(text: str, width: int) -> str:
 
 def wrapped(text: str, width: int) -> list[str]:
     """The text's words on lines of so many columns; only a word that is longer is broken."""
-    lines: list[str] = []
+    lines, room = list[str](), 0  # that the last line has left
     for word in text.split():
-        if lines and cell_len(lines[-1]) + 1 + cell_len(word) <= width:
+        columns = cell_len(word)
+        if lines and columns < room:
             lines[-1] += f" {word}"
+            room -= columns + 1
         else:
-            lines += chop_cells(word, width)
+            lines += [word] if columns <= width else chop_cells(word, width)
+            room = width - cell_len(lines[-1])
     return lines
 
 
