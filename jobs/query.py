@@ -19,6 +19,7 @@ from pipelines.stage.paths import path_of
 if TYPE_CHECKING:
     import polars as pl
 
+INTERRUPTED = "interrupted; nothing was written, and the same command asks again"
 ENDINGS = (".parquet", ".csv", ".jsonl")
 
 

@@ -6,6 +6,7 @@ Each reads explicit or newest versions and gives a frame; nothing here writes or
 import difflib
 import re
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import polars as pl
 
@@ -20,6 +21,9 @@ UNKNOWN = re.compile(r"""unable to find column "(.*?)"|no column named '(.*?)'|r
 
 def ask(tables: Tables, sql: str, at: Sequence[str] = (), limit: int | None = None) -> pl.DataFrame:
     """The answer to a SELECT over all tables: those named in `at` at that version, the others at their newest.
+
+    A signal ends it at once, however long it would take: it is computed by a thread, since Python handles signals in
+    the main one, which would not get to it before Polars is done.
 
     Args:
         limit: rows of the answer, the first ones; no more of the tables is read than these need.
@@ -37,7 +41,8 @@ def ask(tables: Tables, sql: str, at: Sequence[str] = (), limit: int | None = No
     frames = _frames(versions, sql, at)
     try:
         answer = pl.SQLContext(frames).execute(sql)
-        return (answer if limit is None else answer.head(limit)).collect(engine="streaming")
+        asked = answer if limit is None else answer.head(limit)
+        return ThreadPoolExecutor(1).submit(asked.collect, engine="streaming").result()
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, ValueError) as error:
         raise _failed(str(error).partition("\n")[0].partition("; valid columns")[0], sql, frames) from error
 
