@@ -1,4 +1,4 @@
-"""The leaderboard as a user sees it: a table of a hundred columns, whole as JSON, refused where there is nothing."""
+"""The leaderboard as a user sees it: a table, whole as JSON, refused where there is nothing."""
 
 import json
 
