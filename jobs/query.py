@@ -1,4 +1,4 @@
-"""Ask the tables in SQL, with Polars.
+"""Ask the tables, and nothing beside them, in SQL, with Polars.
 
 On a terminal the answer fits its width, and what is longer than the screen is shown by $PAGER (PAGER=cat: by none).
 """
