@@ -7,6 +7,7 @@ from cyclopts import Parameter
 from jobs.options import JsonOption, RootOptions, plain_number, print_versions
 from pipelines.stage.disk import check_writable
 from pipelines.stage.errors import UserError
+from pipelines.stage.printable import counted
 
 LARGEST_MB = 100_000
 
@@ -28,8 +29,8 @@ def main(
     check_writable(tables.uri, "tables root")
     done = []
     for before, after in compact(tables, list(names), CompactConfig(target_mb=target_mb)):
-        num_files = [len(version.files()) for version in (before, after)]
-        merged = f"{num_files[0]:,} files of {before} are {num_files[1]:,}" if after != before else "nothing to merge"
+        found, left = (len(version.files()) for version in (before, after))
+        merged = f"{counted(found, 'file')} of {before}, now {left:,}" if after != before else "nothing to merge"
         tell(f"{after}: {merged}")
         done.append(after)
     print_versions(done, as_json)

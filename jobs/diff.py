@@ -6,6 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from jobs.options import JsonOption, RootOptions, print_frame
+from pipelines.stage.printable import counted
 
 
 def main(
@@ -25,5 +26,5 @@ def main(
     moved = diff(tables.parse(before), tables.parse(after))
     is_same = pl.col("before") == pl.col("after")
     stayed, changed = (int(moved.filter(which)["rows"].sum()) for which in (is_same, ~is_same))
-    print(f"{stayed:,} rows stayed as they were, {changed:,} moved", file=sys.stderr)
+    print(f"{counted(stayed, 'row')} stayed as before, {changed:,} moved", file=sys.stderr)
     print_frame(moved if everything else moved.filter(~is_same), as_json)

@@ -51,7 +51,8 @@ def main(
     for depth, made in entries:
         entry = {"depth": depth, "version": str(made), **made.commit.model_dump(mode="json")}
         said = "see above" if str(made) in told else _said(made.commit, in_full)
-        print(json.dumps(entry) if as_json else f"{'  ' * depth}{made!s:<24} {said}")
+        line = json.dumps(entry) if as_json else f"{'  ' * depth}{made!s:<24} {said}"
+        print(line if as_json or in_full or not width else cut(line, width))
         told.add(str(made))
 
 

@@ -1,6 +1,6 @@
 """List every model, best first on one common data set.
 
-With its dev value, teacher, BM25, data; on a terminal a bar each; --json has all of it.
+With its dev value, teacher, BM25, data; on a wide terminal with a bar for each measured value; --json has all of it.
 """
 
 import sys
@@ -9,6 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from jobs.options import JsonOption, RootOptions, print_frame
+from pipelines.stage.printable import counted, on_one_line
 from pipelines.stage.terminal import can_print, width_of
 
 
@@ -31,7 +32,7 @@ def main(
     if measured.is_empty():
         print("no model was evaluated yet: `python -m jobs evaluate --model NAME`", file=sys.stderr)
     else:
-        print(f"{measured['data_set'][0]}: {measured['queries'][0]:,} queries")
+        print(f"{on_one_line(measured['data_set'][0])}: {counted(measured['queries'][0], 'query', 'queries')}")
     print("\n".join(board_lines(board, width_of(sys.stdout), with_bars=can_print(sys.stdout, BAR))))
     for model_id, value, dev_set in chosen_on_dev(board).iter_rows():
         print(f"best on {dev_set}: {model_id}, {METRIC} {value:.3f}", file=sys.stderr)

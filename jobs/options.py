@@ -18,6 +18,7 @@ from cyclopts import Parameter, Token
 from jobs.cluster import IS_RAY_JOB
 from pipelines.stage.disk import check_writable
 from pipelines.stage.errors import UserError
+from pipelines.stage.printable import counted
 from pipelines.stage.terminal import can_print, print_paged, width_of
 
 if TYPE_CHECKING:
@@ -203,14 +204,14 @@ def print_curation(
         reasons = dict(sources.select("source", "main_reason").iter_rows())
         lines = whole_lines(whole, reasons, width)
         shown = lines if by or width is None else lines[: 1 + WORST_SOURCES]
-        more = [f"and {len(lines) - len(shown):,} more sources; --by source tells of all"]
+        more = [f"and {counted(len(lines) - len(shown), 'more source')}; --by source tells of all"]
         return print(*shown, *(more if len(shown) < len(lines) else []), sep="\n", file=stream)
     worst = sources if by or width is None else sources.head(WORST_SOURCES)
     for line in curation_lines(worst, width, with_bars=can_print(stream, BAR)):
         print(line, file=stream)
     if left := len(sources) - len(worst):
         least = worst["kept"][-1] / worst["rows"][-1]
-        print(f"and {left:,} more sources with at least {least:.1%} kept; --by source counts all", file=stream)
+        print(f"and {counted(left, 'more source')} with at least {least:.1%} kept; --by source counts all", file=stream)
 
 
 def _for(stream: TextIO, text: str) -> str:

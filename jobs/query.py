@@ -1,4 +1,4 @@
-"""Ask the tables in SQL, with Polars.
+"""Ask the tables, and nothing beside them, in SQL, with Polars.
 
 On a terminal the answer fits its width, and what is longer than the screen is shown by $PAGER (PAGER=cat: by none).
 """
@@ -19,6 +19,7 @@ from pipelines.stage.paths import path_of
 if TYPE_CHECKING:
     import polars as pl
 
+INTERRUPTED = "interrupted; nothing was written, and the same command asks again"
 ENDINGS = (".parquet", ".csv", ".jsonl")
 
 

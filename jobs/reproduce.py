@@ -11,6 +11,7 @@ from jobs.options import RootOptions
 from pipelines.stage.disk import check_writable
 from pipelines.stage.errors import UserError, first_of
 from pipelines.stage.paths import folder_of
+from pipelines.stage.printable import counted
 
 DIFFERS = 4
 INTERRUPTED = "interrupted; the same command begins again, or where --output was given goes on from the last checkpoint"
@@ -64,7 +65,7 @@ def main(
 
 
 def _told_erased(num_rows: int) -> int:
-    print(f"not identical: {num_rows:,} rows erased")
+    print(f"not identical: {counted(num_rows, 'row')} erased")
     return DIFFERS
 
 

@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from jobs.options import BeirOption, JsonOption, RootOptions, print_frame
 from pipelines.stage.disk import check_writable
 from pipelines.stage.errors import UserError
+from pipelines.stage.printable import counted
 
 if TYPE_CHECKING:
     import polars as pl
@@ -85,7 +86,7 @@ def plan(loaded: "Loaded", tables: "dict[str, Tables]") -> "pl.DataFrame":
     columns = {"model": pl.String, "arm": pl.String, "budget": pl.String, "seed": pl.Int64, "steps": pl.Int64}
     frame = pl.DataFrame(rows, schema=columns | {"state": pl.String}, orient="row")
     counts = ", ".join(f"{count} {state}" for state, count in frame["state"].value_counts(sort=True).iter_rows())
-    print(f"study {loaded.name}: {len(frame)} models: {counts}", file=sys.stderr)
+    print(f"study {loaded.name}: {counted(len(frame), 'model')}: {counts}", file=sys.stderr)
     return frame
 
 

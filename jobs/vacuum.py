@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from jobs.options import JsonOption, RootOptions, plain_number, print_frame
 from pipelines.stage.disk import check_writable
 from pipelines.stage.errors import UserError
+from pipelines.stage.printable import counted
 
 LEAST_DAYS = 1
 INTERRUPTED = "interrupted; what was deleted is gone, and the same command deletes the rest"
@@ -44,5 +45,5 @@ def main(
         print_frame(by_table)
     if yes:
         planned.remove()
-    total = f"{by_table['files_to_remove'].sum():,} files, {by_table['bytes_to_remove'].sum():,} bytes"
-    print(f"{total} were deleted" if yes else f"{total} would be deleted; to do it: add --yes", file=sys.stderr)
+    total = ", ".join(counted(int(by_table[f"{unit}s_to_remove"].sum()), unit) for unit in ("file", "byte"))
+    print(f"deleted: {total}" if yes else f"to delete: {total}; to do it: add --yes", file=sys.stderr)

@@ -18,6 +18,7 @@ from pyarrow import fs
 
 from pipelines.stage.errors import UserError
 from pipelines.stage.paths import path_of
+from pipelines.stage.printable import counted
 
 MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.py")
 OTHER_RUNTIMES = ("onnx/*", "openvino/*", "runs/*")
@@ -133,7 +134,7 @@ def copy_once(filesystem: fs.FileSystem, path: str, cache: Path, uri: str) -> Pa
     wanted = {name: info for name, info in names.items() if _is_model_file(name)}
     if not wanted:
         raise UserError(
-            f"model {uri}: found {len(names)} files, none of a model; expected config.json and *.safetensors"
+            f"model {uri}: found {counted(len(names), 'file')}, none of a model; expected config.json and *.safetensors"
         )
     listing = [f"{name} {info.size} {info.mtime_ns}" for name, info in sorted(wanted.items())]
     digest = hashlib.sha256("\n".join([uri, *listing]).encode()).hexdigest()[:16]

@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 
 from pipelines.evaluation.metrics import METRICS, Values, mean_interval, randomisation_p_value
+from pipelines.stage.printable import counted
 from pipelines.stage.render import aligned_table
 
 ROLES = ("student", "untrained", "teacher", "bm25")  # in the order of the table; each is compared with those after it
@@ -57,7 +58,7 @@ def render(summary: pl.DataFrame, overlap: pl.DataFrame, not_measured: Mapping[s
     """The summary as plain text, one block per data set."""
     blocks = []
     for (data_set,), rows in summary.group_by("data_set", maintain_order=True):
-        heading = f"{data_set}: {rows['queries'][0]:,} queries"
+        heading = f"{data_set}: {counted(rows['queries'][0], 'query', 'queries')}"
         of_set = overlap.filter(pl.col("data_set") == data_set).to_dicts()
         blocks.append("\n".join([heading, *map(_overlap_line, of_set), _table(rows.to_dicts())]))
     missing = [f"{system}: not measured: {reason}" for system, reason in not_measured.items()]

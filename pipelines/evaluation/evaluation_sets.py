@@ -11,6 +11,7 @@ import polars as pl
 
 from pipelines.curation.held_out import ROWS_PER_BLOCK, EvaluationSet, held_out_set, texts_in
 from pipelines.intake.beir import read_beir
+from pipelines.stage.printable import counted
 from pipelines.stage.progress import tell
 from pipelines.storage import TableVersion
 from pipelines.texts.comparison import normalise
@@ -38,7 +39,7 @@ def _told(one: EvaluationSet) -> EvaluationSet:
     if one.own:
         tell(
             f"{one.name}: {len(one.own):,} of {len(one.queries):,} queries stand in the corpus themselves, as "
-            f"{sum(map(len, one.own.values())):,} passages not judged relevant for them: these are ranked by no system"
+            f"{counted(sum(map(len, one.own.values())), 'passage')} not judged relevant for them, ranked by no system"
         )
     return one
 

@@ -16,6 +16,7 @@ from pipelines.intake.input_files import InputFile
 from pipelines.intake.layouts import RowChecks, shown_name, text_problem, title_and_text, written_label
 from pipelines.intake.plain_texts import say_what_is_left_out
 from pipelines.stage.errors import UserError, first_of
+from pipelines.stage.printable import counted
 from pipelines.stage.progress import tell
 from pipelines.storage.commits import IngestedFile
 from pipelines.storage.erased import hashed
@@ -80,7 +81,7 @@ def read_passages(
         raise UserError(f"{first_of(file.path for file in files)}: no passage that can be read; expected at least one")
     frame = pl.DataFrame(list(by_id.values()), schema=SCHEMA, orient="row").sort("passage_id")
     repeated = sum(account.duplicates for account in accounts)
-    tell(f"generate: {len(frame):,} passages" + (f", {repeated:,} rows repeat one" if repeated else ""))
+    tell(f"generate: {counted(len(frame), 'passage')}" + (f", {counted(repeated, 'repeated row')}" if repeated else ""))
     return Read(frame, accounts)
 
 
@@ -112,7 +113,7 @@ def _rows(
         _columns(file, seen, told)
     counts["quarantined"] = bad + left_out
     if left_out:
-        tell(f"{file.path}: {left_out:,} passages are left out: their external ids were erased")
+        tell(f"{file.path}: {counted(left_out, 'passage')} left out, by external ids that were erased")
     say_what_is_left_out(file, bad, counts["rows"], checks, what="passages", stage="generate")
 
 

@@ -4,26 +4,32 @@ Figures of the data set are reports: who looks for the best of several models ta
 (of the same `dev_set`), which `chosen_on_dev` finds, and reads here what it is worth.
 """
 
+from collections.abc import Mapping, Sequence
+
 import polars as pl
 from rich.cells import cell_len
 
 from pipelines.checkpoints.models import all_models
 from pipelines.stage.errors import UserError, first_of
 from pipelines.stage.render import aligned_table
-from pipelines.stage.terminal import cut
+from pipelines.stage.terminal import cut, wrapped
 from pipelines.storage import Tables, TableVersion
 from pipelines.storage.commits import EvaluationResult
 
 METRIC = "nDCG@10"
-COLUMNS = 100  # that the table takes
-NARROWEST_NAME = 12
+COLUMNS = 100  # that the notes below the table take in a log
+NARROWEST_NAME, WIDEST_NAME = 24, 40
 BAR = "▏▎▍▌▋▊▉█"
-NARROWEST_BAR, WIDEST_BAR = 14, 40  # columns
-HEADER = ["model", METRIC, "smallest", "dev", "teacher", "BM25", "layers", "seconds", "data", "vectors"]
-FOOTNOTE = (
-    f"smallest: {METRIC} at the fewest dimensions. teacher, BM25: the difference of {METRIC} to theirs.",
-    "data, vectors: versions of curated_triplets and teacher_vectors. To choose among models take dev.",
-)
+NARROWEST_BAR, WIDEST_BAR = 5, 20  # columns
+MEASURED = {METRIC: METRIC, "smallest": f"smallest_{METRIC}", "dev": f"dev_{METRIC}"}
+FOOTNOTES = {  # by the column that each is about
+    "smallest": f"smallest: {METRIC} at the fewest dimensions.",
+    "vs teacher": f"vs teacher: {METRIC} less the teacher's.",
+    "vs BM25": f"vs BM25: {METRIC} less BM25's.",
+    "data": "data: version of curated_triplets.",
+    "vectors": "vectors: version of teacher_vectors.",
+    "dev": "To choose among models take dev.",
+}
 
 
 def leaderboard(tables: Tables, on: str | None = None) -> pl.DataFrame:
@@ -77,34 +83,52 @@ def chosen_on_dev(board: pl.DataFrame) -> pl.DataFrame:
 
 
 def board_lines(board: pl.DataFrame, width: int | None = None, *, with_bars: bool = False) -> list[str]:
-    """The leaderboard as text on COLUMNS columns, or a terminal's: long names are cut, and so is what does not fit.
+    """The leaderboard as text: what is known of any model, a column each.
 
-    `with_bars`: a bar for each model, of all from 0 to 1, where the terminal has room for one.
+    On a terminal names are cut and the last columns left out until it fits, which is said; a log has them all.
+    `with_bars`: beside each measured value, from 0 to 1, where the terminal has the room for bars.
     """
+    models, left_out = board["model_id"].to_list(), list[str]()
+    cells = {name: column for name, column in _cells(board).items() if any(column)}
+    narrowest = min(NARROWEST_NAME, max(map(cell_len, models)))
+    while width and 2 + narrowest + _columns(cells) > width and len(cells) > 1:
+        left_out.insert(0, cells.popitem()[0])
+    room = width - 2 - _columns(cells) if width else WIDEST_NAME
+    models = [cut(name, max(len("model"), min(room, WIDEST_NAME))) for name in models]
+    measured = [name for name in MEASURED if name in cells]
+    free = (width or 0) - _columns({"model": models, **cells})
+    columns = min(WIDEST_BAR, free // max(1, len(measured)) - 1)
+    if with_bars and columns >= NARROWEST_BAR:
+        for name in measured:
+            bars = [_bar(value, columns) for value in board[MEASURED[name]]]
+            cells[name] = [f"{value:<{len(name)}} {bar}" for value, bar in zip(cells[name], bars, strict=True)]
+    told = [note for name, note in FOOTNOTES.items() if name in cells]
+    told += [f"Left out: {', '.join(left_out)}; a wider terminal has them, and --json."] if left_out else []
+    table = aligned_table(["model", *cells], zip(models, *cells.values(), strict=True)).split("\n")
+    return [*table, *wrapped(" ".join(told), width or COLUMNS)]
+
+
+def _cells(board: pl.DataFrame) -> dict[str, list[str]]:
+    """Columns of text by their header, the most important ones first."""
     rows = [
-        [row["model_id"], _share(row[METRIC]), _share(row[f"smallest_{METRIC}"]), _share(row[f"dev_{METRIC}"]),
-         _difference(row["minus_teacher"]), _difference(row["minus_bm25"]), _number(row["num_layers"]),
-         f"{row['seconds']:,.0f}", _version(row["curated_version"]), _version(row["vectors_version"])]
+        [*(_share(row[name]) for name in MEASURED.values()), _difference(row["minus_teacher"]),
+         _difference(row["minus_bm25"]), _number(row["num_layers"]), f"{row['seconds']:,.0f}",
+         _version(row["curated_version"]), _version(row["vectors_version"])]
         for row in board.iter_rows(named=True)
     ]  # fmt: skip
-    widths = [max(map(len, column)) for column in zip(HEADER, *rows, strict=True)]
-    room = max(NARROWEST_NAME, (width or COLUMNS) - sum(widths[1:]) - 2 * len(HEADER))
-    named = [[cut(name, room), *values] for name, *values in rows]
-    table = aligned_table(HEADER, named).split("\n")
-    columns = min(WIDEST_BAR, (width or 0) - max(map(cell_len, table)) - 3)
-    if with_bars and columns >= NARROWEST_BAR:
-        bars = [_bar(value, columns) for value in board[METRIC]]
-        table = aligned_table(
-            [*HEADER, f"0{METRIC:^{columns - 2}}1"], [[*row, bar] for row, bar in zip(named, bars, strict=True)]
-        ).split("\n")
-    lines = [*table, *FOOTNOTE]
-    return [cut(line, width) for line in lines] if width else lines
+    header = [*MEASURED, "vs teacher", "vs BM25", "layers", "seconds", "data", "vectors"]
+    return {name: list(column) for name, column in zip(header, zip(*rows, strict=True), strict=True)}
+
+
+def _columns(cells: Mapping[str, Sequence[str]]) -> int:
+    """What an aligned table of these takes."""
+    return sum(2 + max(map(cell_len, (name, *column))) for name, column in cells.items())
 
 
 def _bar(share: float | None, columns: int) -> str:
     """A share of so many columns, to an eighth of one."""
     whole, eighths = divmod(round(8 * columns * (share or 0.0)), 8)
-    return BAR[-1] * whole + (BAR[eighths - 1] if eighths else "")
+    return (BAR[-1] * whole + (BAR[eighths - 1] if eighths else "")).ljust(columns)
 
 
 def _means(evaluations: TableVersion | None) -> pl.DataFrame:

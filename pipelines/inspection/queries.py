@@ -6,6 +6,7 @@ Each reads explicit or newest versions and gives a frame; nothing here writes or
 import difflib
 import re
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import polars as pl
 
@@ -14,17 +15,26 @@ from pipelines.stage.errors import UserError
 from pipelines.storage import Tables, TableVersion
 
 FIRST_WORD = re.compile(r"(?:\s|\(|--[^\n]*(?:\n|$)|/\*.*?\*/)*(\w*)", re.DOTALL)
-READS = {"SELECT", "WITH", "SHOW", "EXPLAIN", "DESCRIBE", "VALUES", "FROM"}
-UNKNOWN = re.compile(r"""unable to find column "(.*?)"|no column named '(.*?)'|relation '(.*?)' was not found""")
+READS = {"SELECT", "WITH", "SHOW", "VALUES", "FROM"}
+SCAN = re.compile(r"^\s*(\w+ SCAN \[.*)", re.MULTILINE)
+TWICE = re.compile(r"duplicate output name '(.*?)'")
+UNKNOWN = re.compile(
+    r"""(?:unable to find column|no column named) (["'])(?P<column>.*?)\1(?: found in table '(?P<owner>.*?)')?|"""
+    r"""(?:relation|no table or struct column named) '(?P<table>.*?)'"""
+)
 
 
 def ask(tables: Tables, sql: str, at: Sequence[str] = (), limit: int | None = None) -> pl.DataFrame:
     """The answer to a SELECT over all tables: those named in `at` at that version, the others at their newest.
 
+    A signal ends it at once, however long it would take: it is computed by a thread, since Python handles signals in
+    the main one, which would not get to it before Polars is done.
+
     Args:
         limit: rows of the answer, the first ones; no more of the tables is read than these need.
     Raises:
-        UserError: there is no table, the statement is no question, or it fails; with what is near an unknown name.
+        UserError: there is no table, the statement is no question, it reads more than the tables, or it fails; with
+            what is near an unknown name.
     """
     versions = {name: version for name in tables.names() if (version := tables.latest(name)) is not None}
     versions |= {version.name: version for version in map(tables.parse, at)}
@@ -37,9 +47,22 @@ def ask(tables: Tables, sql: str, at: Sequence[str] = (), limit: int | None = No
     frames = _frames(versions, sql, at)
     try:
         answer = pl.SQLContext(frames).execute(sql)
-        return (answer if limit is None else answer.head(limit)).collect(engine="streaming")
+        beside = _read_beside(frames, answer)
+        asked = answer if limit is None else answer.head(limit)
+        if beside is None:
+            return ThreadPoolExecutor(1).submit(asked.collect, engine="streaming").result()
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, ValueError) as error:
         raise _failed(str(error).partition("\n")[0].partition("; valid columns")[0], sql, frames) from error
+    raise UserError(f"the query would read what is no table here ({beside}); expected one of {', '.join(frames)}")
+
+
+def _read_beside(frames: Mapping[str, pl.LazyFrame], answer: pl.LazyFrame) -> str | None:
+    """What of an answer's plan reads no table, but a file or an address: Polars' SQL has read_csv() and others."""
+    known = {scan for frame in frames.values() for scan in SCAN.findall(frame.explain(optimized=False))}
+    try:
+        return next((scan for scan in SCAN.findall(answer.explain(optimized=False)) if scan not in known), None)
+    except OSError as error:
+        return str(error).partition("\n")[0]
 
 
 def _failed(told: str, sql: str, frames: Mapping[str, pl.LazyFrame]) -> UserError:
@@ -48,15 +71,22 @@ def _failed(told: str, sql: str, frames: Mapping[str, pl.LazyFrame]) -> UserErro
         return UserError(
             f"the query failed: {told}; a version stands beside the SQL: FROM {version[1]}, --at {version[0]}"
         )
+    if twice := TWICE.search(told):
+        return UserError(
+            f"two columns of the answer are called {twice[1]}; expected a name for each: COUNT(*) AS n, or query AS q"
+        )
     unknown = UNKNOWN.search(told)
     if not unknown:
         return UserError(f"the query failed: {told}; expected SQL over {', '.join(frames)}")
-    name, is_table = next(filter(None, unknown.groups()), ""), unknown[3] is not None
+    name, is_table = unknown["column"] or unknown["table"] or "", unknown["table"] is not None
     asked = [table for table in frames if re.search(rf"\b{table}\b", sql)]
+    if owner := unknown["owner"]:  # a table, or its alias
+        of_owner = rf"\s+(AS\s+)?{re.escape(owner)}\b"
+        asked = [one for one in asked if one == owner or re.search(rf"\b{one}{of_owner}", sql, re.IGNORECASE)] or asked
     columns = {table: frames[table].collect_schema().names() for table in asked}
     known = list(frames) if is_table else [column for names in columns.values() for column in names]
     near = difflib.get_close_matches(name, dict.fromkeys(known), n=3)
-    there = "; ".join(f"{table} has {', '.join(names)}" for table, names in columns.items())
+    there = " or ".join(f"a column of {table} ({', '.join(names)})" for table, names in columns.items())
     expected = " or ".join(near) if near else f"one of {', '.join(frames)}" if is_table or not there else there
     look = "SHOW TABLES" if is_table or not asked else f"SELECT * FROM {asked[0]} LIMIT 1"
     return UserError(f"the query failed: {told}; expected {expected}; to see it: `python -m jobs query '{look}'`")

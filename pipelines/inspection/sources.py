@@ -15,7 +15,7 @@ import polars as pl
 
 from pipelines.curation.outcomes import by_source, curation_of, with_dropped
 from pipelines.stage.errors import first_of
-from pipelines.stage.printable import escaped, on_one_line
+from pipelines.stage.printable import counted, escaped, on_one_line
 from pipelines.stage.render import aligned_table
 from pipelines.stage.terminal import cut
 from pipelines.storage import QueryRange, Tables, TableVersion
@@ -167,7 +167,7 @@ def quarantined_elsewhere(tables: Tables, sources: pl.DataFrame) -> str | None:
         for source, count in others.select("source", "quarantined").iter_rows()
     ]
     return (
-        f"{others['quarantined'].sum():,} more rows are in quarantined_rows, of what is no source here: "
+        f"in quarantined_rows: {counted(int(others['quarantined'].sum()), 'more row')} of what is no source here: "
         f"{first_of(named, 5)}; a row that names no source counts for its file's"
     )
 

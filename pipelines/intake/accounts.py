@@ -20,6 +20,7 @@ from pipelines.intake.layouts import CheckedRow, Layouts, RowChecks, check_row, 
 from pipelines.intake.raw_rows import RawRow
 from pipelines.intake.spill import Negative, Spill, SpilledTriplet
 from pipelines.stage.errors import UserError, first_of
+from pipelines.stage.printable import counted
 from pipelines.stage.progress import tell
 from pipelines.storage.commits import IngestedFile
 from pipelines.storage.erased import hashed, names_erased
@@ -59,8 +60,8 @@ class FileCounts(IngestedFile):
     def __str__(self) -> str:
         accepted = self.rows - self.quarantined
         return (
-            f"{self.rows:,} rows: {accepted:,} accepted as {self.triplets:,} new triplets and "
-            f"{self.duplicates:,} duplicates, {self.quarantined:,} quarantined"
+            f"{counted(self.rows, 'row')}: {accepted:,} accepted as {counted(self.triplets, 'new triplet')} and "
+            f"{counted(self.duplicates, 'duplicate')}, {self.quarantined:,} quarantined"
         )
 
 
@@ -108,7 +109,7 @@ class Intake:
                     self.quarantine(position, row.number, checked, _raw(row), _named_source(row, layouts))
         layouts.refuse_if_unknown()
         if left_out := self._left_out[position]:
-            tell(f"{self.files[position].path}: {left_out:,} rows are left out: their external ids were erased")
+            tell(f"{self.files[position].path}: {counted(left_out, 'row')} left out, by external ids that were erased")
         if not self.files[position].found.is_ours:
             self._announce_columns(opened.path, layouts)
         self.refuse_if_mostly_bad(position)

@@ -22,6 +22,7 @@ from pipelines.intake.hub_folders import DESCRIBES_DATA, MADE_BY_MAP, files_of_d
 from pipelines.intake.input_files import InputFile, Partitions, stem
 from pipelines.stage.errors import UserError, first_of
 from pipelines.stage.paths import path_of
+from pipelines.stage.printable import counted
 from pipelines.stage.progress import tell
 from pipelines.storage.foreign_tables import is_table, open_table
 
@@ -112,7 +113,7 @@ class _Search:
     def add_table(self, folder: Path, source: str, version: int | None) -> None:
         table = open_table(folder, version)
         if self.is_new(folder, table.version):
-            tell(f"{folder} is a Delta table: its version {table.version} is read, {len(table.files):,} files")
+            tell(f"{folder} is a Delta table: its version {table.version} is read, {counted(len(table.files), 'file')}")
             self.found.append(InputFile(f"{folder}@{table.version}", source, table=table))
 
 

@@ -15,6 +15,11 @@ def escaped(character: str) -> str:
     return f"\\u{ord(character):04x}" if ord(character) < 0x10000 else f"\\U{ord(character):08x}"
 
 
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """1 row, 2,000 rows, 0 queries."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
 def on_one_line(value: object) -> str:
     """Of any value, with one space where it has white space."""
     return printable(re.sub(r"\s+", " ", str(value)).strip())

@@ -1,18 +1,21 @@
 """Tables as text: a frame as `query` prints it, aligned columns of ready text, Markdown with every cell escaped."""
 
 import html
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from decimal import Decimal
+from itertools import zip_longest
 
 import polars as pl
-from rich.cells import cell_len
+from rich.cells import cell_len, set_cell_size
 
 from pipelines.stage.printable import on_one_line
-from pipelines.stage.terminal import cut
+from pipelines.stage.terminal import cut, wrapped
 
 BAR = "█▒░"
 LEGEND = "█kept ▒corrected ░dropped"
 WIDEST_TABLE = 200
+LONGEST_CELL, LONGEST_VALUE = 80, 120
 NARROWEST_COLUMN = 12  # on average; where there is less room, one value a line reads better
 
 
@@ -22,22 +25,60 @@ def frame_lines(frame: pl.DataFrame, width: int | None = None) -> Iterator[str]:
     Args:
         width: of the terminal; long texts are wrapped or cut to it. None is a log: nothing has to fit.
     """
+    names = [on_one_line(name) for name in frame.columns]
     if frame.width <= 10 and (width is None or width >= frame.width * NARROWEST_COLUMN):
-        fitting = min(width or WIDEST_TABLE, WIDEST_TABLE)
-        yield _laid_out(frame, "ASCII_MARKDOWN", tbl_width_chars=fitting, fmt_str_lengths=80, thousands_separator=",")
+        rows = [[cut(_grouped(value), LONGEST_CELL) for value in row] for row in frame.iter_rows()]
+        yield from _wrapped_table(names, rows, min(width or WIDEST_TABLE, WIDEST_TABLE))
         return
-    for number, row in enumerate(frame.iter_rows(named=True), 1):
+    for number, row in enumerate(frame.iter_rows(), 1):
         yield f"-- row {number}"
-        for name, value in row.items():
-            line = f"{name:<24} {cut(on_one_line(value), 120)}"
+        for name, value in zip(names, row, strict=True):
+            line = f"{name:<24} {cut(_shown(value), LONGEST_VALUE)}"
             yield cut(line, width) if width else line
+
+
+def _shown(value: object) -> str:
+    """A value of a frame as a terminal may show it; lists, structs, true, false and null as JSON."""
+    as_json = isinstance(value, list | dict | bool | None)
+    return on_one_line(json.dumps(value, ensure_ascii=False, default=str) if as_json else value)
+
+
+def _grouped(value: object) -> str:
+    """As `_shown`, but numbers with their thousands separated, and no more than six decimals."""
+    if isinstance(value, float) and not 0 < abs(value) < 1e-4:
+        return f"{round(value, 6):,}"
+    is_number = isinstance(value, int | Decimal) and not isinstance(value, bool)
+    return f"{value:,}" if is_number else _shown(value)
+
+
+def _wrapped_table(header: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Iterator[str]:
+    """Columns between bars, on so many columns of the terminal; what has no room goes on in the next line."""
+    widths = _widths([*zip(header, *rows, strict=True)], width - 3 * len(header) - 1)
+    for row in (header, *rows):
+        lines = [wrapped(cell, columns) or [""] for cell, columns in zip(row, widths, strict=True)]
+        for cells in zip_longest(*lines, fillvalue=""):
+            yield f"| {' | '.join(map(set_cell_size, cells, widths))} |"
+        if row is header:
+            yield f"|{'|'.join('-' * (columns + 2) for columns in widths)}|"
+
+
+def _widths(columns: Sequence[Sequence[str]], room: int) -> list[int]:
+    """The room shared out: the widest give way first, of ids, names and numbers only if texts would get too narrow."""
+    needed = [max(map(cell_len, cells)) for cells in columns]
+    kept = [0 if any(" " in cell for cell in cells) else need for cells, need in zip(columns, needed, strict=True)]
+    for least, narrowest in ((kept, NARROWEST_COLUMN), ([0] * len(kept), 1)):
+        for most in range(max(needed, default=0), narrowest - 1, -1):
+            widths = [min(need, max(most, keep)) for need, keep in zip(needed, least, strict=True)]
+            if sum(widths) <= room:
+                return widths
+    return [1] * len(columns)
 
 
 def aligned_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Columns of text, two spaces apart and indented by two; nothing is cut or wrapped."""
-    frame = pl.DataFrame(list(rows), schema=dict.fromkeys(header, pl.String), orient="row")
-    text = _laid_out(frame, "NOTHING", tbl_width_chars=10_000, fmt_str_lengths=10_000)
-    return "\n".join(f" {line.rstrip()}" for line in text.splitlines())  # Polars pads each cell by a space
+    lines = [header, *rows]
+    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(f"  {'  '.join(map(set_cell_size, line, widths))}".rstrip() for line in lines)
 
 
 def curation_lines(sources: pl.DataFrame, width: int | None, *, with_bars: bool) -> list[str]:
@@ -91,19 +132,6 @@ def markdown_table(header: Sequence[object], rows: Iterable[Sequence[object]]) -
     """Cells are escaped, so that no text of the data can become markup."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(map(_markdown_cell, line))} |" for line in lines)
-
-
-def _laid_out(frame: pl.DataFrame, formatting: Any, **options: Any) -> str:
-    with pl.Config(
-        tbl_rows=-1,
-        tbl_cols=-1,
-        fmt_table_cell_list_len=-1,
-        tbl_hide_dataframe_shape=True,
-        tbl_hide_column_data_types=True,
-        tbl_formatting=formatting,
-        **options,
-    ):
-        return str(frame)
 
 
 def _markdown_cell(value: object) -> str:

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO, cast
@@ -45,24 +46,38 @@ def _given(variable: str) -> int:
 def print_paged(lines: Iterable[str], stream: TextIO) -> None:
     """Lines on a stream; on a terminal that they do not fit, through $PAGER, or less.
 
-    PAGER=cat, a dumb terminal, and a machine without the pager have them printed as on any other stream.
+    PAGER=cat, a dumb terminal, and a machine without the pager have them printed as on any other stream; so has a
+    pager that fails, which is said.
     """
     height = height_of(stream)
-    command = shlex.split(os.environ.get("PAGER", "less"))
-    if height is None or not command or command == ["cat"] or console(stream).is_dumb_terminal:
-        command = []
-    if not command or not shutil.which(command[0]):
+    command = [] if height is None or console(stream).is_dumb_terminal else _pager()
+    if height is None or not command or command == ["cat"] or not shutil.which(command[0]):
         for line in lines:
             print(line, file=stream)
         return
     text = "".join(f"{line}\n" for line in lines)
-    if height is None or text.count("\n") < height:  # the prompt takes the last line
+    if text.count("\n") < height:  # the prompt takes the last line
         stream.write(text)
         return
     stream.flush()
-    with _ctrl_c_is_the_pagers():
-        encoded = text.encode(stream.encoding or "utf-8", "backslashreplace")
-        subprocess.run(command, input=encoded, stdout=stream.fileno(), env={"LESS": "FRX", **os.environ}, check=False)
+    encoded = text.encode(stream.encoding or "utf-8", "backslashreplace")
+    try:
+        with _ctrl_c_is_the_pagers():
+            subprocess.run(
+                command, input=encoded, stdout=stream.fileno(), env={"LESS": "FRX", **os.environ}, check=True
+            )
+    except (OSError, subprocess.CalledProcessError) as error:
+        print(text, end="", file=stream, flush=True)
+        print(f"the pager failed ({error}): printed without it; expected a command in PAGER", file=sys.stderr)
+
+
+def _pager() -> list[str]:
+    given = os.environ.get("PAGER", "less")
+    try:
+        return shlex.split(given)
+    except ValueError as error:
+        print(f"PAGER={given} ({error}): printed without it; expected a command in PAGER", file=sys.stderr)
+        return []
 
 
 @contextmanager
@@ -91,12 +106,15 @@ def cut(text: str, width: int) -> str:
 
 def wrapped(text: str, width: int) -> list[str]:
     """The text's words on lines of so many columns; only a word that is longer is broken."""
-    lines: list[str] = []
+    lines, room = list[str](), 0  # that the last line has left
     for word in text.split():
-        if lines and cell_len(lines[-1]) + 1 + cell_len(word) <= width:
+        columns = cell_len(word)
+        if lines and columns < room:
             lines[-1] += f" {word}"
+            room -= columns + 1
         else:
-            lines += chop_cells(word, width)
+            lines += [word] if columns <= width else chop_cells(word, width)
+            room = width - cell_len(lines[-1])
     return lines
 
 

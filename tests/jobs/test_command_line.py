@@ -400,13 +400,19 @@ def test_a_teacher_with_several_outputs_is_refused(run, refuse, tmp_path):
         (["query", "SELECT * FROM triplets", "--at", "triplets@7"], r"triplets@7 does not exist"),
         (
             ["query", "SELECT nothing FROM triplets"],
-            r'failed: .*"nothing"; expected triplets has triplet_id, .*, miner_score; ',
+            r'failed: .*"nothing"; expected a column of triplets .triplet_id, .*, miner_score.; ',
         ),
         (
             ["query", "SELECT sorce FROM triplets"],
             r'"sorce"; expected source or source_row or source_file; to see it: ',
         ),
         (["query", "SELECT t.sorce FROM triplets t"], r"'sorce' found in table 't'; expected source or source_row or"),
+        (
+            ["query", "SELECT query FROM triplets t JOIN ingested_files AS f ON t.source_file = f.no_such"],
+            r"'no_such' found in table 'f'; expected a column of ingested_files .[^()]*.; .* ingested_files LIMIT 1",
+        ),
+        (["query", "SELECT x.query FROM triplets t"], r"'x' found; expected one of ingested_files, triplets; to see"),
+        (["query", "SELECT COUNT(*), COUNT(*) FROM triplets"], r"are called len; expected a name .* COUNT\(\*\) AS n"),
         (["query", "SELECT 1 FROM triplet"], r"'triplet' was not found; expected triplets; .*query 'SHOW TABLES'`$"),
         (["query", "SELECT 1 FROM nowhere"], r"'nowhere' was not found; expected one of ingested_files, triplets; "),
         (["query", "SELECT * FROM triplets", "--output", "rows.xml"], r"expected a file ending in .parquet, .csv or"),

@@ -99,4 +99,7 @@ def test_anywhere_else_and_of_all_tables_it_is_a_line_a_version(root, shown, cap
     *_, last = lines = capsys.readouterr().out.splitlines()
     assert "from scored_triplets@1, triplets@0; config " in lines[0]
     assert (len(lines), last.split()) == (4, ["triplets@0", "see", "above"])
-    assert [line.split()[0] for line in shown("scored_triplets")] == ["scored_triplets@1", "scored_triplets@0"]
+    listed = shown("scored_triplets")
+    assert [line.split()[0] for line in listed] == ["scored_triplets@1", "scored_triplets@0"]
+    assert all(cell_len(line) == 60 and line.endswith("…") for line in listed)
+    assert all(line.endswith("文 end") for line in shown("scored_triplets", in_full=True))

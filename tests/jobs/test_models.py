@@ -1,4 +1,4 @@
-"""The leaderboard as a user sees it: a table of a hundred columns, whole as JSON, refused where there is nothing."""
+"""The leaderboard as a user sees it: a table, whole as JSON, refused where there is nothing."""
 
 import json
 
@@ -32,7 +32,7 @@ def test_the_table_is_the_result_and_the_choice_on_dev_is_told_beside_it(root, c
     main(root=root)
 
     out, err = capsys.readouterr()
-    assert out.startswith("pets: 1 queries\n  model")
+    assert out.startswith("pets: 1 query\n  model")
     assert max(map(len, out.splitlines())) <= 100
     assert [line.split()[0] for line in out.splitlines()[2:4]] == [f"{name}@{'0' * 12}" for name in ("small", "other")]
     assert err == f"best on curated_triplets@0/dev: other@{'0' * 12}, nDCG@10 0.500\n"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 
 import polars as pl
@@ -25,6 +26,34 @@ def root(tmp_path):
     rows = scored_rows([(f"query {number} 文", "a cat " * 9, 4.0, f"a dog {number}", -4.0) for number in range(60)])
     write_scored(write_triplets(tables, rows), rows)
     return RootOptions(tables=tables.uri)
+
+
+def test_a_signal_ends_a_query_that_would_never_end(root):
+    endless = "WITH RECURSIVE t AS (SELECT 1 AS n UNION ALL SELECT n + 1 AS n FROM t) SELECT * FROM t"
+    code = (  # the signal comes when the query has begun
+        "import os, signal, sys, threading, polars, pipelines.inspection.queries, jobs.__main__ as jobs;"
+        "threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGTERM)).start(); jobs._leave(jobs.main())"
+    )
+    command = [sys.executable, "-c", code, "query", endless, "--tables", root.tables]
+
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout) == (3, "")
+    assert "nothing was written, and the same command asks again" in ended.stderr
+
+
+def test_a_query_reads_the_tables_alone(root, tmp_path, capsys):
+    beside = tmp_path / "beside.csv"
+    beside.write_text("secret\n1\n", encoding="utf-8")
+
+    for sql in (f"SELECT * FROM read_csv('{beside}')", f"SELECT (SELECT 1 FROM READ_CSV('{beside}')) FROM triplets"):
+        with pytest.raises(UserError, match=rf"what is no table here \(Csv SCAN .{beside}.\); expected one of "):
+            main(sql, root=root)
+    with pytest.raises(UserError, match="EXPLAIN would change a table or is no question"):
+        main(f"EXPLAIN SELECT * FROM read_csv('{beside}')", root=root)
+    with pytest.raises(UserError, match=r"no table here .*No such file"):
+        main("SELECT * FROM read_parquet('none')", root=root)
+    main("SELECT 'FROM read_csv(1)' AS told FROM triplets", root=root, limit=1, as_json=True)
+    assert json.loads(capsys.readouterr().out) == [{"told": "FROM read_csv(1)"}]
 
 
 def test_the_first_rows_are_those_of_the_whole_answer(root, capsys, tmp_path):

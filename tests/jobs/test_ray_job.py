@@ -62,7 +62,7 @@ def test_submit_prints_the_version_alone_and_stamps_the_commit(cluster, submitte
     exit_code, out, err = submitted("ingest", "--tables", tmp_path / "tables", "--input", tmp_path / "rows.jsonl")
 
     assert (exit_code, out) == (0, "triplets@0\n"), err
-    assert "1 rows: 1 accepted" in err
+    assert "1 row: 1 accepted" in err
     told = Tables.at(str(tmp_path / "tables")).latest("triplets").commit
     assert told.ray_job in err
     assert told.code == code()

@@ -31,7 +31,7 @@ def test_quarantined_rows_of_no_source_of_the_curation_are_told(run, version, tm
     code, out, err = run("sources", "--json")
 
     assert (code, json.loads(out)[0]["quarantined"]) == (0, 0)
-    assert "sources: 1 more rows are in quarantined_rows, of what is no source here: mixed (1)" in err
+    assert "sources: in quarantined_rows: 1 more row of what is no source here: mixed (1)" in err
 
 
 def test_its_weights_are_read_by_a_recipe(run, version, tmp_path):

@@ -45,7 +45,7 @@ def test_vacuum_says_what_it_would_delete_and_deletes_it_when_told(run, tables):
     assert {one["table"]: one["files_to_remove"] for one in told["tables"] if one["files_to_remove"]} == {
         "curated_triplets": 1
     }
-    assert "1 files, " in err
+    assert "1 file, " in err
     assert "to do it: add --yes" in err
     assert run("vacuum", "--yes")[0] == 0
     assert files_under(tables) == before, "within seven days"
@@ -59,7 +59,7 @@ def test_compact_prints_the_versions_that_there_are_then(run):
     code, out, err = run("compact", "triplets", "curated_triplets")
 
     assert (code, out) == (0, "triplets@2\ncurated_triplets@1\n")
-    assert "triplets@2: 2 files of triplets@1 are 1" in err
+    assert "triplets@2: 2 files of triplets@1, now 1" in err
     assert "curated_triplets@1: nothing to merge" in err
 
 

@@ -52,7 +52,7 @@ def test_every_row_ends_once_and_the_counts_add_up(tables, tmp_path, capsys):
     assert counts(tables) == [[10, 8, 1, 1], [2, 4, 3, 0]]
     assert rows_of(tables, "quarantined_rows", "source_file", "source_row", "reasons") == [(first, 10, ["query_blank"])]
     told = capsys.readouterr().err
-    assert f"{first}: 10 rows: 9 accepted as 8 new triplets and 1 duplicates, 1 quarantined" in told
+    assert f"{first}: 10 rows: 9 accepted as 8 new triplets and 1 duplicate, 1 quarantined" in told
     assert "2 files: 12 rows: 11 accepted as 12 new triplets and 4 duplicates, 1 quarantined" in told
     assert "quarantined: query_blank in 1; the rows: python -m jobs query" in told
 

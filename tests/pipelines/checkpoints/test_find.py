@@ -102,7 +102,7 @@ def test_a_bucket_without_a_model_is_refused(tmp_path):
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "readme.md").write_text("nothing")
 
-    with pytest.raises(UserError, match="found 1 files, none of a model"):
+    with pytest.raises(UserError, match="found 1 file, none of a model"):
         copy_once(fs.LocalFileSystem(), str(tmp_path / "notes"), tmp_path / "cache", "s3://bucket/notes")
     with pytest.raises(UserError, match="cannot be listed"):
         copy_once(fs.LocalFileSystem(), str(tmp_path / "missing"), tmp_path / "cache", "s3://bucket/missing")

@@ -263,7 +263,7 @@ def test_what_was_erased_is_left_out_when_it_is_ingested_or_mined_again(tmp_path
 
     assert {one for (one,) in ingested.rows_of(tables, "triplets", "external_id")} == {"0", "2", None}
     assert ingested.counts(tables)[0] == [11, 1, 6, 4]
-    assert "again.jsonl: 4 rows are left out: their external ids were erased" in capsys.readouterr().err
+    assert "again.jsonl: 4 rows left out, by external ids that were erased" in capsys.readouterr().err
     assert {tuple(row) for row in ingested.rows_of(tables, "quarantined_rows", "raw")} == {(None,)}
     assert not any("secret" in text or "mined 1" in text for text in texts_in_files(tables))
 

@@ -84,7 +84,7 @@ def test_text_has_a_block_per_data_set_and_says_what_is_missing():
 
     assert "beir/pets@1: 2 queries" in text
     assert "0 of 2 queries stand in the training text exactly, 1 but for case, punctuation and space" in text
-    assert "other/test: 1 queries" in text
+    assert "other/test: 1 query" in text
     assert "teacher: not measured: its folder is gone" in text
     student = next(line for line in text.splitlines() if line.split()[:1] == ["student"])
     assert student.split()[:3] == ["student", "4", "0.700"]

@@ -28,7 +28,7 @@ def test_what_is_the_query_itself_is_its_own_unless_it_is_relevant(tmp_path, cap
     held_out = held_out_test_set(curated(tmp_path, rows), None, None)
 
     assert held_out.own == {text_id(first): {text_id(f"{first.upper()}?")}}
-    assert "1 of 2 queries stand in the corpus themselves, as 1 passages" in capsys.readouterr().err
+    assert "1 of 2 queries stand in the corpus themselves, as 1 passage " in capsys.readouterr().err
 
 
 def test_arguanas_own_documents_are_found_and_told(tmp_path, capsys):

@@ -48,7 +48,7 @@ def test_a_text_counts_once_and_bad_and_erased_rows_are_counted(tmp_path, capsys
     (file,) = found.files
     assert (file.rows, file.duplicates, file.quarantined) == (6, 1, 3)
     said = capsys.readouterr().err
-    assert "1 passages are left out: their external ids were erased" in said
+    assert "1 passage left out, by external ids that were erased" in said
     assert "2 of 6 passages left out: blank" in said
 
 

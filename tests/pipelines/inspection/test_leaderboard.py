@@ -1,7 +1,9 @@
 """Models on one common data set, best first; SQL itself is asked in tests/jobs/test_command_line.py."""
 
 import json
+import re
 
+import polars as pl
 import pytest
 
 from pipelines.inspection.leaderboard import board_lines, chosen_on_dev, leaderboard
@@ -106,27 +108,54 @@ def test_the_choice_is_the_best_on_dev_where_several_share_it(tables):
     assert chosen_on_dev(leaderboard(tables)).rows() == [(f"b@{HEX}", 0.5, "curated_triplets@7/dev")]
 
 
-def test_the_table_fits_a_hundred_columns_whatever_the_names(tables):
+def test_a_log_gets_every_column_and_long_names_cut(tables):
     three_evaluations(tables)
     with new_version(tables, Models, Lineage("distill", [], Config())) as models:
         models.write(frame_of(Models, model("n" * 200, seconds=1_234_567.0)))
 
     lines = board_lines(leaderboard(tables))
 
-    assert max(map(len, lines)) <= 100
-    assert lines[0].split() == "model nDCG@10 smallest dev teacher BM25 layers seconds data vectors".split()
+    header = "  model nDCG@10 smallest dev vs teacher vs BM25 layers seconds data vectors"
+    assert lines[0].split() == header.split()
     assert lines[1].split() == [f"a@{HEX}", "0.750", "0.375", "0.250", "+0.250", "+0.500", "3", "1,234", "7"]
-    assert any(line.strip().startswith("n" * 10) and "…" in line for line in lines)
+    assert any(line.startswith(f"  {'n' * 39}…  ") for line in lines)
+    assert "█" not in "".join(lines)
 
 
-def test_a_terminal_gets_a_bar_for_each_model_where_it_has_the_room_and_no_line_that_is_longer(tables):
+@pytest.mark.parametrize(
+    ("width", "left_out"),
+    [(100, []), (80, ["data", "vectors"]), (60, ["vs BM25", "layers", "seconds", "data", "vectors"])],
+)
+def test_a_terminal_without_room_for_a_column_is_told_which_is_left_out_and_no_line_is_longer(tables, width, left_out):
+    three_evaluations(tables)
+
+    lines = board_lines(leaderboard(tables), width, with_bars=True)
+
+    assert max(map(len, lines)) <= width
+    assert lines[1].split()[0] == f"a@{HEX}"
+    told = " ".join(lines[4:])
+    assert f"Left out: {', '.join(left_out)}; a wider terminal has them, and --json." in told or not left_out
+    assert not any(name in lines[0] for name in left_out)
+    assert ("data: version of" in told) == ("data" not in left_out)
+    assert max(map(len, board_lines(leaderboard(tables), 40))) <= 40
+
+
+def test_a_terminal_with_room_gets_a_bar_beside_each_measured_value(tables):
     three_evaluations(tables)
     board = leaderboard(tables)
 
-    wide = board_lines(board, 140, with_bars=True)
-    assert wide[0].split()[-3:] == ["0", "nDCG@10", "1"]
-    assert [line.count("█") for line in wide[1:4]] == [30, 25, 0]  # of 40
-    for width in (140, 100, 80, 40):
-        assert max(map(len, board_lines(board, width, with_bars=True))) <= width
-    assert "█" not in "".join(board_lines(board, 80, with_bars=True) + board_lines(board, 140))
-    assert board_lines(board) == board_lines(board, 100)
+    wide = board_lines(board, 200, with_bars=True)
+    assert [[len(bar) for bar in re.findall("█+", line)] for line in wide[1:4]] == [[15, 7, 5], [12, 10, 10], []]
+    assert "0.375    ███████▌" in wide[1]
+    assert board_lines(board, 200) != wide
+    assert "█" not in "".join(board_lines(board, 200))
+    assert max(map(len, board_lines(board, 130, with_bars=True))) <= 130
+
+
+def test_a_column_that_no_model_has_a_value_for_is_not_there_nor_is_what_would_be_said_of_it(tables):
+    three_evaluations(tables)
+    board = leaderboard(tables)
+
+    assert "To choose among models take dev." in " ".join(board_lines(board))
+    none = " ".join(board_lines(board.with_columns(pl.lit(None, pl.Float64).alias("dev_nDCG@10"))))
+    assert "dev" not in none

@@ -73,7 +73,7 @@ def test_what_was_left_out_before_is_counted_by_the_source_that_the_row_names_or
     copy = ingested.write(tmp_path, *rows, name="other.jsonl")  # the same bytes, by another name
     ingested.run(tables, copy, max_bad_share=1)
     assert about_sources(tables.newest("curated_triplets")).sort("source")["quarantined"].to_list() == [2, 1]
-    assert told.startswith("2 more rows are in quarantined_rows, of what is no source here: mixed (1), new (1); a row")
+    assert told.startswith("in quarantined_rows: 2 more rows of what is no source here: mixed (1), new (1); a row")
 
 
 def test_without_files_nothing_is_known_of_what_was_left_out(curated):

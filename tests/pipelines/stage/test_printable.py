@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.stage.printable import on_one_line, printable
+from pipelines.stage.printable import counted, on_one_line, printable
 from pipelines.stage.progress import tell
 
 HOSTILE = "a\x1b[31mred\x07\x00\u202eb\u200b\U000e0041"
@@ -24,3 +24,9 @@ def test_what_acts_or_hides_is_written_out():
 def test_a_line_that_is_told_cannot_act_on_the_terminal(capsys):
     tell(f"mine: {HOSTILE}\n  of two lines")
     assert capsys.readouterr().err == f"mine: {SHOWN}\n  of two lines\n"
+
+
+@pytest.mark.parametrize(("number", "told"), [(0, "0 queries"), (1, "1 query"), (1234, "1,234 queries")])
+def test_one_is_not_many(number, told):
+    assert counted(number, "query", "queries") == told
+    assert counted(number, "row") == told.replace("queries", "rows").replace("query", "row")

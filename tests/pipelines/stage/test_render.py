@@ -1,6 +1,7 @@
 """Tables as text, each to the letter."""
 
 import polars as pl
+import pytest
 from rich.cells import cell_len
 
 from pipelines.stage.render import aligned_table, curation_lines, frame_lines, markdown_table
@@ -27,6 +28,58 @@ def test_a_frame_of_many_columns_has_one_value_a_line_none_longer_than_120_chara
     assert lines[:2] == ["-- row 1", "column_0                 0"]
     assert lines[10:] == ["column_9                 9000", "text                     a b" + "x" * 116 + "…"]
     assert list(frame_lines(frame.clear())) == []
+
+
+HOSTILE = "a\x1b[2J\u202eb\u200b\x9b1m\r\n\tc"
+IN_EVERY_KIND = pl.DataFrame(
+    {
+        HOSTILE: [HOSTILE],
+        "list": [[HOSTILE]],
+        "deep": [[[{HOSTILE: [HOSTILE]}]]],
+        "bytes": [HOSTILE.encode()],
+        "category": pl.Series([HOSTILE], dtype=pl.Categorical),
+        "enum": pl.Series([HOSTILE], dtype=pl.Enum([HOSTILE])),
+        "array": pl.Series([[HOSTILE]], dtype=pl.Array(pl.String, 1)),
+    }
+)
+
+
+@pytest.mark.parametrize("columns", range(1, 8))
+@pytest.mark.parametrize("width", [None, 250, 100, 20])
+def test_no_text_of_the_data_or_name_of_a_column_acts_on_a_terminal_in_any_layout(width, columns):
+    lines = list(frame_lines(IN_EVERY_KIND[:, :columns], width))
+
+    assert all(line.isprintable() for line in lines)
+    assert "\\u001b" in "".join(lines)
+
+
+def test_a_table_has_lists_as_json_numbers_to_six_decimals_and_names_that_may_look_alike():
+    frame = pl.DataFrame({"a b": [["x", None]], "a\nb": [2 / 3], "c": [1e-12], "d": [True], "e": [float("nan")]})
+
+    assert list(frame_lines(frame)) == [
+        "| a b         | a b      | c     | d    | e   |",
+        "|-------------|----------|-------|------|-----|",
+        '| ["x", null] | 0.666667 | 1e-12 | true | nan |',
+    ]
+    assert list(frame_lines(frame.clear().select("d"))) == ["| d |", "|---|"]
+
+
+def test_names_and_numbers_stay_on_their_line_where_texts_can_give_way():
+    rows = pl.DataFrame({"text": ["some words " * 5], "model_id": ["docstrings@0123456789ab"], "rows": [1234567]})
+
+    assert list(frame_lines(rows, 60)) == [
+        "| text               | model_id                | rows      |",
+        "|--------------------|-------------------------|-----------|",
+        "| some words some    | docstrings@0123456789ab | 1,234,567 |",
+        "| words some words   |                         |           |",
+        "| some words some    |                         |           |",
+        "| words              |                         |           |",
+    ]
+    assert list(frame_lines(rows, 40))[2:5] == [
+        "| some words | docstrings | 1,234,567 |",
+        "| some words | @012345678 |           |",
+        "| some words | 9ab        |           |",
+    ]
 
 
 def test_an_aligned_table_cuts_nothing_and_leaves_no_space_at_the_end():

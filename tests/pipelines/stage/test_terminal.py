@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import signal
 import sys
 
@@ -163,6 +164,24 @@ def test_a_pager_can_be_turned_off_or_be_missing(terminal, pager, monkeypatch, v
 
     assert written() == "\n".join([*FIVE, ""])
     assert not pager.exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "why"),
+    [
+        ("less '", "PAGER=less ' .No closing quotation."),
+        ("false", "'false'.* exit status 1"),
+        ("{tmp}/no_program", "Exec format error|exit status 12[67]"),
+    ],
+)
+def test_a_pager_that_fails_loses_nothing_and_is_told(terminal, pager, monkeypatch, capsys, tmp_path, command, why):
+    (tmp_path / "no_program").write_bytes(b"\0\0")
+    (tmp_path / "no_program").chmod(0o755)
+    monkeypatch.setenv("PAGER", command.format(tmp=tmp_path))
+    print_paged(FIVE, terminal[0]._stream)
+
+    assert terminal[1]() == "\n".join([*FIVE, ""])
+    assert re.search(f"{why}.*: printed without it; expected a command in PAGER", capsys.readouterr().err)
 
 
 def test_a_pager_that_is_left_early_is_no_error(terminal, monkeypatch):
