@@ -15,6 +15,7 @@ from cyclopts import App, Argument, CycloptsError
 from cyclopts.exceptions import CoercionError, MissingArgumentError, UnusedCliTokensError
 
 from jobs.options import DEFAULT_RECIPE
+from pipelines.stage.printable import printable
 from pipelines.stage.terminal import console
 
 HELPING = re.compile(r"`python -m jobs ([^`]+)`|\bpython -m jobs ([^`;,(]*[^`;,(\s])")
@@ -22,9 +23,12 @@ KINDS = {float: "a number", int: "a whole number", bool: "true or false, or noth
 
 
 def say(message: str, command: str = "", prefix: str = "error:", style: str = "red") -> None:
-    """An error, or what the prefix calls it, on stderr; on a terminal the command that helps stands below."""
+    """An error, or what the prefix calls it, on stderr; on a terminal the command that helps stands below.
+
+    A library's error may quote the data, of which nothing may act on the terminal.
+    """
     console(sys.stderr).print(prefix, style=style, end=" ")
-    print(message, file=sys.stderr)
+    print(printable(message), file=sys.stderr)
     if command and sys.stderr.isatty():
         console(sys.stderr).print(f"\n  {command}", style="cyan")
 

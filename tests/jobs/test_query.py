@@ -13,6 +13,7 @@ from jobs.options import RootOptions
 from jobs.query import main
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables
+from tests.in_process import run_jobs
 from tests.scored_versions import scored_rows, write_scored, write_triplets
 from tests.terminals import written_to
 
@@ -26,6 +27,22 @@ def root(tmp_path):
     rows = scored_rows([(f"query {number} 文", "a cat " * 9, 4.0, f"a dog {number}", -4.0) for number in range(60)])
     write_scored(write_triplets(tables, rows), rows)
     return RootOptions(tables=tables.uri)
+
+
+@pytest.mark.parametrize("asked", ["query", "query, positive, {aliases}", "CAST(query AS INT)"])
+def test_nothing_that_the_data_holds_acts_on_the_terminal_but_json_has_it_as_it_is(tmp_path, capsys, asked):
+    hostile = "a\x1b[2J\u202eb\u200b"
+    tables = Tables.at(str(tmp_path / "tables"))
+    write_triplets(tables, scored_rows([(hostile, "p", 1.0, "n", 0.0)]))
+    sql = f"SELECT {asked.format(aliases=', '.join(f'query AS q{n}' for n in range(9)))} FROM triplets"
+
+    code = run_jobs("query", sql, "--tables", tables.uri)
+    told = "".join(capsys.readouterr())
+    assert r"a\u001b[2J\u202eb\u200b" in told
+    assert told.replace("\n", "").isprintable()
+    if code == 0:
+        run_jobs("query", sql, "--tables", tables.uri, "--json")
+        assert json.loads(capsys.readouterr().out)[0]["query"] == hostile
 
 
 def test_a_signal_ends_a_query_that_would_never_end(root):
