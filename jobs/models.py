@@ -9,6 +9,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from jobs.options import JsonOption, RootOptions, print_frame
+from pipelines.stage import hints
+from pipelines.stage.progress import tell
 from pipelines.stage.terminal import can_print, width_of
 
 
@@ -29,7 +31,7 @@ def main(
         return
     measured = board.drop_nulls("data_set")
     if measured.is_empty():
-        print("no model was evaluated yet: `python -m jobs evaluate --model NAME`", file=sys.stderr)
+        tell(hints.completed("no model was evaluated yet: `python -m jobs evaluate --model NAME`"))
     else:
         print(f"{measured['data_set'][0]}: {measured['queries'][0]:,} queries")
     print("\n".join(board_lines(board, width_of(sys.stdout), with_bars=can_print(sys.stdout, BAR))))
