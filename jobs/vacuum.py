@@ -2,6 +2,7 @@
 
 import json
 import sys
+from datetime import UTC, datetime
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -44,5 +45,17 @@ def main(
         print_frame(by_table)
     if yes:
         planned.remove()
-    total = f"{by_table['files_to_remove'].sum():,} files, {by_table['bytes_to_remove'].sum():,} bytes"
-    print(f"{total} were deleted" if yes else f"{total} would be deleted; to do it: add --yes", file=sys.stderr)
+    num_files, num_bytes = by_table["files_to_remove"].sum(), by_table["bytes_to_remove"].sum()
+    total = f"{num_files:,} files, {num_bytes:,} bytes"
+    told = f"{total} were deleted" if yes else f"{total} would be deleted; to do it: add --yes"
+    print(told if num_files else _nothing(planned.next_at(), retention_days), file=sys.stderr)
+
+
+def _nothing(next_at: float | None, retention_days: float) -> str:
+    """Why nothing goes, and from when on something would."""
+    if next_at is None:
+        return "nothing to delete: each file is of a newest version or pinned"
+    until = f"{datetime.fromtimestamp(next_at, UTC):%Y-%m-%d %H:%M} UTC"
+    return (
+        f"nothing to delete yet: the {retention_days:g} days of retention keep what could go, the first until {until}"
+    )

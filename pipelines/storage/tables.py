@@ -257,6 +257,12 @@ class Tables:
         """The tables that exist under the root, in the order of the flow."""
         return [name for name in TABLES if self.latest(name) is not None]
 
+    def existing(self) -> list[str]:
+        """The same, at least one. Raises UserError."""
+        if names := self.names():
+            return names
+        raise UserError(f"there is no table under {self.uri}; is --tables (or TABLES) the right root?")
+
 
 def _refuse_what_is_not_held(path: str, not_held: re.Pattern[str]) -> None:
     """Raise UserError for a path that the Delta library would take for another one."""
