@@ -184,9 +184,9 @@ class Tables:
         if tag := find_tag(self, text):
             return self.recorded(tag.version)
         if not (match := re.fullmatch(r"([a-z_]+)@([0-9]+)", text)):
-            raise UserError(
-                f"{text!r} is no table version; expected TABLE@VERSION, for example curated_triplets@7, or a tag"
-            )
+            newest = self.latest(text) if text in TABLES else None
+            example = newest or "curated_triplets@7"
+            raise UserError(f"{text!r} is no table version; expected TABLE@VERSION, for example {example}, or a tag")
         parsed = TableVersion(self, match[1], int(match[2]))
         newest = self.latest(parsed.name)
         if newest is None:

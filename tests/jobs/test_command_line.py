@@ -108,7 +108,10 @@ UNREADABLE = {  # what is in the file -> (its bytes, what the message must say)
         "not_csv in 1 .*a quote in a field is doubled",
     ),
     "names in another case": (lines({"Query": 1, "positive": 2, "negative": 3}), """--columns '{"query": "Query"}'"""),
-    "a missing column": (lines({"query": "a", "positive": "b"}), "no column for negative .*`mine`.*--columns"),
+    "a missing column": (
+        lines({"query": "a", "positive": "b"}),
+        "no column for negative .*`python -m jobs mine --input .*rows.data`",
+    ),
     "a header in Latin-1": ("quéry,positive,negative\na,b,c\n".encode("latin-1"), "not UTF-8.*iconv -f CP1252"),
     "a header alone": (b"query,positive,negative\n", "no row below its header, expected rows"),
     "Parquet without rows": (parquet_bytes(pl.DataFrame(good_rows(1)).clear()), "Parquet without rows, expected rows"),
@@ -401,6 +404,10 @@ def test_a_teacher_with_several_outputs_is_refused(run, refuse, tmp_path):
             r"--from triplets@0: expected a version of scored_triplets, .* scored_triplets@0",
         ),
         (["history", "triplets@7"], r"triplets@7 does not exist"),
+        (
+            ["tag", "first", "triplets"],
+            "'triplets' is no table version; .*for example triplets@0,",
+        ),
         (["query", "SELECT * FROM triplets", "--at", "triplets@7"], r"triplets@7 does not exist"),
         (
             ["query", "SELECT nothing FROM triplets"],
