@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.intake.delimited import Quoting
-from pipelines.intake.formats import DATA_ENDINGS, Input, WithoutRows, open_file
+from pipelines.intake.formats import DATA_ENDINGS, Input, open_file
 from pipelines.intake.raw_rows import RawRow
 from pipelines.stage.errors import UserError
 from pipelines.storage.foreign_tables import ForeignTable
@@ -59,7 +59,7 @@ class InputFile:
         """How to read it. Raises UserError where it is nothing that can be read."""
         if self.table:
             if not self.table.files:
-                raise WithoutRows(f"{self.path} is a Delta table without rows, expected rows: give another version")
+                raise UserError(f"{self.path} is a Delta table without rows, expected rows: give another version")
             return Input(self.path, self.table.columns, partial(_table_rows, self.table))
         opened = open_file(self.path, self.quoting)
         if not self.partitions:
