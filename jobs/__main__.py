@@ -22,6 +22,7 @@ from cyclopts.help import PlainFormatter
 
 from jobs.cluster import read_at_import
 from jobs.usage import completed, explained, jobs_command, say
+from pipelines.stage import hints
 from pipelines.stage.errors import UserError
 from pipelines.stage.kernels import KEPT_KERNELS
 from pipelines.stage.terminal import Terminal
@@ -93,6 +94,7 @@ def main() -> int:
     for name, value in {**read_at_import(), **KEPT_KERNELS, "TQDM_DISABLE": "1"}.items():  # stages tell their progress
         os.environ.setdefault(name, value)
     Interrupted.received = False
+    hints.completed = lambda line: completed(line, app)[0]
     sys.stdout, sys.stderr = _writable(sys.stdout), Terminal.of(_writable(sys.stderr))
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
         signal.signal(number, _interrupt)
@@ -103,6 +105,8 @@ def main() -> int:
         return code
     except BaseException as error:
         return _told(error)
+    finally:
+        hints.completed = str
 
 
 def _writable(stream: TextIO | None) -> TextIO:

@@ -30,8 +30,20 @@ def main(*, stage: StageOptions = StageOptions(), as_json: JsonOption = False) -
     recipe, tables = stage.load(writes=False, answers=False)
     findings = look("here", tables.uri, recipe.score)
     findings += _cluster(tables.uri, recipe.score, is_named=bool(named_cluster()))
-    print_frame(pl.DataFrame([one._asdict() for one in findings]), as_json)
+    if as_json:
+        print_frame(pl.DataFrame([one._asdict() for one in findings]), as_json)
+    else:
+        print(table(findings))
     return int(any(one.is_wrong for one in findings))
+
+
+def table(findings: list[Finding]) -> str:
+    """A line each, whatever its length: what is wrong is told to its end."""
+    from pipelines.stage.printable import on_one_line
+    from pipelines.stage.render import aligned_table
+
+    rows = [[one.where, one.what, "wrong" if one.is_wrong else "", on_one_line(one.found)] for one in findings]
+    return aligned_table(["where", "what", "", "found"], rows)
 
 
 def look(where: str, root: str, score: "ScoreConfig") -> list[Finding]:

@@ -9,7 +9,9 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from jobs.options import JsonOption, RootOptions, print_frame
+from pipelines.stage import hints
 from pipelines.stage.printable import counted, on_one_line
+from pipelines.stage.progress import tell
 from pipelines.stage.terminal import can_print, width_of
 
 
@@ -30,7 +32,7 @@ def main(
         return
     measured = board.drop_nulls("data_set")
     if measured.is_empty():
-        print("no model was evaluated yet: `python -m jobs evaluate --model NAME`", file=sys.stderr)
+        tell(hints.completed("no model was evaluated yet: `python -m jobs evaluate --model NAME`"))
     else:
         print(f"{on_one_line(measured['data_set'][0])}: {counted(measured['queries'][0], 'query', 'queries')}")
     print("\n".join(board_lines(board, width_of(sys.stdout), with_bars=can_print(sys.stdout, BAR))))

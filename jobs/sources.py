@@ -3,7 +3,6 @@
 --weights prints a recipe's table of them, --leave-out a study that trains without each source in turn.
 """
 
-import sys
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -31,6 +30,7 @@ def main(
     from jobs.recipe import load_recipe
     from jobs.versions import version_to_read
     from pipelines.inspection import sources as about
+    from pipelines.stage import hints
     from pipelines.stage.errors import UserError
     from pipelines.stage.progress import tell
 
@@ -46,7 +46,7 @@ def main(
         print(about.toml_weights(about.weights(sources)), end="")
     elif leave_out is not None:
         print(about.leave_one_out(sources, recipe, leave_out), end="")
-        print("write it to a file and run: python -m jobs study FILE", file=sys.stderr)
+        tell(hints.completed("write it to a file and run: `python -m jobs study FILE`"))
     else:
         if as_json:
             print_frame(sources, as_json)

@@ -18,7 +18,9 @@ from jobs.options import DEFAULT_RECIPE
 from pipelines.stage.printable import printable
 from pipelines.stage.terminal import console
 
-HELPING = re.compile(r"`python -m jobs ([^`]+)`|\bpython -m jobs ([^`;,(]*[^`;,(\s])")
+HELPING = re.compile(  # a ` in quotes is of a name
+    r"""`python -m jobs ((?:'[^']*'|"[^"]*"|[^`'"])+)`|\bpython -m jobs ([^`;,('"]*[^`;,('"\s])"""
+)
 KINDS = {float: "a number", int: "a whole number", bool: "true or false, or nothing after it"}
 
 
@@ -47,13 +49,14 @@ def completed(message: str, app: App) -> tuple[str, str]:
 def with_own_options(words: list[str], app: App) -> str:
     """The command with the root, recipe and overrides of this process's own, as far as it takes them.
 
-    What it needs beside is named as in its help: --input INPUT.
+    What it needs beside is named as in its help: --input INPUT. So is a recipe, where this process was told none.
     """
     _, bound, _ = app.parse_args(sys.argv[1:])
     own = bound.arguments.get("stage") or bound.arguments.get("root")
+    recipe = str(bound.arguments.get("recipe") or getattr(own, "recipe", "RECIPE"))
     given: dict[str, list[str]] = {
         "--tables": [own.tables] if own and own.tables != os.environ.get("TABLES") else [],
-        "--recipe": [name for name in [getattr(own, "recipe", DEFAULT_RECIPE)] if name != DEFAULT_RECIPE],
+        "--recipe": [recipe] if recipe != DEFAULT_RECIPE else [],
         "--set": getattr(own, "set_", None) or [],
     }
     for one in _arguments(app[words[0]]) if words[0] in app else ():

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from datetime import UTC, datetime
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -45,5 +46,17 @@ def main(
         print_frame(by_table)
     if yes:
         planned.remove()
-    total = ", ".join(counted(int(by_table[f"{unit}s_to_remove"].sum()), unit) for unit in ("file", "byte"))
-    print(f"deleted: {total}" if yes else f"to delete: {total}; to do it: add --yes", file=sys.stderr)
+    num_files, num_bytes = (int(by_table[f"{unit}s_to_remove"].sum()) for unit in ("file", "byte"))
+    total = f"{counted(num_files, 'file')}, {counted(num_bytes, 'byte')}"
+    told = f"deleted: {total}" if yes else f"to delete: {total}; to do it: add --yes"
+    print(told if num_files else _nothing(planned.next_at(), retention_days), file=sys.stderr)
+
+
+def _nothing(next_at: float | None, retention_days: float) -> str:
+    """Why nothing goes, and from when on something would."""
+    if next_at is None:
+        return "nothing to delete: each file is of a newest version or pinned"
+    until = f"{datetime.fromtimestamp(next_at, UTC):%Y-%m-%d %H:%M} UTC"
+    return (
+        f"nothing to delete yet: the {retention_days:g} days of retention keep what could go, the first until {until}"
+    )

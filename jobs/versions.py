@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from jobs.usage import say
+from pipelines.stage import hints
 from pipelines.stage.config import flat
 from pipelines.stage.errors import UserError
 from pipelines.stage.paths import path_of
@@ -148,7 +149,7 @@ def _warn_of_other_scores(
     _warn(
         f"{scored} was not scored as the recipe says, and is taken all the same: {told}. Expected the --recipe and "
         f"--set that scored it; or, where these scores are meant, --teacher {teacher}; or scores by this recipe: "
-        "python -m jobs score"
+        "`python -m jobs score`"
     )
 
 
@@ -167,13 +168,13 @@ def curation_to_train_on(tables: "Tables", given: str | None, recipe: "Recipe") 
         _warn(
             f"{curated} was not curated as the recipe says, and is taken all the same, as the newest: {told}. Where it "
             f"is meant: --from {curated}; else expected an earlier one in --from, or one by this recipe: "
-            "python -m jobs curate"
+            "`python -m jobs curate`"
         )
     return curated
 
 
 def _warn(line: str) -> None:
-    say(line, prefix="warning:", style="yellow")
+    say(hints.completed(line), prefix="warning:", style="yellow")
 
 
 def newest_vectors(tables: "Tables", recipe: "Recipe") -> "TableVersion | None":

@@ -24,7 +24,6 @@ of 100 words (pipelines/search/bm25.py). More than `max_passages` are refused. T
 """
 
 import json
-import shlex
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -132,7 +131,7 @@ def run(
     """
     record_missing_files(tables, config)
     asked = _Asked.of(tables, inputs, config, **told)
-    dense = _encoder(tables, encoder, connect, inputs) if encoder and connect else None
+    dense = _encoder(tables, encoder, connect) if encoder and connect else None
     how = {**asked.columns, "mined": _fingerprint(asked, dense)}
     for file in asked.files:
         file.columns = json.dumps({**how, **file.found.told}, sort_keys=True)
@@ -192,7 +191,7 @@ def foresee(
         intake = Intake(asked.files, config, Spill(Path(folder), 0), erased_ids(tables))
         pairs, known, drawn_from = asked.read(intake)
     drawn, of_share = in_share_of(pairs, known, share)
-    dense = _encoder(tables, encoder, connect, inputs)
+    dense = _encoder(tables, encoder, connect)
     sample = np.arange(min(config.consistency_sample, len(drawn_from)))
     compared = np.union1d(sample, drawn_from.positions(of_share.positives).values)
     version = dense.encode(of_share.queries, drawn_from.texts.only(compared), asked.files)
@@ -247,11 +246,10 @@ class _Asked(NamedTuple):
         return pairs, known, passages
 
 
-def _encoder(tables: Tables, config: ScoreConfig, connect: Callable[[], None], inputs: list[str]) -> "PairEncoder":
+def _encoder(tables: Tables, config: ScoreConfig, connect: Callable[[], None]) -> "PairEncoder":
     from pipelines.scoring.pair_encoder import PairEncoder  # ray: every command reads MineConfig
 
-    command = f"python -m jobs mine --input {shlex.join(inputs)} (with the same options)"
-    return PairEncoder.of(tables, config, command, connect)
+    return PairEncoder.of(tables, config, "the same command again", connect)
 
 
 def _index(

@@ -29,6 +29,7 @@ from pipelines.scoring.precision import settled
 from pipelines.scoring.price import Price, nothing_left, price
 from pipelines.scoring.streams import PairStream, PlainTextStream, TextStream, staged
 from pipelines.scoring.variation import copies_of
+from pipelines.stage import hints
 from pipelines.stage.disk import check_room
 from pipelines.stage.errors import UserError
 from pipelines.stage.progress import tell
@@ -133,7 +134,7 @@ def run_texts(
     told = json.dumps({"text": column, "kind": kind})
     files = [IngestedFile(path=file.path, sha256=file.sha256, source=file.source, columns=told) for file in found]
     named = f"--texts {shlex.join(inputs)} --columns {shlex.quote(f'text={column}')} --kind {kind}"
-    command = f"python -m jobs score --vectors {named} (with the same --tables, --recipe and --set)"
+    command = hints.completed(f"`python -m jobs score --vectors {named}`")
     batches = ((kind, batch) for file in found for batch in read_texts(file, column, checks))
     with staged(tables, batches, files=files) as texts:
         stream = PlainTextStream(texts, config, maker, command)
@@ -161,7 +162,7 @@ def run_varied(
     tables = curated.usable().tables
     tables.check_writable("teacher_vectors")
     config = settled(config, tables, None if dry_run else connect)
-    command = f"python -m jobs score --vectors --varied --from {curated} (with the same --tables, --recipe and --set)"
+    command = hints.completed(f"`python -m jobs score --vectors --varied --from {curated}`")
     copies: Iterator[tuple[TextKind, list[str]]]
     copies = (("passage", batch) for batch in copies_of(curated, config.varied_copies))
     with staged(tables, copies, version=curated) as texts:
@@ -179,7 +180,7 @@ def validate(
     if vectors:
         _check_vectors_teacher(config)
     options = f"{f' --share {share}' if share < 1 else ''}{' --vectors' if vectors else ''}"
-    command = f"python -m jobs score --from {triplets}{options} (with the same --tables, --recipe and --set)"
+    command = hints.completed(f"`python -m jobs score --from {triplets}{options}`")
     triplets.usable().tables.check_writable("scored_triplets", *(["teacher_vectors"] if vectors else []))
     config = settled(config, triplets.tables, connect)
     scoring = PairStream(triplets, config, name_teacher(config), command, share)

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from jobs.check import Finding, table
 from tests import object_store
 from tests.in_process import run_jobs
 from tests.tiny import tiny_cross_encoder
@@ -94,3 +95,14 @@ def test_a_cluster_that_does_not_answer_is_told(check, tmp_path, monkeypatch):
 
     assert (code, wrong) == (1, ["Ray answers"])
     assert "no Ray cluster answers at 127.0.0.1:9" in found["Ray answers"]
+
+
+def test_what_is_wrong_is_told_to_its_end_on_one_line():
+    long = "\n".join(["no such model"] * 30)
+
+    _, fine, wrong = table([Finding("here", "a root", "ok"), Finding("node", "a teacher", long, is_wrong=True)]).split(
+        "\n"
+    )
+
+    assert fine.split() == ["here", "a", "root", "ok"]
+    assert wrong.endswith(f"  a teacher  wrong  {' '.join(long.split())}")

@@ -9,6 +9,7 @@ import pytest
 from jobs.__main__ import COMMANDS
 from pipelines import curate
 from pipelines.curate import CurateConfig
+from pipelines.intake.layouts import KNOWN_NAMES, SCORES, tell_layout
 from pipelines.storage import Tables
 from tests.scored_versions import scored_rows, write_scored, write_triplets
 
@@ -69,6 +70,19 @@ def test_every_example_on_one_machine_names_the_recipe_of_the_first():
 
     assert len(commands) > len(OF_A_RECIPE)
     assert [line for line in commands if "--recipe quickstart" not in line] == []
+
+
+def test_the_readme_names_every_column_that_is_known_without_being_told():
+    rows = re.findall(r"^\| (\w+)[^|]* \| (.*?) \|", README.partition("## What `--input` may be")[2], re.MULTILINE)
+    named = {role: re.findall(r"`(\w+)`", columns) for role, columns in rows if role in KNOWN_NAMES}
+
+    known = {role: list(names) for role, names in KNOWN_NAMES.items()}
+    known["negative"] += ["negative_1", "negative_2"]
+    known["label"] += [*SCORES, "human_score"]
+    assert named == known
+    assert (
+        tell_layout("file", ["human_score", *known["query"], *known["positive"]], {}, pairs=True).label == "human_score"
+    )
 
 
 def test_the_python_of_the_readme_runs_on_a_root_as_curate_leaves_it(tmp_path, monkeypatch, capsys):

@@ -81,7 +81,7 @@ def _there(tables: Tables, judge: str) -> str:
     newest = tables.latest(TABLE)
     results = [result for _, result in newest.results(JudgingResult)] if newest else []
     if not results:
-        return "found none by anybody; expected them to be made first: `python -m jobs relabel`"
+        return "found none by anybody; make them first: `python -m jobs relabel`; or leave curate.judge out"
     if judge in {result.judge for result in results}:
         return (
             f"found some that it did not complete; expected the same `python -m jobs relabel` again, or what is there "

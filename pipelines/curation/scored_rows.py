@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from pipelines.stage import hints
 from pipelines.stage.errors import UserError
 from pipelines.stage.progress import tell
 from pipelines.storage import QueryRange, TableVersion
@@ -74,8 +75,8 @@ class ScoredRows(NamedTuple):
         newest = scored.tables.newest("triplets")
         told = "; ".join(f"{other}, which {reason}" for other, reason in refused.items())
         raise UserError(
-            f"{scored} holds the complete scores of {told}; to complete them for what can be read: python -m jobs "
-            f"score --from {newest} (with the --recipe that scored the others)"
+            f"{scored} holds the complete scores of {told}; to complete them for what can be read: "
+            f"`python -m jobs score --from {newest}`"
         )
 
     def check_complete(self, *, partial: bool) -> bool:
@@ -86,7 +87,7 @@ class ScoredRows(NamedTuple):
             if not partial:
                 raise UserError(
                     f"{self.scored}: {unscored} are not scored by {self.teacher}; to complete it: "
-                    f"`python -m jobs score --from {self.triplets}` (with the --recipe that scored the others); "
+                    f"`python -m jobs score --from {self.triplets}`; "
                     "to curate what is there: --partial"
                 )
             tell(f"{self.scored}: {unscored} are not scored by {self.teacher}: curating the others")
@@ -110,10 +111,8 @@ class ScoredRows(NamedTuple):
         newest = self.triplets.tables.newest("triplets")
         newer = newest.num_rows() - self.triplets.num_rows() if newest else 0
         if newer > 0:
-            tell(
-                f"{newest} has {newer:,} newer rows that are not scored; to score them: python -m jobs score (with the "
-                "--recipe that scored the others)"
-            )
+            told = f"{newest} has {newer:,} newer rows that are not scored; to score them: `python -m jobs score`"
+            tell(hints.completed(told))
 
     def held_out(self, dev_share: float, test_share: float) -> HeldOut:
         """The queries of dev and test. One scan; only their ids and those of their passages are held in memory."""

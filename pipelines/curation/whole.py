@@ -7,6 +7,7 @@ import polars as pl
 
 from pipelines.curation.outcomes import OUTCOMES
 from pipelines.curation.scored_rows import ScoredRows
+from pipelines.stage import hints
 from pipelines.stage.progress import tell
 from pipelines.stage.sample import ratio, sums
 
@@ -21,10 +22,11 @@ class Whole:
         self._triplets = source.triplets
         self._sums: list[pl.DataFrame] = []
         if self._drawn is None:
-            tell(
+            told = (
                 f"rows of an older version are scored, and some of {source.triplets}: no random part, so nothing is "
                 f"said of the whole; to have one: `python -m jobs score --from {source.triplets} --share 0.01`"
             )
+            tell(hints.completed(told))
 
     def add(self, kept: pl.DataFrame, dropped: pl.DataFrame) -> None:
         """A block of whole queries, as it was curated."""

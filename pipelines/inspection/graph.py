@@ -13,13 +13,10 @@ Entry = tuple[int, TableVersion]
 
 def every_version(tables: Tables, name: str | None = None) -> Iterator[Entry]:
     """All versions of one table or of all, newest first."""
-    there = tables.names()
-    if name is None and not there:
-        raise UserError(f"there is no table under {tables.uri}; is --tables (or TABLES) the right root?")
-    for table in there if name is None else [name]:
+    for table in tables.existing() if name is None else [name]:
         newest = tables.latest(table)
         if newest is None:
-            raise UserError(f"there is no table {table} under {tables.uri}; found {', '.join(there) or 'none'}")
+            raise UserError(f"there is no table {table} under {tables.uri}; found {', '.join(tables.existing())}")
         yield from ((0, version) for version in newest.history())
 
 

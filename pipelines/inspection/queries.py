@@ -36,10 +36,8 @@ def ask(tables: Tables, sql: str, at: Sequence[str] = (), limit: int | None = No
         UserError: there is no table, the statement is no question, it reads more than the tables, or it fails; with
             what is near an unknown name.
     """
-    versions = {name: version for name in tables.names() if (version := tables.latest(name)) is not None}
+    versions = {name: version for name in tables.existing() if (version := tables.latest(name)) is not None}
     versions |= {version.name: version for version in map(tables.parse, at)}
-    if not versions:
-        raise UserError(f"there is no table under {tables.uri}; is --tables (or TABLES) the right root?")
     first = FIRST_WORD.match(sql)
     if "\0" in sql or not first or first[1].upper() not in READS:
         found = f"{first[1].upper()} would change a table or is no question" if first and first[1] else "found no SQL"

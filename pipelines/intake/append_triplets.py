@@ -20,6 +20,7 @@ import polars as pl
 from pipelines.intake.accounts import FileCounts, Intake
 from pipelines.intake.layouts import RowChecks
 from pipelines.intake.spill import Spill
+from pipelines.stage import hints
 from pipelines.stage.config import Config
 from pipelines.stage.disk import check_room
 from pipelines.stage.errors import UserError, first_of
@@ -219,4 +220,5 @@ def _print_reasons(spill: Spill) -> None:
         counts.update(kinds["reasons"].explode().to_list())
     if counts:
         told = first_of([f"{reason} in {count:,}" for reason, count in counts.most_common()], 5)
-        tell(f'quarantined: {told}; the rows: python -m jobs query "SELECT * FROM quarantined_rows"')
+        command = '`python -m jobs query "SELECT * FROM quarantined_rows"`'
+        tell(hints.completed(f"quarantined: {told}; the rows: {command}"))

@@ -5,8 +5,9 @@
 What would be read wrong stops: a link to nothing, a folder that cannot be listed, a pipe, a download that did not end,
 data of a format that is not read, an Iceberg or Hudi table, a file out of a table. What is no data by its name is
 skipped and named; what Spark hides (names that begin with . or _) is skipped and counted. A file that is there twice,
-by a link or given twice, is read once. The source is a file's name without its endings, or the given folder's name,
-of a download from a hub the data set's; a folder named source=abc gives a column, as any name=value does.
+by a link or given twice, is read once; one that holds no row is left out and named. The source is a file's name
+without its endings, or the given folder's name, of a download from a hub the data set's; a folder named source=abc
+gives a column, as any name=value does.
 """
 
 import os
@@ -17,7 +18,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from pipelines.intake.delimited import Quoting
-from pipelines.intake.formats import DATA_ENDINGS, EXPECTED
+from pipelines.intake.formats import DATA_ENDINGS, EXPECTED, WithoutRows
 from pipelines.intake.hub_folders import DESCRIBES_DATA, MADE_BY_MAP, files_of_data_set, snapshot, tell_missing_shards
 from pipelines.intake.input_files import InputFile, Partitions, stem
 from pipelines.stage.errors import UserError, first_of
@@ -54,7 +55,27 @@ def find_files(inputs: Iterable[str], quoting: Quoting | None = None) -> list[In
             ) from error
     if search.repeated:
         tell(f"read once, though given twice or there again by a link: {first_of(search.repeated)}")
-    return [replace(file, quoting=quoting) for file in search.found]
+    return _with_rows([replace(file, quoting=quoting) for file in search.found])
+
+
+def _with_rows(files: list[InputFile]) -> list[InputFile]:
+    """The files but those without rows, which are named; one that is alone is refused where it is read."""
+    empty = {file.path: None for file in files if _is_empty(file)} if len(files) > 1 else {}
+    if empty and len(empty) == len(files):
+        raise UserError(f"no file holds a row: {first_of(empty)}; expected rows as {EXPECTED}: give other files")
+    if empty:
+        tell(f"left out, as they hold no row: {first_of(empty)}")
+    return [file for file in files if file.path not in empty]
+
+
+def _is_empty(file: InputFile) -> bool:
+    try:
+        file.open()
+    except WithoutRows:
+        return True
+    except UserError:  # told where it is read
+        return False
+    return False
 
 
 class _Search:

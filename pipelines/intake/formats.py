@@ -35,6 +35,10 @@ OTHER_CONTENT = {  # how a file begins -> what it is, what to do
 }
 
 
+class WithoutRows(UserError):
+    """A file that is whole and holds nothing: beside others that hold rows it is no mistake."""
+
+
 @dataclass(frozen=True)
 class Input:
     """Where rows come from, once it is known how to read them: the only thing that stages know of an input's kind."""
@@ -73,13 +77,13 @@ def open_file(path: str, quoting: Quoting | None = None) -> Input:
         raise UserError(f"{path} cannot be read ({error}), expected {EXPECTED}: fetch it or write it again") from error
     if not first_lines:
         found = "holds only blank lines" if magic and not compression_of(path) else "is empty"
-        raise UserError(f"{path} {found}, expected rows as {EXPECTED}: leave it out or give another file")
+        raise WithoutRows(f"{path} {found}, expected rows as {EXPECTED}: leave it out or give another file")
     return _tell_text(path, first_lines, quoting)
 
 
 def _tell_parquet(path: str, file: pyarrow.parquet.ParquetFile) -> Input:
     if file.metadata.num_rows == 0:
-        raise UserError(f"{path} is Parquet without rows, expected rows: leave it out or give another file")
+        raise WithoutRows(f"{path} is Parquet without rows, expected rows: leave it out or give another file")
     names = tuple(file.schema_arrow.names)
     repeated = [name for name, number in Counter(names).items() if number > 1]
     if repeated:

@@ -271,7 +271,7 @@ def _unknown_layout(path: str, columns: list[str], absent: list[str], missing: l
     if alike:
         example = f"{shlex.quote(json.dumps(alike, ensure_ascii=False))} (names count with their case and spaces)"
     if missing == ["negative"] and not absent:
-        problem += " (`mine` takes pairs without negatives)"
+        problem += f" (pairs without negatives: `python -m jobs mine --input {shlex.quote(path)}`)"
     return UserError(
         f"{path} has {problem}; found the columns {found}; expected {known}{'' if pairs else ' or negative_1 ..'}: "
         f"tell which is which, e.g. --columns {example}, and if these are a row's values, put a header line above them"

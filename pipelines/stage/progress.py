@@ -12,7 +12,6 @@ from pipelines.stage.terminal import Terminal
 
 TOLD_EVERY_S = 5.0
 SHOWN_EVERY_S = 0.2
-LINE_COLUMNS = 100
 
 
 class Passing(str):
@@ -61,13 +60,8 @@ class Progress:
         """What is done by now was start-up. Without this call it is the first advance."""
         self._started = self.done, time.monotonic()
 
-    def advance(
-        self, units: int, *, rated: int | None = None, suffix: Callable[[int], str] = lambda columns: ""
-    ) -> None:
-        """Add finished units, which are `rated` of what the rate counts.
-
-        `suffix` gives the end of the line for the columns that are left of LINE_COLUMNS.
-        """
+    def advance(self, units: int, *, rated: int | None = None, suffix: str = "") -> None:
+        """Add finished units, which are `rated` of what the rate counts; `suffix` ends the line."""
         self.done += units
         if self._started is None:
             self.start()
@@ -78,8 +72,7 @@ class Progress:
             SHOWN_EVERY_S if _terminal() else TOLD_EVERY_S
         ):
             self._told_at = now
-            line = self.told() + self._rate(now, *(self._started or (self.done, now)))
-            line += suffix(LINE_COLUMNS - len(line))
+            line = self.told() + self._rate(now, *(self._started or (self.done, now))) + suffix
             self._tell(line if is_last else Passing(line))
 
     def show_unwritten(self, units: int) -> None:

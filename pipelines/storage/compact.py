@@ -52,7 +52,7 @@ def compact(tables: Tables, names: list[str], config: CompactConfig) -> Iterator
     Raises:
         UserError: a table is not there or cannot be rewritten (nothing is, then), or others replace its rows meanwhile.
     """
-    names = names or tables.names()
+    names = names or tables.existing()
     for name in names:
         _check(tables, name)
     yield from (_compact(tables, name, config) for name in names)
@@ -77,7 +77,7 @@ def _check(tables: Tables, name: str) -> TableVersion:
     tables.check_writable(name)
     version = tables.latest(name)
     if version is None:
-        raise UserError(f"there is no table {name} under {tables.uri}; found {', '.join(tables.names()) or 'none'}")
+        raise UserError(f"there is no table {name} under {tables.uri}; found {', '.join(tables.existing())}")
     if version.unreadable:
         raise UserError(f"{version} {version.unreadable}: its rows cannot be put into other files; {version.way_out()}")
     if [file["path"] for file in version.files()] != [file["path"] for file in version.logged_files()]:

@@ -189,9 +189,9 @@ class Tables:
         if tag := find_tag(self, text):
             return self.recorded(tag.version)
         if not (match := re.fullmatch(r"([a-z_]+)@([0-9]+)", text)):
-            raise UserError(
-                f"{text!r} is no table version; expected TABLE@VERSION, for example curated_triplets@7, or a tag"
-            )
+            newest = self.latest(text) if text in TABLES else None
+            example = newest or "curated_triplets@7"
+            raise UserError(f"{text!r} is no table version; expected TABLE@VERSION, for example {example}, or a tag")
         parsed = TableVersion(self, match[1], int(match[2]))
         newest = self.latest(parsed.name)
         if newest is None:
@@ -261,6 +261,12 @@ class Tables:
     def names(self) -> list[str]:
         """The tables that exist under the root, in the order of the flow."""
         return [name for name in TABLES if self.latest(name) is not None]
+
+    def existing(self) -> list[str]:
+        """The same, at least one. Raises UserError."""
+        if names := self.names():
+            return names
+        raise UserError(f"there is no table under {self.uri}; is --tables (or TABLES) the right root?")
 
 
 def _refuse_what_is_not_held(path: str, not_held: re.Pattern[str]) -> None:

@@ -44,12 +44,23 @@ class Found(NamedTuple):
 
     name: str
     sizes: dict[str, int]
-    needed: set[str]  # whatever is pinned
+    newest: set[str]  # of the newest version, whatever its age
+    young: dict[str, float]  # within the retention -> when they were written, or last of the newest version
     pinned: list[set[str]]  # by each of the pins
+
+    @property
+    def needed(self) -> set[str]:
+        """Whatever is pinned."""
+        return self.newest | self.young.keys()
 
     @property
     def removed(self) -> list[str]:
         return sorted(self.sizes.keys() - self.needed.union(*self.pinned))
+
+    @property
+    def waiting(self) -> list[float]:
+        """The times of the files that the retention alone keeps."""
+        return [self.young[path] for path in self.young.keys() - self.newest.union(*self.pinned)]
 
 
 @dataclass(frozen=True)
@@ -59,6 +70,7 @@ class Plan:
     tables: Tables
     pins: Sequence[Pin]
     found: list[Found]
+    retention_s: float
 
     def by_pin(self) -> pl.DataFrame:
         """pin, versions, bytes that it keeps beyond what is needed, and of them bytes_alone that no other pin keeps."""
@@ -79,6 +91,10 @@ class Plan:
         ]
         return pl.DataFrame(rows, ["table", "files", "bytes", "files_to_remove", "bytes_to_remove"], orient="row")
 
+    def next_at(self) -> float | None:
+        """When the first of the files leaves the retention that nothing else keeps; None where there is none."""
+        return min((at + self.retention_s for one in self.found for at in one.waiting), default=None)
+
     def remove(self) -> None:
         """Delete what nothing keeps; a file that another vacuum deleted meanwhile is gone, too."""
         filesystem, root = self.tables.filesystem()
@@ -94,12 +110,13 @@ def plan(tables: Tables, pins: Sequence[Pin], retention_s: float, now: float | N
         now: seconds since 1970, by the clock that gave the files their times.
     """
     since = (time.time() if now is None else now) - retention_s
-    found = [_look(tables, name, pins, since) for name in tables.names()]
+    found = [_look(tables, name, pins, since) for name in tables.existing()]
     filesystem, root = tables.filesystem()
     beside = _listing(filesystem, root, recursive=False)
     sizes = {path: info.size for path, info in beside.items() if path.startswith(LEFT_BEHIND)}
-    young = {path for path in sizes if _written_at(beside[path]) >= since}
-    return Plan(tables, pins, [*found, Found("texts of killed scorings", sizes, young, [set() for _ in pins])])
+    young = {path: at for path in sizes if (at := _written_at(beside[path])) >= since}
+    left_behind = Found("texts of killed scorings", sizes, set(), young, [set() for _ in pins])
+    return Plan(tables, pins, [*found, left_behind], retention_s)
 
 
 def _look(tables: Tables, name: str, pins: Sequence[Pin], since: float) -> Found:
@@ -107,16 +124,19 @@ def _look(tables: Tables, name: str, pins: Sequence[Pin], since: float) -> Found
     filesystem, root = tables.filesystem()
     there = _listing(filesystem, f"{root}/{name}")
     sizes = {f"{name}/{path}": info.size for path, info in there.items() if _is_data(path)}
-    young = {f"{name}/{path}" for path, info in there.items() if _written_at(info) >= since}
     try:
-        needed = {*young, *_current(tables, name), *_retired(tables, name, there, since)}
+        newest = _current(tables, name)
+        moments = {f"{name}/{path}": _written_at(info) for path, info in there.items()} | _retired(
+            tables, name, there, since
+        )
         pinned = [
             {path for version in pin.versions if version.name == name for path in _files(version)} for pin in pins
         ]
     except UserError as error:
         tell(f"vacuum: {tables.path(name)} is left as it is: {error}")
-        return Found(name, sizes, set(sizes), [set() for _ in pins])
-    return Found(name, sizes, needed & sizes.keys(), [paths & sizes.keys() for paths in pinned])
+        return Found(name, sizes, set(sizes), {}, [set() for _ in pins])
+    young = {path: moments[path] for path in sizes if moments[path] >= since}
+    return Found(name, sizes, newest & sizes.keys(), young, [paths & sizes.keys() for paths in pinned])
 
 
 def data_files(tables: Tables, name: str) -> dict[str, int]:
@@ -151,15 +171,18 @@ def _files(version: TableVersion) -> set[str]:
     return _paths(version.name, (file["path"] for file in files))
 
 
-def _retired(tables: Tables, name: str, there: Listing, since: float) -> set[str]:
-    """Of files that commits within the retention took out: until then they were of the newest version."""
+def _retired(tables: Tables, name: str, there: Listing, since: float) -> dict[str, float]:
+    """Of files that commits within the retention took out, when: until then they were of the newest version."""
     filesystem, root = tables.filesystem()
-    paths = list[str]()
-    for entry in (path for path, info in there.items() if LOG_ENTRY.fullmatch(path) and _written_at(info) >= since):
+    retired = dict[str, float]()
+    for entry in sorted(path for path, info in there.items() if LOG_ENTRY.fullmatch(path)):
+        if (at := _written_at(there[entry])) < since:
+            continue
         with filesystem.open_input_file(f"{root}/{name}/{entry}") as file:
             lines = file.read().splitlines()
-        paths += [json.loads(line)["remove"]["path"] for line in lines if line.startswith(b'{"remove"')]
-    return _paths(name, paths)
+        paths = [json.loads(line)["remove"]["path"] for line in lines if line.startswith(b'{"remove"')]
+        retired |= dict.fromkeys(_paths(name, paths), at)
+    return retired
 
 
 def _paths(name: str, paths: Iterable[str]) -> set[str]:

@@ -23,6 +23,7 @@ from jobs.options import RootOptions, StageOptions, print_curation
 from jobs.usage import completed
 from pipelines import curate
 from pipelines.curate import CurateConfig
+from pipelines.stage import hints
 from pipelines.storage import Invocation, Tables
 from tests.scored_versions import scored_rows, write_scored, write_triplets
 from tests.terminals import written_to
@@ -107,7 +108,10 @@ UNREADABLE = {  # what is in the file -> (its bytes, what the message must say)
         "not_csv in 1 .*a quote in a field is doubled",
     ),
     "names in another case": (lines({"Query": 1, "positive": 2, "negative": 3}), """--columns '{"query": "Query"}'"""),
-    "a missing column": (lines({"query": "a", "positive": "b"}), "no column for negative .*`mine`.*--columns"),
+    "a missing column": (
+        lines({"query": "a", "positive": "b"}),
+        "no column for negative .*`python -m jobs mine --input .*rows.data`",
+    ),
     "a header in Latin-1": ("quéry,positive,negative\na,b,c\n".encode("latin-1"), "not UTF-8.*iconv -f CP1252"),
     "a header alone": (b"query,positive,negative\n", "no row below its header, expected rows"),
     "Parquet without rows": (parquet_bytes(pl.DataFrame(good_rows(1)).clear()), "Parquet without rows, expected rows"),
@@ -242,7 +246,10 @@ REFUSED = {  # command -> what the message must say
     "nothing to reproduce": ("reproduce --model a", "neither a trained model under .*nor a published folder"),
     "nothing to compare": ("diff curated_triplets@0 curated_triplets@1", "no table curated_triplets under"),
     "nothing to ask": ("query 'SELECT 1'", "there is no table under .*right root"),
-    "no model to list": ("models", "there is no model under .*run `python -m jobs distill --name NAME` first"),
+    "no model to list": (
+        "models",
+        "there is no model under .*run `python -m jobs distill --name NAME --recipe RECIPE` first",
+    ),
     "history of no table": ("history triples", "'triples' is no table; expected one of"),
     "a job's secret": (
         "submit --address http://127.0.0.1:1 --env HF_TOKEN=hf_1 -- score",
@@ -397,6 +404,10 @@ def test_a_teacher_with_several_outputs_is_refused(run, refuse, tmp_path):
             r"--from triplets@0: expected a version of scored_triplets, .* scored_triplets@0",
         ),
         (["history", "triplets@7"], r"triplets@7 does not exist"),
+        (
+            ["tag", "first", "triplets"],
+            "'triplets' is no table version; .*for example triplets@0,",
+        ),
         (["query", "SELECT * FROM triplets", "--at", "triplets@7"], r"triplets@7 does not exist"),
         (
             ["query", "SELECT nothing FROM triplets"],
@@ -760,6 +771,7 @@ def test_an_error_on_a_terminal_ends_with_the_command_that_helps(run, terminal, 
         ("run: python -m jobs models (or so)", "run: `python -m jobs models --tables 'a b'` (or so)"),
         ("to do: python -m jobs history x@1", "to do: `python -m jobs history x@1 --tables 'a b'`"),
         ("`python -m jobs score --tables c --set d=1`", "`python -m jobs score --tables c --set d=1`"),
+        ("`python -m jobs tag 'a`b'`", "`python -m jobs tag 'a`b' --tables 'a b'`"),
         ("nothing", "nothing"),
     ],
 )
@@ -767,6 +779,16 @@ def test_a_command_in_a_message_gets_the_users_own_options(monkeypatch, message,
     monkeypatch.setattr(sys, "argv", ["jobs", "distill", "--name", "n", "--tables", "a b", "--set", 'x.y="z"'])
 
     assert completed(message, app)[0] == told
+
+
+def test_what_is_said_beside_an_error_names_commands_that_can_be_pasted(run, tmp_path):
+    (tmp_path / "rows.jsonl").write_bytes(lines(*good_rows(12), {"query": "a"}))
+    root = ["--tables", tmp_path / "other"]
+
+    err = run("ingest", "--input", tmp_path / "rows.jsonl", "--recipe", "quickstart", *root)[2]
+    assert f"; the rows: `python -m jobs query 'SELECT * FROM quarantined_rows' --tables {tmp_path}/other`\n" in err
+    assert f"run `python -m jobs curate --tables {tmp_path}/other --recipe RECIPE` first" in run("sources", *root)[2]
+    assert hints.completed("`python -m jobs score`") == "`python -m jobs score`"
 
 
 def test_a_query_cannot_change_a_table(run, refuse, tmp_path):

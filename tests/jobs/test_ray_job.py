@@ -79,10 +79,10 @@ def test_check_asks_each_node_of_the_cluster(submitted, tmp_path):
     exit_code, out, err = submitted("check", "--tables", tmp_path / "tables", "--set", f"score.teacher={teacher}")
 
     assert exit_code == 0, err
-    told = [line for line in (out + err).splitlines() if line.startswith("| node ")]
+    told = [line for line in (out + err).splitlines() if line.startswith("  node ")]
     assert len(told) == 6  # versions, four clients of the root, the teacher
     assert "Python and packages are those here" in told[0]
-    assert all("| ok" in line for line in told)
+    assert all("  ok" in line for line in told)
 
 
 def test_submit_keeps_the_exit_code_of_a_refused_command(submitted):

@@ -1,6 +1,7 @@
 """`vacuum`, `compact` and `erase` as a user types them: dry where they are said to be, refused where they must be."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -47,12 +48,21 @@ def test_vacuum_says_what_it_would_delete_and_deletes_it_when_told(run, tables):
     }
     assert "1 file, " in err
     assert "to do it: add --yes" in err
-    assert run("vacuum", "--yes")[0] == 0
-    assert files_under(tables) == before, "within seven days"
+    code, _, err = run("vacuum", "--yes")
+    assert (code, files_under(tables)) == (0, before), "within seven days"
+    assert re.search(r"nothing to delete yet: the 7 days of retention keep .*, the first until 20.* UTC\n", err)
 
     assert run("vacuum", "--yes", "--retention-days", "2")[0] == 0
     assert len(files_under(tables)) == len(before) - 1
     assert tables.parse("curated_triplets@0").unreadable is not None
+    assert "nothing to delete: each file is of a newest version or pinned\n" in run("vacuum", "--retention-days=2")[2]
+
+
+def test_a_root_without_tables_is_refused(tmp_path, capsys):
+    for command in ("vacuum", "compact"):
+        assert run_jobs(command, "--tables", tmp_path / "none") == 2
+        assert "there is no table under" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
 
 
 def test_compact_prints_the_versions_that_there_are_then(run):

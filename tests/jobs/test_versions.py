@@ -129,7 +129,7 @@ def test_of_a_single_teacher_that_is_not_the_recipes_a_warning_says_what_differs
     err = capsys.readouterr().err
     differs = f"score.teacher was {judges[0]}, the recipe has someone/else; score.max_tokens was 64, the recipe has 32"
     assert warning + differs + ". Expected the --recipe and --set that scored it" in err
-    assert f"--teacher {name}; or scores by this recipe: python -m jobs score" in err
+    assert f"--teacher {name}; or scores by this recipe: `python -m jobs score`" in err
     assert scores_to_read(tables, None, name, recipe_of(config_of("someone/else")))[1] == name
     assert "warning" not in capsys.readouterr().err
 
@@ -167,7 +167,7 @@ def test_scores_of_triplets_that_are_gone_are_refused_with_what_scores_the_other
     scored = write_scored(write_triplets(tables, rows.tail(2)), rows.tail(2), is_complete=False)
     vacuum(tables, "triplets")
 
-    told = r"holds the complete scores of triplets@0, which lacks 1 of its 1 .*jobs score --from triplets@1 \("
+    told = r"holds the complete scores of triplets@0, which lacks 1 of its 1 .*jobs score --from triplets@1`$"
     with pytest.raises(UserError, match=told):
         curate.run(scored, ALL)
     assert not Path(tables.path("curated_triplets")).exists()

@@ -54,7 +54,7 @@ def test_every_row_ends_once_and_the_counts_add_up(tables, tmp_path, capsys):
     told = capsys.readouterr().err
     assert f"{first}: 10 rows: 9 accepted as 8 new triplets and 1 duplicate, 1 quarantined" in told
     assert "2 files: 12 rows: 11 accepted as 12 new triplets and 4 duplicates, 1 quarantined" in told
-    assert "quarantined: query_blank in 1; the rows: python -m jobs query" in told
+    assert "quarantined: query_blank in 1; the rows: `python -m jobs query" in told
 
 
 def test_the_first_occurrence_by_file_and_row_wins(tables, tmp_path):

@@ -23,7 +23,7 @@ VECTORS_PER_READ = 50_000
 ROLES = {"query": "query", "positive": "passage", "negative": "passage"}  # of a triplet's texts -> their kinds
 KIND = pl.Enum(["query", "passage"])
 TEXT = ["kind", "text_id"]  # what tells texts apart
-SCORE = "python -m jobs score --vectors (with the same --tables and --recipe)"
+SCORE = "`python -m jobs score --vectors`"
 
 
 def raw_id(column: str) -> pl.Expr:

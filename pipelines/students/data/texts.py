@@ -68,8 +68,8 @@ def check_texts(curated: TableVersion, vectors: TableVersion, config: DistillCon
     if not num_texts:
         raise UserError(
             f"distill.data is 'texts', but {vectors} has neither plain texts by {' and '.join(teachers)} nor vectors "
-            f"of the texts to train on of {curated}; run: python -m jobs score --vectors [--texts PATH] (same "
-            "--tables and --recipe)"
+            f"of the texts to train on of {curated}; run: `python -m jobs score --vectors`, of more "
+            "texts by its --texts PATH"
         )
     return num_texts
 

@@ -10,7 +10,6 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
@@ -18,7 +17,6 @@ from typing import Any, Literal, NamedTuple
 from pipelines.checkpoints.files import METRICS
 from pipelines.stage.errors import UserError, describe
 from pipelines.stage.progress import Progress
-from pipelines.stage.terminal import cut
 from pipelines.students.place import ALONE, Place
 from pipelines.students.training_config import ObjectiveConfig
 
@@ -200,7 +198,7 @@ class ProgressLines(Sink):
 
     def step(self, line: Line) -> None:
         if self._is_warm:
-            self._progress.advance(1, rated=line[self._rated_in], suffix=partial(_losses, line))
+            self._progress.advance(1, rated=line[self._rated_in], suffix=_losses(line))
         else:
             self._progress.start()  # the first step pays for warming up: it is no measure
             self._is_warm = True
@@ -208,16 +206,10 @@ class ProgressLines(Sink):
             self._print_line(_dev(line, self._place))
 
 
-def _losses(line: Line, columns: int) -> str:
-    """`, loss 1.23 (margin_mse 0.0412, info_nce 1.19)` on so many columns: shortened, then cut where they are few."""
-    terms = {term: line[term] for term in TERMS if term in line}
-    loss = f", loss {line['loss']:.3g}"
-    if len(terms) < 2:
-        return loss
-    whole = ", ".join(f"{term} {value:.3g}" for term, value in terms.items())
-    short = ", ".join(f"{term.partition('_')[0]} {value:.2g}" for term, value in terms.items())
-    told = f"{loss} ({whole})"
-    return told if len(told) <= columns else cut(f"{loss} ({short})", columns)
+def _losses(line: Line) -> str:
+    """`, loss 1.23 (margin_mse 0.0412, info_nce 1.19)`; a terminal cuts what it has no room for."""
+    terms = [f"{term} {line[term]:.3g}" for term in TERMS if term in line]
+    return f", loss {line['loss']:.3g}" + (f" ({', '.join(terms)})" if len(terms) > 1 else "")
 
 
 def _dev(line: Line, place: Place) -> str:

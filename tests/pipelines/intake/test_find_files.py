@@ -1,5 +1,6 @@
 """A folder gives the rows that it means, each once, from a source of its own; else it is refused by name."""
 
+import gzip
 import json
 import os
 import re
@@ -62,6 +63,25 @@ def test_a_folder_is_read_recursively_and_sorted_and_what_is_left_out_is_said(gi
     told = capsys.readouterr().err
     assert f"not data by their names: {given}/README.md, {given}/dataset_info.json\n" in told
     assert f"skipped in {given}: 6 whose names begin with . or _" in told
+
+
+def test_files_without_rows_are_left_out_and_named_unless_there_is_no_other(tables, given, capsys):
+    none = pl.DataFrame([row()]).clear()
+    for name in ["a.jsonl", "c.jsonl.gz"]:
+        put(given, name, gzip.compress(b"") if name.endswith("gz") else b"")
+    none.write_parquet(given / "d.parquet")
+    with pytest.raises(UserError, match=r"no file holds a row: .*a.jsonl, .*c.jsonl.gz, .*d.parquet; expected rows as"):
+        find_files([str(given)])
+
+    put(given, "b.jsonl")
+
+    assert paths(given) == ["b.jsonl"]
+    assert f"left out, as they hold no row: {given}/a.jsonl, {given}/c.jsonl.gz, {given}/d.parquet\n" in (
+        capsys.readouterr().err
+    )
+    put(given, "e.jsonl", b"no row")
+    with pytest.raises(UserError, match=r"e.jsonl begins with 'no row': found neither of the known formats"):
+        run(tables, str(given))
 
 
 def test_a_missing_shard_is_said(given, capsys):

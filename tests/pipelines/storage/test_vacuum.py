@@ -50,6 +50,13 @@ def test_a_version_stays_that_was_the_newest_within_the_retention(curations, tab
             tables.parse("curated_triplets@0").usable()
 
 
+def test_a_plan_says_when_the_first_file_leaves_the_retention_that_nothing_else_keeps(curations, tables):
+    taken_out = time.time() - 3 * DAY  # the first version's, by the second
+
+    assert plan(tables, [], 9 * DAY).next_at() == pytest.approx(taken_out + 9 * DAY, abs=300)
+    assert plan(tables, [Pin("all", tuple(curations))], 9 * DAY).next_at() is None
+
+
 def test_pinned_versions_stay_and_each_pin_is_told_what_it_alone_keeps(curations, tables):
     sizes = [version.files()[0]["size_bytes"] for version in curations]
 

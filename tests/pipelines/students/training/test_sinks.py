@@ -76,11 +76,10 @@ THREE = TWO | {"vectors": 0.3141}
     [
         (6, {"vectors": 0.5}, "loss 0.5"),
         (6, TWO, "loss 0.5 (margin_mse 0.0412, info_nce 1.19)"),
-        (6, THREE, "loss 0.5 (margin 0.041, info 1.2, vectors 0.31)"),
-        (60_000, THREE, "loss 0.5 (margin 0.041, info 1.2, vectors 0.…"),
+        (60_000, THREE, "loss 0.5 (margin_mse 0.0412, info_nce 1.19, vectors 0.314)"),
     ],
 )
-def test_progress_tells_the_terms_on_a_hundred_columns(clock, num_steps, terms, end):
+def test_progress_tells_every_term_whole_since_only_a_terminal_has_an_end(clock, num_steps, terms, end):
     printed = []
     sink = ProgressLines(printed.append)
     sink.start(0, num_steps, resume_from=None)
@@ -88,7 +87,6 @@ def test_progress_tells_the_terms_on_a_hundred_columns(clock, num_steps, terms, 
         sink.step(line(step, **terms))
         clock[0] += 6
 
-    assert len(printed[0]) <= 100
     assert printed[0].endswith(f" to go, {end}")
 
 
