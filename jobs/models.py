@@ -37,4 +37,4 @@ def main(
         print(f"{on_one_line(measured['data_set'][0])}: {counted(measured['queries'][0], 'query', 'queries')}")
     print("\n".join(board_lines(board, width_of(sys.stdout), with_bars=can_print(sys.stdout, BAR))))
     for model_id, value, dev_set in chosen_on_dev(board).iter_rows():
-        print(f"best on {dev_set}: {model_id}, {METRIC} {value:.3f}", file=sys.stderr)
+        tell(f"best on {dev_set}: {model_id}, {METRIC} {value:.3f}")

@@ -6,7 +6,8 @@ On a terminal the answer fits its width, and what is longer than the screen is s
 import json
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 INTERRUPTED = "interrupted; nothing was written, and the same command asks again"
+MOST_ROWS = 2**32 - 1
 ENDINGS = (".parquet", ".csv", ".jsonl")
 
 
@@ -39,8 +41,8 @@ def main(
 
     if output is not None and as_json:
         raise UserError("--json prints the answer and --output writes it; expected one of the two")
-    if limit is not None and limit < 1:
-        raise UserError(f"--limit {limit}: expected 1 or more rows, or leave it out for all")
+    if limit is not None and not 1 <= limit <= MOST_ROWS:
+        raise UserError(f"--limit {limit}: expected 1 to {MOST_ROWS} rows, or leave it out for all")
     path = _new_file(output) if output is not None else None
     frame = ask(root.open(), sql, at or (), limit)
     with_bytes = [name for name, dtype in frame.schema.items() if "Binary" in str(dtype)]
@@ -48,13 +50,29 @@ def main(
         raise UserError(
             f"{', '.join(with_bytes)}: bytes, which neither JSON nor CSV can hold; expected text, or .parquet"
         )
-    if output is None or path is None:
-        print_frame(frame, as_json, paged=True)
-        if frame.is_empty():
-            print("0 rows", file=sys.stderr)
-    else:
-        _write(frame, output, path)
+    with _values_that_can_be_told():
+        if output is not None and path is not None:
+            _write(frame, output, path)
+        else:
+            print_frame(frame, as_json, paged=True)
+    if output is not None:
         print(output)
+    elif frame.is_empty():
+        print("0 rows", file=sys.stderr)
+
+
+@contextmanager
+def _values_that_can_be_told() -> Iterator[None]:
+    """Polars has values that a form or Python lacks: a duration in CSV, the year 148,108."""
+    import polars as pl
+
+    try:
+        yield
+    except (ValueError, OverflowError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        told = str(error).partition("\n")[0]
+        raise UserError(
+            f"a value of the answer has no form here ({told}); expected CAST(it AS TEXT), or .parquet"
+        ) from error
 
 
 def _new_file(output: str) -> Path:

@@ -97,5 +97,5 @@ def test_the_python_of_the_readme_runs_on_a_root_as_curate_leaves_it(tmp_path, m
     assert len(scripts) == 2
     assert "no_negative_left" in capsys.readouterr().out
     assert told["worst"]["teacher_margin"].to_list() == [10.0, 11.0, 12.0]
-    assert (told["made_from"], told["earlier"]) == (["scored_triplets@1", "triplets@0"], ["curated_triplets@0"])
+    assert (told["made_from"], told["versions"]) == (["scored_triplets@1", "triplets@0"], ["curated_triplets@0"])
     assert repr(told["curated"]) == f"<curated_triplets@0 under {tmp_path}/tables>"

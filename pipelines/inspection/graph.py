@@ -6,6 +6,7 @@ from pipelines.stage.errors import UserError
 from pipelines.stage.progress import tell
 from pipelines.storage import Tables, TableVersion
 from pipelines.storage.commits import Commit, GenerationResult, IngestedFile, Input, IntakeResult, ScoringResult
+from schemas import TABLES
 
 Entry = tuple[int, TableVersion]
 """Depth in the graph, and the version; what its commit says is `version.commit`."""
@@ -26,12 +27,18 @@ def upstream_of(version: TableVersion) -> Iterator[Entry]:
 
 
 def downstream_of(version: TableVersion) -> Iterator[Entry]:
-    """The version, then what was made from it, and from that; made from two of these it stands below both."""
+    """The version, then what was made from it, and from that; made from two of these it stands below both.
+
+    In the order of the flow, so that where each is told once a curation is told below the scores, not beside them.
+    """
+    order = list(TABLES)
     children: dict[str, list[TableVersion]] = {}
     for _, made in every_version(version.tables):
         for parent in made_from(made):
             children.setdefault(parent, []).append(made)
-    return _walk(version, lambda parent: sorted(children.get(str(parent), ()), key=lambda one: (one.name, one.version)))
+    for made_of_one in children.values():
+        made_of_one.sort(key=lambda one: (order.index(one.name), one.version))
+    return _walk(version, lambda parent: children.get(str(parent), ()))
 
 
 def _walk(version: TableVersion, neighbours: Callable[[TableVersion], Iterable[TableVersion]]) -> Iterator[Entry]:

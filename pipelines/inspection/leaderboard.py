@@ -11,6 +11,7 @@ from rich.cells import cell_len
 
 from pipelines.checkpoints.models import all_models
 from pipelines.stage.errors import UserError, first_of
+from pipelines.stage.printable import on_one_line
 from pipelines.stage.render import aligned_table
 from pipelines.stage.terminal import cut, wrapped
 from pipelines.storage import Tables, TableVersion
@@ -88,7 +89,7 @@ def board_lines(board: pl.DataFrame, width: int | None = None, *, with_bars: boo
     On a terminal names are cut and the last columns left out until it fits, which is said; a log has them all.
     `with_bars`: beside each measured value, from 0 to 1, where the terminal has the room for bars.
     """
-    models, left_out = board["model_id"].to_list(), list[str]()
+    models, left_out = [on_one_line(name) for name in board["model_id"]], list[str]()
     cells = {name: column for name, column in _cells(board).items() if any(column)}
     narrowest = min(NARROWEST_NAME, max(map(cell_len, models)))
     while width and 2 + narrowest + _columns(cells) > width and len(cells) > 1:

@@ -13,9 +13,12 @@ import polars as pl
 from pipelines.curation.outcomes import KEYS, curation_of, dropped_by, dropped_outcome, kept_outcome
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables, TableVersion
+from schemas import TABLES
 
 FIRST_WORD = re.compile(r"(?:\s|\(|--[^\n]*(?:\n|$)|/\*.*?\*/)*(\w*)", re.DOTALL)
 READS = {"SELECT", "WITH", "SHOW", "VALUES", "FROM"}
+QUOTED = re.compile(r"""'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/|"((?:[^"]|"")*)"|`([^`]*)`""", re.DOTALL)
+READS_FILES = re.compile(r"\b(read_\w+)\s*\(", re.IGNORECASE)
 SCAN = re.compile(r"^\s*(\w+ SCAN \[.*)", re.MULTILINE)
 TWICE = re.compile(r"duplicate output name '(.*?)'")
 UNKNOWN = re.compile(
@@ -36,13 +39,17 @@ def ask(tables: Tables, sql: str, at: Sequence[str] = (), limit: int | None = No
         UserError: there is no table, the statement is no question, it reads more than the tables, or it fails; with
             what is near an unknown name.
     """
-    versions = {name: version for name in tables.existing() if (version := tables.latest(name)) is not None}
-    versions |= {version.name: version for version in map(tables.parse, at)}
+    versions = _versions(tables, sql) | {version.name: version for version in map(tables.parse, at)}
+    if not versions:
+        tables.existing()
     first = FIRST_WORD.match(sql)
     if "\0" in sql or not first or first[1].upper() not in READS:
         found = f"{first[1].upper()} would change a table or is no question" if first and first[1] else "found no SQL"
         raise UserError(f"{found}, and query only reads; expected one SELECT")
     frames = _frames(versions, sql, at)
+    bare = QUOTED.sub(lambda quoted: quoted[1] or quoted[2] or " ", sql)  # without texts and comments
+    if reads := READS_FILES.search(bare):  # Polars would open the file, or ask the address, to see its columns
+        raise UserError(f"{reads[1]}() reads a file, and query the tables alone; expected one of {', '.join(frames)}")
     try:
         answer = pl.SQLContext(frames).execute(sql)
         beside = _read_beside(frames, answer)
@@ -52,6 +59,23 @@ def ask(tables: Tables, sql: str, at: Sequence[str] = (), limit: int | None = No
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, ValueError) as error:
         raise _failed(str(error).partition("\n")[0].partition("; valid columns")[0], sql, frames) from error
     raise UserError(f"the query would read what is no table here ({beside}); expected one of {', '.join(frames)}")
+
+
+def _versions(tables: Tables, sql: str) -> dict[str, TableVersion]:
+    """The newest of each table; one whose log is damaged is left out where nobody asks for it."""
+    versions: dict[str, TableVersion] = {}
+    for name in TABLES:
+        try:
+            if version := tables.latest(name):
+                versions[name] = version
+        except UserError:
+            if _is_named(name, sql):
+                raise
+    return versions
+
+
+def _is_named(table: str, sql: str) -> bool:
+    return re.search(rf"\b{table}\b", sql, re.IGNORECASE) is not None
 
 
 def _read_beside(frames: Mapping[str, pl.LazyFrame], answer: pl.LazyFrame) -> str | None:
@@ -94,7 +118,7 @@ def _frames(versions: Mapping[str, TableVersion], sql: str, at: Sequence[str]) -
     """The rows of each version by its table's name; one that cannot be read is left out where nobody asks for it."""
     frames: dict[str, pl.LazyFrame] = {}
     for name, version in versions.items():
-        is_asked_for = str(version) in at or re.search(rf"\b{name}\b", sql, re.IGNORECASE)
+        is_asked_for = str(version) in at or _is_named(name, sql)
         if is_asked_for or version.unreadable is None:
             frames[name] = version.scan()
     return frames

@@ -17,7 +17,7 @@ from sentence_transformers import SentenceTransformer
 from pipelines.curation.outcomes import by_source
 from pipelines.report.charts import Picture
 from pipelines.report.pictures import dimensions, outcome_shares
-from pipelines.report.quality import METRIC, OTHER_METRICS, Measured
+from pipelines.report.quality import METRIC, OTHER_MEANS, OTHER_METRICS, Measured
 from pipelines.stage.render import markdown_table
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
@@ -109,7 +109,7 @@ def measured_table(measured: Iterable[Measured]) -> str:
         for one in measured
         for row in one.summary.to_dicts()
     ]
-    columns = ["data set", "system", "dimension", "queries", METRIC, "95 % interval", *OTHER_METRICS]
+    columns = ["data set", "system", "dimension", "queries", METRIC, "95 % interval", *OTHER_MEANS]
     return markdown_table(columns, rows) if rows else ""
 
 

@@ -1,4 +1,4 @@
-"""Where rows and weights come from: files, versions and models as a graph, each with the command that prints it.
+"""Where rows, weights and figures come from: files, versions and models, each with the command that prints it.
 
     Subject  --lineage-->  nodes (file, table version, model), edges
 
@@ -8,14 +8,15 @@ From the commits alone, as `history` has them. A version that stands below sever
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from pipelines.inspection.graph import files_of, parents, still_there
+from pipelines.inspection.graph import files_of, made_from, parents, still_there
 from pipelines.report.subject import Subject
 from pipelines.storage import Tables, TableVersion
-from pipelines.storage.commits import Input, TrainingResult
+from pipelines.storage.commits import EvaluationResult, Input, TrainingResult
 
 MOST_NODES = 24
 MOST_WALKED = 200  # versions whose commits are read: a table may have very many
 MOST_FILES = 8
+MOST_EVALUATIONS = 6
 
 
 class Node(NamedTuple):
@@ -33,12 +34,12 @@ class Lineage(NamedTuple):
 
     nodes: list[Node]
     edges: list[tuple[str, str]]  # (made from, made)
-    left_out: int  # files and versions beyond MOST_FILES and MOST_NODES
+    left_out: int  # files and versions beyond MOST_FILES, MOST_NODES and MOST_EVALUATIONS
     is_whole: bool  # whether nothing stands behind the MOST_WALKED versions that were looked at
 
 
 def lineage(subject: Subject) -> Lineage:
-    """Of the curated version, what it dropped, what it is compared with, and the models."""
+    """Of the curated version, what it dropped, what it is compared with, the models, and what measured them."""
     versions: dict[str, TableVersion] = {}
     edges: list[tuple[str, str]] = []
     starts = [one for one in (subject.curated, subject.dropped, subject.before) if one]
@@ -64,14 +65,31 @@ def lineage(subject: Subject) -> Lineage:
         command = subject.command(f"history {made}" if made else "models")
         nodes.append(Node(row["model_id"], "model", row["model_id"], command, said))
         edges += [(str(version), row["model_id"]) for version in inputs]
+    evaluations = _evaluations_of(subject)
+    for version, model_ids in evaluations[-MOST_EVALUATIONS:]:
+        nodes.append(_version_node(subject, version))
+        edges += [(origin, str(version)) for origin in [*model_ids, *made_from(version)]]
+    left_out += more_files + len(evaluations[:-MOST_EVALUATIONS])
     known = {node.id for node in nodes}
-    return Lineage(nodes, [edge for edge in edges if known.issuperset(edge)], left_out + more_files, not waiting)
+    return Lineage(nodes, [edge for edge in edges if known.issuperset(edge)], left_out, not waiting)
 
 
 def _version_node(subject: Subject, version: TableVersion) -> Node:
     commit = version.commit
     said = f"{commit.stage or commit.operation or 'unknown'}, config {commit.config_fingerprint or 'not known'}"
     return Node(str(version), "version", str(version), subject.command(f"history {version}"), said)
+
+
+def _evaluations_of(subject: Subject) -> list[tuple[TableVersion, list[str]]]:
+    """The versions in which the page's models were measured last on each data set, oldest first, and which models."""
+    newest, names = subject.tables.latest("evaluations"), [row["model_id"] for row in subject.models]
+    known, found = set[tuple[str, str]](), list[tuple[TableVersion, list[str]]]()
+    for version, result in newest.results(EvaluationResult) if newest else ():
+        measured = {(name, data_set) for name in names if name in result.systems for data_set in result.sizes}
+        if new := measured - known:
+            known |= new
+            found.append((version, sorted({name for name, _ in new})))
+    return found[::-1]
 
 
 def _versions_of_models(tables: Tables) -> dict[str, TableVersion]:

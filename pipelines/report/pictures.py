@@ -186,15 +186,17 @@ def training(curves: Curves) -> list[Picture]:
         ("Padding", ("padding_share",), "share of tokens"),
         ("Dev nDCG@10", ("dev_ndcg_at_10",), "nDCG@10"),
     )
+    no_padding = curves.of("padding_share")["value"].max() == 0
     found = []
     for title, measures, axis in wanted:
         points = curves.of(*measures).sort("measure", "step")
-        if points.is_empty() or (title == "Padding" and points["value"].max() == 0):
+        if points.is_empty() or (title == "Padding" and no_padding):
             continue
         tenth = max(1, len(points) // 10)  # a single step is chance
         first, last = (float(np.mean(ends["value"].to_numpy())) for ends in (points.head(tenth), points.tail(tenth)))
         over = ", mean of the first and of the last tenth" if tenth > 1 else ""
         sentence = f"{title}: from {first:.3g} to {last:.3g} in {curves.steps:,} steps{over}."
+        sentence += " No token was padding." if title == "Loss" and no_padding else ""
         found.append(charts.curves(points, f"{title} of {name}", sentence, axis))
     return found
 

@@ -13,13 +13,14 @@ import polars as pl
 from pyarrow import fs
 
 from pipelines.checkpoints.run_folder import MODEL, RunFolder
-from pipelines.evaluation.comparison import VERSUS, summarise
+from pipelines.evaluation.comparison import COLUMNS, VERSUS, summarise
 from pipelines.evaluation.metrics import METRICS, mean_interval
 from pipelines.report.subject import Row
 from pipelines.storage import Tables
 from pipelines.storage.commits import EvaluationResult
 
 METRIC, *OTHER_METRICS = METRICS
+OTHER_MEANS = COLUMNS[1:]  # what the means of these are called
 CHEAP = 128  # dimensions: the size whose price is told
 DEFAULTS = {"num_permutations": 10_000, "num_resamples": 2_000, "seed": 0}  # of an evaluation that does not say
 

@@ -11,7 +11,7 @@ from pipelines.report.judgement import Outcomes
 from pipelines.report.lengths import LengthFigures
 from pipelines.report.lineage import Lineage
 from pipelines.report.movement import Movement
-from pipelines.report.quality import METRIC, Measured
+from pipelines.report.quality import METRIC, OTHER_MEANS, Measured
 from pipelines.report.reasons import meaning
 from pipelines.report.scores import QUANTITIES, Agreement, ScoreFigures
 
@@ -188,7 +188,7 @@ def measured(one: Measured) -> Table:
                 *(_difference(row, other) for other in others),
             ]
         )
-    columns = ["system", "dimensions", METRIC, "95 % interval", "MRR@10", "R@100", *(VERSUS[other] for other in others)]
+    columns = ["system", "dimensions", METRIC, "95 % interval", *OTHER_MEANS, *(VERSUS[other] for other in others)]
     return Table(f"{one.model_id} on {one.data_set}: {one.summary['queries'][0]:,} queries", columns, rows)
 
 

@@ -20,7 +20,7 @@ from pipelines.texts.ids import text_id
 from pipelines.texts.token_batches import token_batches
 from pipelines.unpadded.forward import can_unpad, embed
 
-PASSAGES_PER_BLOCK = 2_000
+FIRST_BLOCK, PASSAGES_PER_BLOCK = 125, 2_000  # each twice the last, so that a rate is known early
 TOKENS_PER_FORWARD = {"cpu": 8_192, "cuda": 65_536}
 
 
@@ -105,7 +105,9 @@ class StoredVectors:
 def passage_blocks(encoder: Encoder, passages: Sequence[str], doing: str) -> Iterator[NDArray[np.float32]]:
     """The passages' vectors in their order, a block at a time; progress is told as `doing`."""
     progress = Progress(doing, "passages", done=0, total=len(passages))
-    for start in range(0, len(passages), PASSAGES_PER_BLOCK):
-        block = list(passages[start : start + PASSAGES_PER_BLOCK])
+    start, size = 0, FIRST_BLOCK
+    while start < len(passages):
+        block = list(passages[start : start + size])
         yield encoder.encode(block, "passage")
         progress.advance(len(block))
+        start, size = start + size, min(2 * size, PASSAGES_PER_BLOCK)

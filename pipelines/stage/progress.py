@@ -77,7 +77,7 @@ class Progress:
 
     def show_unwritten(self, units: int) -> None:
         """On a terminal alone: what is finished, by whomever, beside what is written, which `advance` counts."""
-        now = time.monotonic()
+        now, units = time.monotonic(), min(units, self.total - self.done)  # others may have done some of them
         if units and _terminal() and now - self._told_at >= SHOWN_EVERY_S:
             self._told_at = now
             line = self.told(units) + self._rate(now, *(self._started or (self.done + units, now)), units)

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import termios
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO, cast
@@ -62,7 +63,7 @@ def print_paged(lines: Iterable[str], stream: TextIO) -> None:
     stream.flush()
     encoded = text.encode(stream.encoding or "utf-8", "backslashreplace")
     try:
-        with _ctrl_c_is_the_pagers():
+        with _left_as_it_was(stream):
             subprocess.run(
                 command, input=encoded, stdout=stream.fileno(), env={"LESS": "FRX", **os.environ}, check=True
             )
@@ -81,13 +82,16 @@ def _pager() -> list[str]:
 
 
 @contextmanager
-def _ctrl_c_is_the_pagers() -> Iterator[None]:
-    """It stops what the pager does, not what waits for the pager to be left."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _left_as_it_was(stream: TextIO) -> Iterator[None]:
+    """Ctrl-C is the pager's, which this process waits for; a pager that is killed cannot leave the terminal without
+    echo."""
+    as_it_was = termios.tcgetattr(stream.fileno())
+    before = signal.signal(signal.SIGINT, lambda *_: None)  # SIG_IGN would be inherited
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+        termios.tcsetattr(stream.fileno(), termios.TCSADRAIN, as_it_was)
 
 
 def can_print(stream: TextIO, characters: str) -> bool:

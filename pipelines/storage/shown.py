@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from pipelines.stage.errors import UserError
 from pipelines.stage.printable import on_one_line
 from pipelines.stage.terminal import cut
+from schemas import TABLES
 
 if TYPE_CHECKING:
     from pipelines.storage.tables import Tables
@@ -16,18 +17,21 @@ FIRST_ROWS, LONGEST_TEXT = 5, 60
 
 def shown_root(tables: "Tables") -> str:
     """HTML: the newest version of each table, its rows and what made it."""
-    versions = [version for name in tables.names() if (version := tables.latest(name)) is not None]
-    rows = [f"<tr><td>{escape(str(version))}</td>{_rows_and_maker(version)}</tr>" for version in versions]
+    rows = [row for name in TABLES if (row := _newest(tables, name))]
     header = "<tr><th>newest version</th><th>rows</th><th>made</th></tr>"
     heading = f"<div>{'tables' if rows else 'no tables'} under {escape(tables.uri)}</div>"
     return f"{heading}<table><thead>{header}</thead><tbody>{''.join(rows)}</tbody></table>" if rows else heading
 
 
-def _rows_and_maker(version: "TableVersion") -> str:
+def _newest(tables: "Tables", name: str) -> str:
+    """A row on a table; what cannot be read any more is said in its place, and "" where there is no such table."""
+    told = name
     try:
-        return f"<td>{version.num_rows():,}</td><td>{_made(version)}</td>"
+        version = tables.latest(name)
+        told = str(version)
+        return f"<tr><td>{told}</td><td>{version.num_rows():,}</td><td>{_made(version)}</td></tr>" if version else ""
     except UserError as error:
-        return f'<td colspan="2">{escape(str(error))}</td>'
+        return f'<tr><td>{told}</td><td colspan="2">{escape(str(error))}</td></tr>'
 
 
 def shown(version: "TableVersion") -> str:

@@ -6,7 +6,6 @@ overtaken chunk is dropped, and the next plan finds what is still missing of it.
 
 import time
 from collections.abc import Iterator
-from itertools import takewhile
 from typing import Any
 
 import polars as pl
@@ -15,8 +14,7 @@ from ray.exceptions import RayError
 from pipelines.stage.errors import describe
 from pipelines.stage.finishing import finishing
 from pipelines.stage.progress import Progress, tell
-from pipelines.storage import TableVersion, VersionMoved, commit
-from pipelines.storage.commits import ScoringResult
+from pipelines.storage import QueryRange, TableVersion, VersionMoved, commit
 from pipelines.storage.writing import remove_files
 from pipelines.streaming.pipeline import Chunk, stream_chunks
 from pipelines.streaming.stream import Plan, Stream
@@ -63,11 +61,11 @@ def _pass(left: Plan) -> RayError | None:
                 if (waiting and asked.is_set()) or since >= (every_s if waiting else max(every_s, LOOKED_EVERY_S)):
                     group, waiting = waiting, []  # an interrupted commit may stand: its files must, too
                     commit_group(stream, group)
-                    counted = _count(progress, stream, counted)
+                    counted = count_committed(progress, left, counted)
                     looked_at = time.monotonic()
             group, waiting = waiting, []
             commit_group(stream, group)
-            _count(progress, stream, counted)
+            count_committed(progress, left, counted)
     except BaseException:
         remove_files(stream.source.tables, stream.table, [chunk.file for chunk in waiting])
         _tell_how_to_go_on(stream, progress)
@@ -75,18 +73,20 @@ def _pass(left: Plan) -> RayError | None:
     return failures[0] if failures else None
 
 
-def _count(progress: Progress, stream: Stream, counted: TableVersion | None) -> TableVersion | None:
-    """Add what was committed after a version, by this driver and by others of the same work; the newest version."""
-    newest = stream.newest()
+def count_committed(progress: Progress, left: Plan, counted: TableVersion | None) -> TableVersion | None:
+    """Add what was committed of the plan after a version, by this driver and by others; the newest version."""
+    stream, newest = left.stream, left.stream.newest()
     if newest is None or newest == counted:
         return newest
-    inputs = stream.record().inputs
-    later = takewhile(lambda one: counted is None or one[0].version > counted.version, newest.results(ScoringResult))
+    ranges = left.chunks(1)
     brought = sum(
-        result.rows for version, result in later if result.teacher == stream.maker and version.commit.inputs == inputs
+        file["num_records"] or 0
+        for file in newest.added_after(counted)
+        if _may_hold(file, stream.maker_column, stream.maker, stream.maker)
+        and _lies_within(file, stream.id_column, QueryRange(ranges[0].lower, ranges[-1].upper))
     )
     if brought:
-        progress.advance(min(brought, progress.total - progress.done))  # others may do more than this stream's share
+        progress.advance(min(brought, progress.total - progress.done))  # others may have other triplets, too
     return newest
 
 
@@ -148,3 +148,9 @@ def _may_hold(file: dict[str, Any], column: str, lower: str, upper: str) -> bool
     """Whether a file's values may lie between two; another program's may come without statistics."""
     least, most = file.get(f"min.{column}"), file.get(f"max.{column}")
     return least is None or most is None or (least <= upper and most >= lower)
+
+
+def _lies_within(file: dict[str, Any], column: str, id_range: QueryRange) -> bool:
+    """Whether all of a file's values lie in a range; another program's may come without statistics."""
+    least, most = file.get(f"min.{column}"), file.get(f"max.{column}")
+    return least is None or most is None or (id_range.lower <= least and most < id_range.upper)

@@ -82,10 +82,10 @@ def test_what_was_made_from_a_version_hangs_below_it(shown):
 
     assert [line.lstrip("├└─│ ").split()[0] for line in lines] == [
         "triplets@0",
-        "curated_triplets@0",
-        "dropped_triplets@0",
         "scored_triplets@0",
         "scored_triplets@1",
+        "curated_triplets@0",
+        "dropped_triplets@0",
     ]
 
 

@@ -11,10 +11,10 @@ def test_every_version_stands_below_what_it_was_made_of(subject):
     told = lineage(subject)
     place = {node.id: at for at, node in enumerate(told.nodes)}
 
-    assert set(place) >= {"triplets@0", "curated_triplets@1", "dropped_triplets@1", MODEL}
+    assert set(place) >= {"triplets@0", "curated_triplets@1", "dropped_triplets@1", MODEL, "evaluations@0"}
     assert len(place) == len(told.nodes)
     assert all(place[parent] < place[made] for parent, made in told.edges)
-    assert ("curated_triplets@1", MODEL) in told.edges
+    assert {("curated_triplets@1", MODEL), (MODEL, "evaluations@0")} <= set(told.edges)
 
 
 def test_the_commands_name_the_root_and_print_what_they_stand_beside(tmp_path):
@@ -33,7 +33,9 @@ def test_of_very_many_versions_the_newest_are_shown_and_the_others_counted(subje
     monkeypatch.setattr("pipelines.report.lineage.MOST_NODES", 2)
     told = lineage(subject)
 
-    assert len([node for node in told.nodes if node.kind == "version"]) == 2
+    versions = [node.id for node in told.nodes if node.kind == "version"]
+    assert [name.partition("@")[0] for name in versions].count("evaluations") == 1
+    assert len(versions) == 2 + 1
     assert told.left_out == 2
     assert told.is_whole
 

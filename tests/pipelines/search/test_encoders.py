@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 from sentence_transformers import SentenceTransformer
 
-from pipelines.search.encoders import PASSAGES_PER_BLOCK, StoredVectors, StudentEncoder, passage_blocks
+from pipelines.search.encoders import FIRST_BLOCK, PASSAGES_PER_BLOCK, StoredVectors, StudentEncoder, passage_blocks
 from pipelines.stage.config import Config
 from pipelines.storage import Lineage, Tables, new_version
 from pipelines.teachers.config import TeacherConfig, load_teacher
@@ -33,14 +33,14 @@ def test_a_student_encodes_with_its_own_prompts(tmp_path):
 
 
 def test_passages_come_in_their_order_one_block_at_a_time(capsys):
-    passages = [str(number) for number in range(PASSAGES_PER_BLOCK + 1)]
+    passages = [str(number) for number in range(3 * PASSAGES_PER_BLOCK)]
 
-    blocks = passage_blocks(Numbers(), passages, "mine: encoding")
+    blocks = list(passage_blocks(Numbers(), passages, "mine: encoding"))
 
-    assert next(blocks)[:, 0].tolist() == list(range(PASSAGES_PER_BLOCK))
-    assert next(blocks).tolist() == [[PASSAGES_PER_BLOCK]]
-    assert list(blocks) == []
-    assert "mine: encoding: 2,001 of 2,001 passages" in capsys.readouterr().err
+    assert np.concatenate(blocks)[:, 0].tolist() == list(range(3 * PASSAGES_PER_BLOCK))
+    assert [len(block) for block in blocks[:3]] == [FIRST_BLOCK, 2 * FIRST_BLOCK, 4 * FIRST_BLOCK]
+    assert max(map(len, blocks)) == PASSAGES_PER_BLOCK
+    assert "mine: encoding: 6,000 of 6,000 passages" in capsys.readouterr().err
 
 
 def test_a_teachers_stored_vectors_are_taken_and_the_others_encoded_in_the_texts_order(tmp_path):

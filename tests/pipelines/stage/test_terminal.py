@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import sys
+import termios
 
 import pytest
 
@@ -192,3 +193,15 @@ def test_a_pager_that_is_left_early_is_no_error(terminal, monkeypatch):
 
     assert terminal[1]() == ""
     assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_a_pager_gets_ctrl_c_itself_and_leaves_the_terminal_as_it_was(terminal, monkeypatch):
+    stream, written = terminal
+    before = termios.tcgetattr(stream.fileno())
+    monkeypatch.setenv("PAGER", "sh -c 'stty -echo -icanon <&1; grep SigIgn /proc/self/status; cat > /dev/null'")
+    monkeypatch.setenv("LINES", "5")
+    print_paged(FIVE, stream._stream)
+
+    ignored = int(written().split()[1], 16)
+    assert not ignored & 1 << (signal.SIGINT - 1)
+    assert termios.tcgetattr(stream.fileno()) == before

@@ -61,6 +61,8 @@ def test_a_root_shows_the_newest_of_each_table_and_what_cannot_be_read(scored):
     assert "<td>triplets@0</td><td>7</td><td>" in html
     made = "<td>by score from triplets@0; note: &lt;b&gt;why&lt;/b&gt;</td>"
     assert f"<tr><td>scored_triplets@1</td><td>7</td>{made}</tr>" in html
+    (Path(scored.tables.path("triplets")) / "_delta_log" / f"{0:020}.json").write_text("{")
+    assert re.search('<tr><td>triplets</td><td colspan="2">the log of .* is damaged', scored.tables._repr_html_())
 
 
 def test_a_commit_and_a_curations_result_fit_a_line(scored):

@@ -18,10 +18,11 @@ import pytest
 from ray.exceptions import RayError
 
 from pipelines.stage.errors import UserError
+from pipelines.stage.progress import Progress
 from pipelines.storage import Lineage, QueryRange, Tables, TableVersion
 from pipelines.storage.commits import Commit, ScoringResult
 from pipelines.storage.compact import CompactConfig, compact
-from pipelines.streaming.commits import commit_group, drain
+from pipelines.streaming.commits import commit_group, count_committed, drain
 from pipelines.streaming.config import StreamConfig
 from pipelines.streaming.pipeline import Chunk, read_chunk, stream_chunks, work, write_chunk
 from pipelines.streaming.stream import Plan, Stream
@@ -184,6 +185,21 @@ def test_two_runs_at_once_write_each_row_once_and_each_counts_what_both_have_don
     assert [plan.num_left for plan in left] == [0, 0]
     assert_each_once(stream)
     assert capsys.readouterr().err.count("scored_triplets: 80 of 80 rows") == 2
+
+
+def test_what_others_commit_outside_a_streams_own_part_is_not_counted(tmp_path):
+    stream = capitals(tmp_path, 40)
+    plan = Plan.of(stream)
+    own, others = (QueryRange(*ends) for ends in (("000", "800"), ("800", "g")))
+    part = plan._replace(buckets={bucket: rows for bucket, rows in plan.buckets.items() if bucket < "800"})
+    progress = Progress("s", "rows", done=0, total=sum(part.buckets.values()), tell=lambda line: None)
+
+    assert commit_group(stream, [written(stream, others)]) > 0
+    counted = count_committed(progress, part, None)
+    assert progress.done == 0
+    assert commit_group(stream, [written(stream, own)]) == progress.total
+    count_committed(progress, part, counted)
+    assert progress.done == progress.total > 0
 
 
 def test_a_refusal_ends_the_run_with_its_reason_and_leaves_no_file(ray_cluster, tmp_path, capsys):
