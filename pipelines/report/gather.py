@@ -61,7 +61,8 @@ def gather(subject: Subject) -> Report:
     scores = score_figures(subject, judged.sources["source"].head(MULTIPLES).to_list())
     teachers = scores.teachers.sort("rows", descending=True)["teacher"].to_list() if scores else []
     quarantined = subject.tables.latest("quarantined_rows")
-    measured = quality(subject.tables, [row["model_id"] for row in subject.models], subject.result.teacher)
+    names = [row["model_id"] for row in subject.models]
+    measured = quality(subject.tables, names, subject.result.teacher) if subject.evaluations else []
     report = Report(
         subject=subject,
         outcomes=judged,

@@ -82,7 +82,7 @@ def _version_node(subject: Subject, version: TableVersion) -> Node:
 
 def _evaluations_of(subject: Subject) -> list[tuple[TableVersion, list[str]]]:
     """The versions in which the page's models were measured last on each data set, oldest first, and which models."""
-    newest, names = subject.tables.latest("evaluations"), [row["model_id"] for row in subject.models]
+    newest, names = subject.evaluations, [row["model_id"] for row in subject.models]
     known, found = set[tuple[str, str]](), list[tuple[TableVersion, list[str]]]()
     for version, result in newest.results(EvaluationResult) if newest else ():
         measured = {(name, data_set) for name in names if name in result.systems for data_set in result.sizes}

@@ -42,6 +42,7 @@ class Subject:
     scored: TableVersion | None
     before: TableVersion | None  # another curation, that this one is compared with
     models: tuple[Row, ...]  # rows of the models table, the one that is reported first
+    evaluations: TableVersion | None
     missing: tuple[str, ...]  # a sentence for each version that is not there
 
     @classmethod
@@ -78,7 +79,8 @@ class Subject:
             dropped=dropped,
             scored=_scored(curated, missing),
             before=before,
-            models=tuple(_models(tables, curated, models)),
+            models=tuple(_models(tables, curated, models, missing)),
+            evaluations=_newest(tables, "evaluations", "What models are worth", missing),
             missing=tuple(missing),
         )
 
@@ -103,13 +105,24 @@ def _scored(curated: TableVersion, missing: list[str]) -> TableVersion | None:
         return None
 
 
-def _models(tables: Tables, curated: TableVersion, names: Sequence[str]) -> list[Row]:
+def _newest(tables: Tables, name: str, holds: str, missing: list[str]) -> TableVersion | None:
+    """The newest version of a table, None where there is none; where it is gone, that is noted."""
+    try:
+        return tables.newest(name)
+    except UserError as error:
+        missing.append(f"{holds} cannot be read any more: {error}.")
+        return None
+
+
+def _models(tables: Tables, curated: TableVersion, names: Sequence[str], missing: list[str]) -> list[Row]:
     """Rows of the models table: those named, or those of this curated version."""
     if names:
         named = [rows_of_model(tables, name).row(-1, named=True) for name in names]
         return list({row["model_id"]: row for row in named}.values())  # NAME and NAME@12hex may be one
-    newest = tables.latest("models")
-    order = [result.model for _, result in newest.results(TrainingResult)] if newest else []
+    newest = _newest(tables, "models", "Which models were trained", missing)
+    if newest is None:
+        return []
+    order = [result.model for _, result in newest.results(TrainingResult)]
     place = pl.col("model_id").replace_strict(
         {name: at for at, name in reversed([*enumerate(order)])}, default=len(order)
     )

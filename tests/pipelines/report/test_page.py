@@ -231,6 +231,20 @@ def test_where_scores_and_dropped_rows_are_gone_the_page_says_so(tmp_path):
     assert "Its rows cannot be read any more." in page.text
 
 
+@pytest.mark.parametrize(
+    ("table", "told"), [("models", "Which models were trained"), ("evaluations", "What models are worth")]
+)
+def test_where_models_or_their_figures_are_gone_the_rest_of_the_page_is_there(tmp_path, table, told):
+    root = reported(tmp_path, 4)
+    for file in Path(root.tables.path(table)).glob("*.parquet"):
+        file.unlink()
+
+    page = root.page()
+    assert f"{told} cannot be read any more: no version of {table} can be used: {table}@0 lacks" in page.text
+    assert page.figures["kept_rows", ""] > 0
+    assert not any(figure == "ndcg_at_10" for figure, _ in page.figures)
+
+
 def test_another_models_name_is_refused_with_those_there_are(root):
     with pytest.raises(UserError, match=r"there is no model 'none' .*found: small"):
         root.page(models=("none",))
