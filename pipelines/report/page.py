@@ -198,6 +198,7 @@ def _headline(report: Report, measured: Measured) -> Row:
         "interval": f"{best['low']:.3f} to {best['high']:.3f}",
         "queries": Number(best["queries"], "headline_queries"),
         "others": _against(best, ("teacher", "untrained", "bm25")),
+        "is_curated": measured.is_curated,
         "trained_on": row["curated_version"],
     }
 

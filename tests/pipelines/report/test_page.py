@@ -216,6 +216,9 @@ def test_what_a_model_was_not_compared_with_is_told_with_the_command_that_measur
     source = Page(render(report._replace(measured=[of_folder]))).text
     assert "The untrained student (its parent is gone) was not measured here" in source
     assert "python -m jobs evaluate --model small --beir FOLDER" in source
+    as_ingested = "by what was ingested as right, before any correction"
+    assert as_ingested in page.text
+    assert as_ingested not in source
 
 
 def test_where_scores_and_dropped_rows_are_gone_the_page_says_so(tmp_path):
