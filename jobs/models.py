@@ -1,6 +1,6 @@
 """List every model, best first on one common data set.
 
-With its dev value, teacher, BM25, data; on a wide terminal with a bar for each measured value; --json has all of it.
+With its dev value, teacher, BM25, data; on a terminal with a bar for each measured value; --json has all of it.
 """
 
 import sys

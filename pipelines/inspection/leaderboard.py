@@ -21,7 +21,8 @@ METRIC = "nDCG@10"
 COLUMNS = 100  # that the notes below the table take in a log
 NARROWEST_NAME, WIDEST_NAME = 24, 40
 BAR = "▏▎▍▌▋▊▉█"
-NARROWEST_BAR, WIDEST_BAR = 5, 20  # columns
+NARROWEST_BAR, WIDEST_BAR = 3, 20  # columns
+BESIDE = ("layers", "seconds", "data", "vectors")
 MEASURED = {METRIC: METRIC, "smallest": f"smallest_{METRIC}", "dev": f"dev_{METRIC}"}
 FOOTNOTES = {  # by the column that each is about
     "smallest": f"smallest: {METRIC} at the fewest dimensions.",
@@ -87,17 +88,20 @@ def board_lines(board: pl.DataFrame, width: int | None = None, *, with_bars: boo
     """The leaderboard as text: what is known of any model, a column each.
 
     On a terminal names are cut and the last columns left out until it fits, which is said; a log has them all.
-    `with_bars`: beside each measured value, from 0 to 1, where the terminal has the room for bars.
+    `with_bars`: beside each measured value, from 0 to 1; they come before the columns of BESIDE.
     """
     models, left_out = [on_one_line(name) for name in board["model_id"]], list[str]()
     cells = {name: column for name, column in _cells(board).items() if any(column)}
-    narrowest = min(NARROWEST_NAME, max(map(cell_len, models)))
-    while width and 2 + narrowest + _columns(cells) > width and len(cells) > 1:
+    narrowest, measured = min(NARROWEST_NAME, max(map(cell_len, models))), [name for name in MEASURED if name in cells]
+    of_bars = (NARROWEST_BAR + 1) * len(measured)
+    least = 2 + narrowest + _columns({name: column for name, column in cells.items() if name not in BESIDE}) + of_bars
+    needed = 2 + narrowest + (of_bars if with_bars and width and least <= width else 0)
+    while width and needed + _columns(cells) > width and len(cells) > 1:
         left_out.insert(0, cells.popitem()[0])
-    room = width - 2 - _columns(cells) if width else WIDEST_NAME
+    room = width - needed + narrowest - _columns(cells) if width else WIDEST_NAME
     models = [cut(name, max(len("model"), min(room, WIDEST_NAME))) for name in models]
-    measured = [name for name in MEASURED if name in cells]
     free = (width or 0) - _columns({"model": models, **cells})
+    measured = [name for name in measured if name in cells]
     columns = min(WIDEST_BAR, free // max(1, len(measured)) - 1)
     if with_bars and columns >= NARROWEST_BAR:
         for name in measured:
@@ -117,7 +121,7 @@ def _cells(board: pl.DataFrame) -> dict[str, list[str]]:
          _version(row["curated_version"]), _version(row["vectors_version"])]
         for row in board.iter_rows(named=True)
     ]  # fmt: skip
-    header = [*MEASURED, "vs teacher", "vs BM25", "layers", "seconds", "data", "vectors"]
+    header = [*MEASURED, "vs teacher", "vs BM25", *BESIDE]
     return {name: list(column) for name, column in zip(header, zip(*rows, strict=True), strict=True)}
 
 

@@ -188,6 +188,7 @@ class ProgressLines(Sink):
         rated_in: Literal["queries", "texts"] = "queries",
     ) -> None:
         self._print_line, self._place, self._rated_in, self._is_warm = print_line, place, rated_in, False
+        self._written = ""
 
     def start(self, step: int, num_steps: int, resume_from: Path | None) -> None:
         if 0 < step < num_steps:
@@ -198,12 +199,15 @@ class ProgressLines(Sink):
 
     def step(self, line: Line) -> None:
         if self._is_warm:
-            self._progress.advance(1, rated=line[self._rated_in], suffix=_losses(line))
+            self._progress.advance(1, rated=line[self._rated_in], suffix=_losses(line) + self._written)
         else:
             self._progress.start()  # the first step pays for warming up: it is no measure
             self._is_warm = True
         if "dev_ndcg_at_10" in line:
             self._print_line(_dev(line, self._place))
+
+    def save(self, checkpoint: Path) -> None:
+        self._written = f"; step {self._progress.done:,} is written"
 
 
 def _losses(line: Line) -> str:

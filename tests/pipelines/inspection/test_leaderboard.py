@@ -124,7 +124,11 @@ def test_a_log_gets_every_column_and_long_names_cut(tables):
 
 @pytest.mark.parametrize(
     ("width", "left_out"),
-    [(100, []), (80, ["data", "vectors"]), (60, ["vs BM25", "layers", "seconds", "data", "vectors"])],
+    [
+        (100, []),
+        (80, ["layers", "seconds", "data", "vectors"]),
+        (60, ["vs BM25", "layers", "seconds", "data", "vectors"]),
+    ],
 )
 def test_a_terminal_without_room_for_a_column_is_told_which_is_left_out_and_no_line_is_longer(tables, width, left_out):
     three_evaluations(tables)
@@ -147,6 +151,8 @@ def test_a_terminal_with_room_gets_a_bar_beside_each_measured_value(tables):
     wide = board_lines(board, 200, with_bars=True)
     assert [[len(bar) for bar in re.findall("█+", line)] for line in wide[1:4]] == [[15, 7, 5], [12, 10, 10], []]
     assert "0.375    ███████▌" in wide[1]
+    narrow = board_lines(board, 80, with_bars=True)
+    assert [len(re.findall("█+", line)) for line in narrow[1:4]] == [3, 3, 0]
     assert board_lines(board, 200) != wide
     assert "█" not in "".join(board_lines(board, 200))
     assert max(map(len, board_lines(board, 130, with_bars=True))) <= 130

@@ -90,6 +90,20 @@ def test_progress_tells_every_term_whole_since_only_a_terminal_has_an_end(clock,
     assert printed[0].endswith(f" to go, {end}")
 
 
+def test_progress_says_which_checkpoint_is_written(clock, tmp_path):
+    printed = []
+    sink = ProgressLines(printed.append)
+    sink.start(0, 6, resume_from=None)
+    for step in range(6):
+        sink.step(line(step))
+        clock[0] += 6
+        if step == 2:
+            sink.save(tmp_path)
+
+    assert printed[1].endswith("loss 0.5")
+    assert printed[2].endswith("loss 0.5; step 3 is written")
+
+
 def test_a_dev_evaluation_is_told_with_the_best_so_far_and_its_share_of_the_time(clock):
     printed = []
     sink = ProgressLines(printed.append)
