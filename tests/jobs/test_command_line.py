@@ -820,7 +820,7 @@ def test_what_was_told_of_a_version_is_not_told_again_where_it_stands_twice(run,
     def told(*words):
         return [line.split(maxsplit=1) for line in run("history", triplets, "--downstream", *words)[1].splitlines()]
 
-    each = ["triplets@0", "curated_triplets@0", "dropped_triplets@0", "scored_triplets@0", "scored_triplets@1"]
+    each = ["triplets@0", "scored_triplets@0", "scored_triplets@1", "curated_triplets@0", "dropped_triplets@0"]
     assert [version for version, _ in told()] == each
     made = told("--all")
     assert [version for version, said in made if said != "see above"] == each

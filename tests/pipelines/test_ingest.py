@@ -179,7 +179,9 @@ def test_what_becomes_of_a_row_does_not_depend_on_the_rows_before_it(tables, tmp
 
 def test_a_file_whose_rows_name_no_negative_is_refused_and_one_where_most_do_is_not(tables, tmp_path):
     pairs = [{"query": f"q{i}", "positive": "p"} for i in range(30)]
-    with pytest.raises(UserError, match=r"no column for negative .*`mine` takes pairs"):
+    with pytest.raises(
+        UserError, match=r"no column for negative .*pairs without negatives: `python -m jobs mine --input "
+    ):
         run(tables, write(tmp_path, *pairs))
     run(tables, write(tmp_path, *pairs, *[row(f"r{i}") for i in range(300)]))
 
