@@ -19,7 +19,7 @@ from pipelines.storage.writing import remove_files
 from pipelines.streaming.pipeline import Chunk, stream_chunks
 from pipelines.streaming.stream import Plan, Stream
 
-LOOKED_EVERY_S = 2.0
+LOOKED_EVERY_S = 10.0
 """At least so far apart a driver that has nothing to commit looks what others have committed."""
 
 
