@@ -90,27 +90,36 @@ def board_lines(board: pl.DataFrame, width: int | None = None, *, with_bars: boo
     On a terminal names are cut and the last columns left out until it fits, which is said; a log has them all.
     `with_bars`: beside each measured value, from 0 to 1; they come before the columns of BESIDE.
     """
-    models, left_out = [on_one_line(name) for name in board["model_id"]], list[str]()
-    cells = {name: column for name, column in _cells(board).items() if any(column)}
-    narrowest, measured = min(NARROWEST_NAME, max(map(cell_len, models))), [name for name in MEASURED if name in cells]
-    of_bars = (NARROWEST_BAR + 1) * len(measured)
-    least = 2 + narrowest + _columns({name: column for name, column in cells.items() if name not in BESIDE}) + of_bars
-    needed = 2 + narrowest + (of_bars if with_bars and width and least <= width else 0)
-    while width and needed + _columns(cells) > width and len(cells) > 1:
-        left_out.insert(0, cells.popitem()[0])
-    room = width - needed + narrowest - _columns(cells) if width else WIDEST_NAME
-    models = [cut(name, max(len("model"), min(room, WIDEST_NAME))) for name in models]
+    models = [on_one_line(name) for name in board["model_id"]]
+    known = {name: column for name, column in _cells(board).items() if any(column)}
+    of_bars = (NARROWEST_BAR + 1) * sum(name in MEASURED for name in known) if with_bars else 0
+    least = 2 + min(NARROWEST_NAME, max(map(cell_len, models)))
+    cells, left = _fitting(known, of_bars, width - least) if width else (known, WIDEST_NAME)
+    models = [cut(name, max(len("model"), min(least - 2 + left, WIDEST_NAME))) for name in models]
+    measured = [name for name in MEASURED if name in cells]
     free = (width or 0) - _columns({"model": models, **cells})
-    measured = [name for name in measured if name in cells]
     columns = min(WIDEST_BAR, free // max(1, len(measured)) - 1)
     if with_bars and columns >= NARROWEST_BAR:
         for name in measured:
             bars = [_bar(value, columns) for value in board[MEASURED[name]]]
             cells[name] = [f"{value:<{len(name)}} {bar}" for value, bar in zip(cells[name], bars, strict=True)]
+    left_out = [name for name in known if name not in cells]
     told = [note for name, note in FOOTNOTES.items() if name in cells]
     told += [f"Left out: {', '.join(left_out)}; a wider terminal has them, and --json."] if left_out else []
     table = aligned_table(["model", *cells], zip(models, *cells.values(), strict=True)).split("\n")
     return [*table, *wrapped(" ".join(told), width or COLUMNS)]
+
+
+def _fitting(known: Mapping[str, list[str]], of_bars: int, room: int) -> tuple[dict[str, list[str]], int]:
+    """The first columns that a room takes, one at least, and what is left of it.
+
+    What bars take is kept free where they have room once the columns of BESIDE are gone.
+    """
+    room -= of_bars if of_bars + _columns({name: known[name] for name in known if name not in BESIDE}) <= room else 0
+    cells = dict(known)
+    while _columns(cells) > room and len(cells) > 1:
+        cells.popitem()
+    return cells, room - _columns(cells)
 
 
 def _cells(board: pl.DataFrame) -> dict[str, list[str]]:

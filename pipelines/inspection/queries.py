@@ -39,14 +39,13 @@ def ask(tables: Tables, sql: str, at: Sequence[str] = (), limit: int | None = No
         UserError: there is no table, the statement is no question, it reads more than the tables, or it fails; with
             what is near an unknown name.
     """
-    versions = _versions(tables, sql) | {version.name: version for version in map(tables.parse, at)}
-    if not versions:
-        tables.existing()
+    frames = _frames(tables, sql, at)
+    if not frames:
+        tables.existing()  # raises where there is none
     first = FIRST_WORD.match(sql)
     if "\0" in sql or not first or first[1].upper() not in READS:
         found = f"{first[1].upper()} would change a table or is no question" if first and first[1] else "found no SQL"
         raise UserError(f"{found}, and query only reads; expected one SELECT")
-    frames = _frames(versions, sql, at)
     bare = QUOTED.sub(lambda quoted: quoted[1] or quoted[2] or " ", sql)  # without texts and comments
     if reads := READS_FILES.search(bare):  # Polars would open the file, or ask the address, to see its columns
         raise UserError(f"{reads[1]}() reads a file, and query the tables alone; expected one of {', '.join(frames)}")
@@ -59,23 +58,6 @@ def ask(tables: Tables, sql: str, at: Sequence[str] = (), limit: int | None = No
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, ValueError) as error:
         raise _failed(str(error).partition("\n")[0].partition("; valid columns")[0], sql, frames) from error
     raise UserError(f"the query would read what is no table here ({beside}); expected one of {', '.join(frames)}")
-
-
-def _versions(tables: Tables, sql: str) -> dict[str, TableVersion]:
-    """The newest of each table; one whose log is damaged is left out where nobody asks for it."""
-    versions: dict[str, TableVersion] = {}
-    for name in TABLES:
-        try:
-            if version := tables.latest(name):
-                versions[name] = version
-        except UserError:
-            if _is_named(name, sql):
-                raise
-    return versions
-
-
-def _is_named(table: str, sql: str) -> bool:
-    return re.search(rf"\b{table}\b", sql, re.IGNORECASE) is not None
 
 
 def _read_beside(frames: Mapping[str, pl.LazyFrame], answer: pl.LazyFrame) -> str | None:
@@ -114,13 +96,19 @@ def _failed(told: str, sql: str, frames: Mapping[str, pl.LazyFrame]) -> UserErro
     return UserError(f"the query failed: {told}; expected {expected}; to see it: `python -m jobs query '{look}'`")
 
 
-def _frames(versions: Mapping[str, TableVersion], sql: str, at: Sequence[str]) -> dict[str, pl.LazyFrame]:
-    """The rows of each version by its table's name; one that cannot be read is left out where nobody asks for it."""
+def _frames(tables: Tables, sql: str, at: Sequence[str]) -> dict[str, pl.LazyFrame]:
+    """The rows of each table by its name; one that cannot be read is left out where nobody asks for it."""
+    given = {version.name: version for version in map(tables.parse, at)}
     frames: dict[str, pl.LazyFrame] = {}
-    for name, version in versions.items():
-        is_asked_for = str(version) in at or _is_named(name, sql)
-        if is_asked_for or version.unreadable is None:
-            frames[name] = version.scan()
+    for name in TABLES:
+        is_asked_for = name in given or re.search(rf"\b{name}\b", sql, re.IGNORECASE)
+        try:
+            version = given.get(name) or tables.latest(name)
+            if version and (is_asked_for or version.unreadable is None):
+                frames[name] = version.scan()
+        except UserError:
+            if is_asked_for:
+                raise
     return frames
 
 

@@ -60,7 +60,7 @@ def find_files(inputs: Iterable[str], quoting: Quoting | None = None) -> list[In
 
 def _with_rows(files: list[InputFile]) -> list[InputFile]:
     """The files but those without rows, which are named; one that is alone is refused where it is read."""
-    empty = {file.path: None for file in files if _is_empty(file)} if len(files) > 1 else {}
+    empty = [file.path for file in files if _is_empty(file)] if len(files) > 1 else []
     if empty and len(empty) == len(files):
         raise UserError(f"no file holds a row: {first_of(empty)}; expected rows as {EXPECTED}: give other files")
     if empty:
@@ -71,10 +71,8 @@ def _with_rows(files: list[InputFile]) -> list[InputFile]:
 def _is_empty(file: InputFile) -> bool:
     try:
         file.open()
-    except WithoutRows:
-        return True
-    except UserError:  # told where it is read
-        return False
+    except UserError as error:  # any other is told where it is read
+        return isinstance(error, WithoutRows)
     return False
 
 

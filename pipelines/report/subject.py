@@ -7,7 +7,7 @@ page says so in its place. Only the curated version itself has to be there.
 """
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,10 +77,10 @@ class Subject:
             swaps="swapped" in config.get("corrections", ["swapped"]),
             unit=unit,
             dropped=dropped,
-            scored=_scored(curated, missing),
+            scored=_found("What the teacher said", missing, lambda: input_of(curated, "scored_triplets").usable()),
             before=before,
             models=tuple(_models(tables, curated, models, missing)),
-            evaluations=_newest(tables, "evaluations", "What models are worth", missing),
+            evaluations=_found("What models are worth", missing, lambda: tables.newest("evaluations")),
             missing=tuple(missing),
         )
 
@@ -96,19 +96,10 @@ def _thresholds(config: Row, unit: str) -> Thresholds:
     return BiEncoderThresholds.model_validate(config.get("bi_encoder", {}))
 
 
-def _scored(curated: TableVersion, missing: list[str]) -> TableVersion | None:
-    """The scored version that was curated; where it is gone, that is noted."""
+def _found(holds: str, missing: list[str], find: Callable[[], TableVersion | None]) -> TableVersion | None:
+    """What is found; where it is gone, that is noted."""
     try:
-        return input_of(curated, "scored_triplets").usable()
-    except UserError as error:
-        missing.append(f"What the teacher said cannot be read any more: {error}.")
-        return None
-
-
-def _newest(tables: Tables, name: str, holds: str, missing: list[str]) -> TableVersion | None:
-    """The newest version of a table, None where there is none; where it is gone, that is noted."""
-    try:
-        return tables.newest(name)
+        return find()
     except UserError as error:
         missing.append(f"{holds} cannot be read any more: {error}.")
         return None
@@ -119,7 +110,7 @@ def _models(tables: Tables, curated: TableVersion, names: Sequence[str], missing
     if names:
         named = [rows_of_model(tables, name).row(-1, named=True) for name in names]
         return list({row["model_id"]: row for row in named}.values())  # NAME and NAME@12hex may be one
-    newest = _newest(tables, "models", "Which models were trained", missing)
+    newest = _found("Which models were trained", missing, lambda: tables.newest("models"))
     if newest is None:
         return []
     order = [result.model for _, result in newest.results(TrainingResult)]

@@ -81,9 +81,8 @@ def count_committed(progress: Progress, left: Plan, counted: TableVersion | None
     ranges = left.chunks(1)
     brought = sum(
         file["num_records"] or 0
-        for file in newest.added_after(counted)
-        if _may_hold(file, stream.maker_column, stream.maker, stream.maker)
-        and _lies_within(file, stream.id_column, QueryRange(ranges[0].lower, ranges[-1].upper))
+        for file in _added(stream, newest, counted)
+        if _lies_within(file, stream.id_column, QueryRange(ranges[0].lower, ranges[-1].upper))
     )
     if brought:
         progress.advance(min(brought, progress.total - progress.done))  # others may have other triplets, too
@@ -125,22 +124,19 @@ def commit_group(stream: Stream, chunks: list[Chunk]) -> int:
 
 
 def _overtaken(stream: Stream, chunks: list[Chunk], newest: TableVersion) -> list[Chunk]:
-    """Those in whose range rows by the same maker were added after the version they were read against.
-
-    A compaction since then adds files, and no rows.
-    """
-    added = {
-        base: [
-            file
-            for file in newest.added_after(base)
-            if _may_hold(file, stream.maker_column, stream.maker, stream.maker)
-        ]
-        for base in {chunk.base for chunk in chunks} - {newest}
-    }
+    """Those in whose range rows by the same maker were added after the version they were read against."""
+    added = {base: _added(stream, newest, base) for base in {chunk.base for chunk in chunks} - {newest}}
     return [
         chunk
         for chunk in chunks
         if any(_may_hold(file, stream.id_column, *chunk.id_range) for file in added.get(chunk.base, ()))
+    ]
+
+
+def _added(stream: Stream, newest: TableVersion, base: TableVersion | None) -> list[dict[str, Any]]:
+    """The files that brought rows by the stream's maker after `base`; a compaction since then brings none."""
+    return [
+        file for file in newest.added_after(base) if _may_hold(file, stream.maker_column, stream.maker, stream.maker)
     ]
 
 

@@ -52,13 +52,18 @@ def test_metrics_of_a_run_that_went_on_have_each_step_once(tmp_path):
     sink.end()
 
 
+def take(sink, steps, clock, seconds, **terms):
+    """Steps of so many seconds each."""
+    for step in steps:
+        sink.step(line(step, **terms))
+        clock[0] += seconds
+
+
 def test_progress_is_told_every_few_seconds_and_at_the_end_at_the_speed_since_the_first_step(clock):
     printed = []
     sink = ProgressLines(printed.append)
     sink.start(0, 6, resume_from=None)
-    for step in range(6):
-        sink.step(line(step))
-        clock[0] += 2
+    take(sink, range(6), clock, seconds=2)
 
     assert printed == [
         "distill: step 2 of 6, 15 queries/s, 0:08 min to go, loss 0.5",
@@ -83,9 +88,7 @@ def test_progress_tells_every_term_whole_since_only_a_terminal_has_an_end(clock,
     printed = []
     sink = ProgressLines(printed.append)
     sink.start(0, num_steps, resume_from=None)
-    for step in range(2):
-        sink.step(line(step, **terms))
-        clock[0] += 6
+    take(sink, range(2), clock, seconds=6, **terms)
 
     assert printed[0].endswith(f" to go, {end}")
 
@@ -94,11 +97,9 @@ def test_progress_says_which_checkpoint_is_written(clock, tmp_path):
     printed = []
     sink = ProgressLines(printed.append)
     sink.start(0, 6, resume_from=None)
-    for step in range(6):
-        sink.step(line(step))
-        clock[0] += 6
-        if step == 2:
-            sink.save(tmp_path)
+    take(sink, range(3), clock, seconds=6)
+    sink.save(tmp_path)
+    take(sink, range(3, 6), clock, seconds=6)
 
     assert printed[1].endswith("loss 0.5")
     assert printed[2].endswith("loss 0.5; step 3 is written")
