@@ -38,7 +38,6 @@ class KillPoint(WorkerCallback, TrainContextCallback, ReportCallback, Controller
     def __init__(self) -> None:
         settings = json.loads(os.environ[SETTINGS])
         self._folder, self._point, self._nth = Path(settings["folder"]), settings["point"], settings["nth"]
-        self._passed = 0
 
     def after_init_train_context(self) -> None:
         """Who is which rank: for the one who kills."""
@@ -66,9 +65,14 @@ class KillPoint(WorkerCallback, TrainContextCallback, ReportCallback, Controller
         self._hold_at(TRAINED)
 
     def _hold_at(self, *points: str) -> None:
-        self._passed += self._point in points
-        if self._point not in points or self._passed != self._nth or (self._folder / "reached").exists():
+        if self._point not in points or (self._folder / "reached").exists() or self._pass() != self._nth:
             return
         (self._folder / "reached").touch()
         while not (self._folder / "go").exists():
             time.sleep(0.01)
+
+    def _pass(self) -> int:
+        """How often the point has been passed, this time included: in all stages, each of which has new processes."""
+        with (self._folder / "passed").open("ab", buffering=0) as passed:
+            passed.write(b".")
+            return passed.tell()
