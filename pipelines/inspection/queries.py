@@ -97,8 +97,15 @@ def _failed(told: str, sql: str, frames: Mapping[str, pl.LazyFrame]) -> UserErro
 
 
 def _frames(tables: Tables, sql: str, at: Sequence[str]) -> dict[str, pl.LazyFrame]:
-    """The rows of each table by its name; one that cannot be read is left out where nobody asks for it."""
-    given = {version.name: version for version in map(tables.parse, at)}
+    """The rows of each table by its name; one that cannot be read is left out where nobody asks for it.
+
+    Raises:
+        UserError: one that is asked for cannot be read, or is given at two versions.
+    """
+    given: dict[str, TableVersion] = {}
+    for asked in map(tables.parse, at):
+        if given.setdefault(asked.name, asked) != asked:
+            raise UserError(f"--at {given[asked.name]} and --at {asked}: expected one version of a table")
     frames: dict[str, pl.LazyFrame] = {}
     for name in TABLES:
         is_asked_for = name in given or re.search(rf"\b{name}\b", sql, re.IGNORECASE)

@@ -21,6 +21,7 @@ from pipelines.report.queries import ByQuery
 from pipelines.report.scores import GRID, Agreement, ScoreFigures
 from pipelines.report.subject import Row, Subject
 from pipelines.report.training import Curves
+from pipelines.stage.printable import counted
 
 MOST_BARS = 15
 SIDES = {"positive": "positives", "negative": "negatives"}
@@ -50,7 +51,7 @@ def reason_counts(outcomes: Outcomes) -> Picture:
     """Rows by reason, the commonest first."""
     rows = outcomes.reasons.select("rows", "outcome", name="reason").head(MOST_BARS)
     first = outcomes.reasons.row(0, named=True)
-    told = f"The commonest reason is {first['reason']}: {first['rows']:,} rows."
+    told = f"The commonest reason is {first['reason']}: {counted(first['rows'], 'row')}."
     return charts.counts(rows, "Rows by the reason why they were corrected or dropped", told)
 
 
@@ -247,10 +248,9 @@ def sizes(report: Report) -> list[Picture]:
 
 def by_query(told: ByQuery) -> Picture:
     """How far the student lies from its teacher, query by query."""
-    sentence = (
-        f"At {told.dimension} dimensions the student is better on {told.wins:,} queries, equal on {told.ties:,} and "
-        f"worse on {told.losses:,}."
-    )
+    wins = counted(told.wins, "query", "queries")
+    level = f"equal on {told.ties:,} and worse on {told.losses:,}"
+    sentence = f"At {told.dimension} dimensions the student is better on {wins}, {level}."
     return charts.histogram(
         told.bins, "Student minus teacher, by query", sentence, f"difference of {METRIC}", of="queries"
     )

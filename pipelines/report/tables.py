@@ -14,6 +14,7 @@ from pipelines.report.movement import Movement
 from pipelines.report.quality import METRIC, OTHER_MEANS, Measured
 from pipelines.report.reasons import meaning
 from pipelines.report.scores import QUANTITIES, Agreement, ScoreFigures
+from pipelines.stage.printable import counted
 
 MOST_ROWS = 40
 
@@ -189,7 +190,8 @@ def measured(one: Measured) -> Table:
             ]
         )
     columns = ["system", "dimensions", METRIC, "95 % interval", *OTHER_MEANS, *(VERSUS[other] for other in others)]
-    return Table(f"{one.model_id} on {one.data_set}: {one.summary['queries'][0]:,} queries", columns, rows)
+    queries = counted(one.summary["queries"][0], "query", "queries")
+    return Table(f"{one.model_id} on {one.data_set}: {queries}", columns, rows)
 
 
 def interval(row: dict[str, Any]) -> Figures:

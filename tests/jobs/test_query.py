@@ -78,6 +78,17 @@ def test_a_query_reads_the_tables_alone(root, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out) == [{"told": "FROM read_csv(1)"}]
 
 
+def test_a_table_has_one_version_in_a_query(root, capsys):
+    write_triplets(root.open(), scored_rows([("another query", "a cat", 4.0, "a dog", -4.0)]))
+    sql = "SELECT count(*) AS n FROM triplets"
+
+    main(sql, at=["triplets@0", "triplets@0"], root=root, as_json=True)
+    with pytest.raises(UserError, match="--at triplets@0 and --at triplets@1: expected one version of a table"):
+        main(sql, at=["triplets@0", "triplets@1"], root=root)
+
+    assert json.loads(capsys.readouterr().out) == [{"n": 60}]
+
+
 def test_a_damaged_log_concerns_who_asks_for_its_table(root, capsys):
     (log,) = Path(root.tables, "scored_triplets", "_delta_log").glob("*0.json")
     log.write_text(log.read_text()[:50])
