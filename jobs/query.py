@@ -4,6 +4,7 @@ On a terminal the answer fits its width, and what is longer than the screen is s
 """
 
 import json
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -70,6 +71,8 @@ def _values_that_can_be_told() -> Iterator[None]:
         yield
     except (ValueError, OverflowError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         told = str(error).partition("\n")[0]
+        if system := re.search(r"\(os error ([0-9]+)\)", told):  # Polars' own, as of a full disk
+            raise OSError(int(system[1]), told) from error
         raise UserError(
             f"a value of the answer has no form here ({told}); expected CAST(it AS TEXT), or .parquet"
         ) from error

@@ -136,12 +136,18 @@ class RunFolder:
         return Path(self.path, folder) if isinstance(self.filesystem, fs.LocalFileSystem) else None
 
     def read(self, name: str) -> Json | None:
-        """A JSON file of the folder; None when it is not there."""
+        """A JSON file of the folder; None when it is not there. Raises UserError for one that is damaged."""
         path = f"{self.path}/{name}"
         if self.filesystem.get_file_info(path).type != fs.FileType.File:
             return None
-        with self.filesystem.open_input_file(path) as file:
-            content: Json = json.loads(file.read())
+        try:
+            with self.filesystem.open_input_file(path) as file:
+                content: Json = json.loads(file.read())
+        except ValueError as error:
+            raise UserError(
+                f"{path} is damaged ({error}); expected JSON: bring it back from a copy, or remove the folder "
+                f"{self.path} and train its model again"
+            ) from error
         return content
 
     def write(self, name: str, content: Json) -> None:

@@ -37,7 +37,7 @@ def write_report(
             file.write(page)
             file.flush()
             os.fsync(file.fileno())
-            Path(file.name).chmod(0o666 & ~_umask())
+            Path(file.name).chmod(target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask())
             Path(file.name).replace(target)
         except BaseException:
             Path(file.name).unlink(missing_ok=True)

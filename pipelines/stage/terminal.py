@@ -47,11 +47,11 @@ def _given(variable: str) -> int:
 def print_paged(lines: Iterable[str], stream: TextIO) -> None:
     """Lines on a stream; on a terminal that they do not fit, through $PAGER, or less.
 
-    PAGER=cat, a dumb terminal, and a machine without the pager have them printed as on any other stream; so has a
-    pager that fails, which is said.
+    PAGER=cat, a dumb terminal, a process in its background, and a machine without the pager have them printed as on
+    any other stream; so has a pager that fails, which is said.
     """
     height = height_of(stream)
-    command = [] if height is None or console(stream).is_dumb_terminal else _pager()
+    command = [] if height is None or not _can_page(stream) else _pager()
     if height is None or not command or command == ["cat"] or not shutil.which(command[0]):
         for line in lines:
             print(line, file=stream)
@@ -70,6 +70,15 @@ def print_paged(lines: Iterable[str], stream: TextIO) -> None:
     except (OSError, subprocess.CalledProcessError) as error:
         print(text, end="", file=stream, flush=True)
         print(f"the pager failed ({error}): printed without it; expected a command in PAGER", file=sys.stderr)
+
+
+def _can_page(stream: TextIO) -> bool:
+    """Whether a pager may act on this terminal: in its background the kernel would stop it, and this process too."""
+    try:
+        is_behind = os.tcgetpgrp(stream.fileno()) != os.getpgrp()
+    except OSError:  # a terminal that controls nobody here stops nobody
+        is_behind = False
+    return not is_behind and not console(stream).is_dumb_terminal
 
 
 def _pager() -> list[str]:

@@ -56,11 +56,21 @@ def _why_closed(version: "TableVersion", there: dict[str, int]) -> str | None:
         version.open().collect_schema()
     except DeltaError as error:
         return f"cannot be opened ({first_line(error)})"
+    entry = _empty_entry(version, there)
+    return f"has an empty entry in its log, {entry}, instead of what was committed" if entry else None
+
+
+def empty_entry(version: "TableVersion") -> str | None:
+    """The file name of the first empty entry that a version's log has; no version after it can be whole."""
+    return _empty_entry(version, _listing(version))
+
+
+def _empty_entry(version: "TableVersion", there: dict[str, int]) -> str | None:
     entries = {int(match[1]): size for path, size in there.items() if (match := LOG_ENTRY.fullmatch(path))}
     checkpoints = [int(match[1]) for path in there if (match := CHECKPOINT.match(path))]
     first = max((number for number in checkpoints if number <= version.version), default=-1) + 1
-    empty = [number for number in range(first, version.version + 1) if entries.get(number) == 0]
-    return f"has an empty entry in its log, {empty[0]:020}.json, instead of what was committed" if empty else None
+    empty = (number for number in range(first, version.version + 1) if entries.get(number) == 0)
+    return next((f"{number:020}.json" for number in empty), None)
 
 
 def _why_incomplete(version: "TableVersion", there: dict[str, int]) -> str | None:

@@ -28,7 +28,7 @@ from pipelines.stage.progress import tell
 from pipelines.storage.commits import LINEAGE, RESTORE, Commit, Result
 from pipelines.storage.erased import Replaced, in_their_place, replaced_files, steps_from
 from pipelines.storage.ranges import QueryRange, bucket_ranges, count_buckets
-from pipelines.storage.readability import OUTSIDE, first_line, why_damaged, why_unreadable
+from pipelines.storage.readability import OUTSIDE, empty_entry, first_line, why_damaged, why_unreadable
 from pipelines.storage.shown import shown
 from schemas import TABLES
 
@@ -169,6 +169,14 @@ class TableVersion:
         usable = next((one for one in others if one.unusable is None), None)
         if usable is None:
             return f"no other version of it can be taken: bring {path} back from a copy, or use another root"
+        if entry := empty_entry(self):  # a version made by restore() would have it in its log too
+            newest = self.tables.latest(self.name)
+            is_last = newest is not None and entry == f"{newest.version:020}.json"
+            removed = (
+                f", or remove it: what it committed is lost, and {usable} is the table's newest" if is_last else ""
+            )
+            back = f"bring {path}/_delta_log/{entry} back from a copy{removed}"
+            return f"{usable} is the newest other one that can be taken; {back}"
         return (
             f"{usable} is the newest other one that can be taken; to make it the table's newest again: "
             f'DeltaTable("{path}").restore({usable.version}), from the package deltalake'

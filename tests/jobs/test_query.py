@@ -2,8 +2,11 @@
 
 import json
 import os
+import pty
+import resource
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import polars as pl
@@ -97,6 +100,38 @@ def test_a_damaged_log_concerns_who_asks_for_its_table(root, capsys):
     assert "60" in capsys.readouterr().out
     with pytest.raises(UserError, match=r"log of .*scored_triplets is damaged"):
         main(SQL, root=root)
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv", "jsonl"])
+def test_a_disk_without_room_is_said_and_nothing_is_left(root, tmp_path, ending):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            main(SQL, output=str(tmp_path / f"answer.{ending}"), root=root)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["tables"]
+
+
+def test_in_the_background_of_its_terminal_no_pager_is_asked(root):
+    """There the kernel stops whoever acts on the terminal, and both would wait forever."""
+    query = [sys.executable, "-m", "jobs", "query", SQL, "--tables", root.tables]
+    pid, terminal = pty.fork()
+    if pid == 0:
+        environment = os.environ | {"LINES": "10", "TERM": "xterm", "PAGER": "false"}
+        with suppress(subprocess.TimeoutExpired):
+            os._exit(subprocess.run(query, env=environment, process_group=0, timeout=60).returncode)
+        os._exit(99)
+    shown = b""
+    with suppress(OSError):  # as its last reader ends, a terminal fails
+        while read := os.read(terminal, 65536):
+            shown += read
+
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, shown
+    assert shown.count(b"a dog") >= 60
+    assert b"pager" not in shown
 
 
 def test_a_value_without_a_form_is_refused(root, tmp_path):

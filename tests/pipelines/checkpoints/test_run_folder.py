@@ -84,3 +84,12 @@ def test_a_copy_that_breaks_off_leaves_no_record_that_would_vouch_for_it(folder,
     Path(folder.path, MODEL).unlink()
     folder.publish(trained, {"weights_sha256": "new"})
     assert folder.read(RUN) == {"weights_sha256": "new"}
+
+
+@pytest.mark.parametrize("content", ["", '{"weights_sha256": "6'])
+def test_a_damaged_file_is_named_with_what_to_do(folder, content):
+    Path(folder.path).mkdir(parents=True, exist_ok=True)
+    Path(folder.path, "run.json").write_text(content)
+
+    with pytest.raises(UserError, match=r"run\.json is damaged .*: bring it back from a copy, or remove the folder"):
+        folder.read("run.json")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import struct
 from pathlib import Path
 
@@ -368,3 +369,13 @@ def test_statistics_that_another_program_left_out_are_done_without(three, tables
 
     assert tables.parse("triplets@2").num_rows() == 6
     assert DeltaTable(tables.path("triplets")).version() == 2
+
+
+def test_an_empty_last_entry_is_removed_as_told_and_the_version_before_is_the_newest_again(three, tables):
+    empty_entry(three)
+
+    with pytest.raises(UserError, match=rf"bring {re.escape(str(log_entry(three)))} back from a copy, or remove it"):
+        three.scan()
+    log_entry(three).unlink()
+
+    assert str(Tables.at(tables.uri).latest("triplets").usable()) == "triplets@1"
