@@ -145,8 +145,8 @@ class RunFolder:
                 content: Json = json.loads(file.read())
         except ValueError as error:
             raise UserError(
-                f"{path} is damaged ({error}); expected JSON: bring it back from a copy, or remove the folder "
-                f"{self.path} and train its model again"
+                f"{path} is damaged ({error}); expected JSON: bring it back from a copy, or move the folder "
+                f"{self.path} away and train its model again"
             ) from error
         return content
 

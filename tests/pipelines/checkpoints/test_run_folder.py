@@ -91,5 +91,5 @@ def test_a_damaged_file_is_named_with_what_to_do(folder, content):
     Path(folder.path).mkdir(parents=True, exist_ok=True)
     Path(folder.path, "run.json").write_text(content)
 
-    with pytest.raises(UserError, match=r"run\.json is damaged .*: bring it back from a copy, or remove the folder"):
+    with pytest.raises(UserError, match=r"run\.json is damaged .*: bring it back from a copy, or move the folder"):
         folder.read("run.json")
