@@ -81,7 +81,8 @@ def connect() -> None:
         refused = error.__cause__ or error
         if "AuthenticationError" in repr(refused):  # as a traceback in another error's text
             raise without_token(where, refused) from error
-        raise OSError(f"Ray could not be started or reached ({where}): {error}") from error
+        wanted = "its address, and a head that is up" if named_cluster() else "CPUs and memory that others leave it"
+        raise OSError(f"Ray could not be started or reached ({where}): {error}; expected {wanted}") from error
     for number, handler in handlers.items():  # Ray's own handler of SIGTERM exits with the signal's number
         signal.signal(number, handler)
     nodes = ray.nodes()  # type: ignore[no-untyped-call]
