@@ -91,6 +91,9 @@ def _failed(told: str, sql: str, frames: Mapping[str, pl.LazyFrame]) -> UserErro
     known = list(frames) if is_table else [column for names in columns.values() for column in names]
     near = difflib.get_close_matches(name, dict.fromkeys(known), n=3)
     there = " or ".join(f"a column of {table} ({', '.join(names)})" for table, names in columns.items())
+    elsewhere = [] if is_table else [one for one in frames if name in TABLES[one].polars_schema()]
+    if elsewhere:
+        near = [f"FROM {' or '.join(elsewhere)}, which has it"]
     expected = " or ".join(near) if near else f"one of {', '.join(frames)}" if is_table or not there else there
     look = "SHOW TABLES" if is_table or not asked else f"SELECT * FROM {asked[0]} LIMIT 1"
     return UserError(f"the query failed: {told}; expected {expected}; to see it: `python -m jobs query '{look}'`")

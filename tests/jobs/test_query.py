@@ -92,6 +92,11 @@ def test_a_table_has_one_version_in_a_query(root, capsys):
     assert json.loads(capsys.readouterr().out) == [{"n": 60}]
 
 
+def test_a_column_of_another_table_is_said_to_be_there(root):
+    with pytest.raises(UserError, match=r"positive_score.*; expected FROM scored_triplets, which has it; "):
+        main("SELECT avg(positive_score) FROM triplets", root=root)
+
+
 def test_a_damaged_log_concerns_who_asks_for_its_table(root, capsys):
     (log,) = Path(root.tables, "scored_triplets", "_delta_log").glob("*0.json")
     log.write_text(log.read_text()[:50])
