@@ -74,14 +74,15 @@ def connect() -> None:
         sys.stdout = cast(TextIO, ResultsAlone(sys.stdout))
     check()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    named = named_cluster()
     try:
-        _start_or_join(named_cluster())
+        _start_or_join(named)
     except (Exception, SystemExit) as error:  # Ray raises plain ones: a time-out, ports taken; it exits when given up
-        where = named_cluster() or "on this machine"
+        where = named or "on this machine"
         refused = error.__cause__ or error
         if "AuthenticationError" in repr(refused):  # as a traceback in another error's text
             raise without_token(where, refused) from error
-        wanted = "its address, and a head that is up" if named_cluster() else "CPUs and memory that others leave it"
+        wanted = "its address, and a head that is up" if named else "CPUs and memory that others leave it"
         raise OSError(f"Ray could not be started or reached ({where}): {error}; expected {wanted}") from error
     for number, handler in handlers.items():  # Ray's own handler of SIGTERM exits with the signal's number
         signal.signal(number, handler)

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import termios
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TextIO, cast
 
 from rich.cells import cell_len, chop_cells
@@ -74,11 +74,10 @@ def print_paged(lines: Iterable[str], stream: TextIO) -> None:
 
 def _can_page(stream: TextIO) -> bool:
     """Whether a pager may act on this terminal: in its background the kernel would stop it, and this process too."""
-    try:
-        is_behind = os.tcgetpgrp(stream.fileno()) != os.getpgrp()
-    except OSError:  # a terminal that controls nobody here stops nobody
-        is_behind = False
-    return not is_behind and not console(stream).is_dumb_terminal
+    with suppress(OSError):  # a terminal that controls nobody here stops nobody
+        if os.tcgetpgrp(stream.fileno()) != os.getpgrp():
+            return False
+    return not console(stream).is_dumb_terminal
 
 
 def _pager() -> list[str]:

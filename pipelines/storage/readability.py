@@ -56,16 +56,13 @@ def _why_closed(version: "TableVersion", there: dict[str, int]) -> str | None:
         version.open().collect_schema()
     except DeltaError as error:
         return f"cannot be opened ({first_line(error)})"
-    entry = _empty_entry(version, there)
+    entry = empty_entry(version, there)
     return f"has an empty entry in its log, {entry}, instead of what was committed" if entry else None
 
 
-def empty_entry(version: "TableVersion") -> str | None:
+def empty_entry(version: "TableVersion", there: dict[str, int] | None = None) -> str | None:
     """The file name of the first empty entry that a version's log has; no version after it can be whole."""
-    return _empty_entry(version, _listing(version))
-
-
-def _empty_entry(version: "TableVersion", there: dict[str, int]) -> str | None:
+    there = _listing(version) if there is None else there
     entries = {int(match[1]): size for path, size in there.items() if (match := LOG_ENTRY.fullmatch(path))}
     checkpoints = [int(match[1]) for path in there if (match := CHECKPOINT.match(path))]
     first = max((number for number in checkpoints if number <= version.version), default=-1) + 1

@@ -169,18 +169,14 @@ class TableVersion:
         usable = next((one for one in others if one.unusable is None), None)
         if usable is None:
             return f"no other version of it can be taken: bring {path} back from a copy, or use another root"
+        restore = f'DeltaTable("{path}").restore({usable.version}), from the package deltalake'
+        back = f"to make it the table's newest again: {restore}"
         if entry := empty_entry(self):  # a version made by restore() would have it in its log too
+            back = f"bring {path}/_delta_log/{entry} back from a copy"
             newest = self.tables.latest(self.name)
-            is_last = newest is not None and entry == f"{newest.version:020}.json"
-            removed = (
-                f", or remove it: what it committed is lost, and {usable} is the table's newest" if is_last else ""
-            )
-            back = f"bring {path}/_delta_log/{entry} back from a copy{removed}"
-            return f"{usable} is the newest other one that can be taken; {back}"
-        return (
-            f"{usable} is the newest other one that can be taken; to make it the table's newest again: "
-            f'DeltaTable("{path}").restore({usable.version}), from the package deltalake'
-        )
+            if newest and newest.version == usable.version + 1:
+                back += f", or remove it: what it committed is lost, and {usable} is the table's newest"
+        return f"{usable} is the newest other one that can be taken; {back}"
 
     @cached_property
     def commit(self) -> Commit:
