@@ -62,7 +62,7 @@ class SpeedOptions:
     ] = None
     rows: Annotated[
         list[int] | None,
-        Parameter("--rows", help="score: triplets of a turn, 256 or on a GPU 4,000; scale, mine: repeatable"),
+        Parameter("--rows", help="score: triplets of a turn, 256 or on a GPU 16,000; scale, mine: repeatable"),
     ] = None
 
     def numbers(self, bench: Literal["score", "distill"]) -> dict[str, Any]:
@@ -240,7 +240,7 @@ def _pairs(pairs: str | None, root: RootOptions) -> "Pairs":
     if pairs:
         return read_pairs(path_of(pairs, "--pairs"))
     if not root.tables:
-        return made_up_pairs(4_000)
+        return made_up_pairs(MOST_PAIRS)
     curated = root.open().latest("curated_triplets")
     if curated is None:
         raise UserError(f"{root.tables} has no curated_triplets; run `python -m jobs curate`, or give --pairs")

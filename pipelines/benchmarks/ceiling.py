@@ -66,16 +66,15 @@ def own_product_flops(model: PreTrainedModel, tokens: int) -> float:
 
 
 def busy_share(run: Callable[[], object]) -> float:
-    """Of the time that it takes, that in which the GPU computes or copies."""
+    """Of the time from the first to the last thing that the GPU does, that in which it computes or copies."""
     from torch.profiler import ProfilerActivity, profile
 
-    started = time.perf_counter()
     with profile(activities=[ProfilerActivity.CUDA]) as profiled:
         run()
         torch.cuda.synchronize()
-        seconds = time.perf_counter() - started
-    events: Any = profiled.key_averages()
-    return float(sum(event.self_device_time_total for event in events)) / 1e6 / seconds
+    spans = [event.time_range for event in profiled.events() if event.device_type.name == "CUDA"]
+    busy = sum(span.end - span.start for span in spans)
+    return float(busy / (max(span.end for span in spans) - min(span.start for span in spans)))
 
 
 def _linears(module: nn.Module) -> list[nn.Linear]:

@@ -62,7 +62,7 @@ class Rows(NamedTuple):
 
 def default_rows() -> int:
     """Triplets of a turn: some seconds."""
-    return 4_000 if torch.cuda.is_available() else 256
+    return 16_000 if torch.cuda.is_available() else 256
 
 
 def default_precisions() -> list[Precision]:

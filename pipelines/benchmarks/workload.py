@@ -157,7 +157,7 @@ def draw(pairs: Pairs, num_queries: int, negatives: int, seed: int = 0) -> tuple
     drawn = random.permutation(len(pairs.queries))[:num_queries]
     if len(drawn) < num_queries or len(pairs.passages) <= negatives:
         raise UserError(f"there are {len(pairs.queries)} pairs, expected at least {max(num_queries, negatives + 1)}")
-    steps = 1 + random.permuted(np.tile(np.arange(len(pairs.passages) - 1), (num_queries, 1)), axis=1)[:, :negatives]
+    steps = 1 + np.array([random.choice(len(pairs.passages) - 1, negatives, replace=False) for _ in drawn])
     return drawn, np.hstack([drawn[:, None], (drawn[:, None] + steps) % len(pairs.passages)])
 
 

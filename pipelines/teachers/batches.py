@@ -1,12 +1,14 @@
 """Rows through a model in batches; a row that fails is found by halving its batch.
 
 No model in here: `compute` takes row numbers and returns a tensor with one row of numbers for each. All batches are
-begun before the first one's numbers are asked for, so a GPU never waits for this process to make the next.
+begun before the first one's numbers are asked for, and a thread tokenises the next texts meanwhile (`read_ahead`): so a
+GPU never waits for this process to make the next.
 """
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +20,14 @@ from pipelines.stage.errors import UserError, describe
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int32]
+Part = TypeVar("Part")
+Read = TypeVar("Read")
 
 MIN_ALL_FAILED = 16
 """So many rows asked for and not one computed: the model is at fault, though it passed its own check."""
+
+FIRST_PART = 256
+"""Rows that a GPU waits for; each part after them is twice as large as the one before, since it is read faster."""
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +46,21 @@ class Outcome(NamedTuple):
 
     values: Floats  # (rows, width); NaN where the row failed
     error: list[str | None]
+
+
+def parts(num_rows: int, most: int | None) -> list[slice]:
+    """Neighbouring rows that are read together: few at first, then up to `most`; all where that is None."""
+    slices, start, size = list[slice](), 0, FIRST_PART if most else num_rows
+    while start < num_rows:
+        slices.append(slice(start, min(start + size, num_rows)))
+        start, size = start + size, min(2 * size, most or size)
+    return slices
+
+
+def read_ahead(read: Callable[[Part], Read], of_parts: Iterable[Part]) -> Iterator[Read]:
+    """What each part is read as, in their order, by a thread of its own: tokenisers leave Python to who feeds a GPU."""
+    with ThreadPoolExecutor(1) as reader:
+        yield from reader.map(read, of_parts)
 
 
 def compute_rows(

@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from pipelines.checkpoints.inspect import check_model_type, modules
 from pipelines.checkpoints.load import load_encoder, refusing
 from pipelines.stage.errors import UserError
-from pipelines.teachers.batches import Floats, Integers, Rows, Scores, compute_rows
+from pipelines.teachers.batches import Floats, Integers, Rows, Scores, compute_rows, parts, read_ahead
 from pipelines.teachers.teacher import Teacher
 from pipelines.texts.ids import encoding_error
 from pipelines.texts.token_batches import token_batches
@@ -156,9 +156,9 @@ class _Read:
     def batches(self) -> Iterator[Rows]:
         """Numbers of texts, the longest first; when they come, they have been read."""
         longest_first = np.argsort([-len(text) for text in self._texts], kind="stable")
-        for start in range(0, len(self._texts), TEXTS_AT_ONCE):
-            rows = longest_first[start : start + TEXTS_AT_ONCE]
-            for batch in token_batches(self._read(rows), self._teacher.batch_tokens):
+        of_parts = [longest_first[part] for part in parts(len(self._texts), TEXTS_AT_ONCE)]
+        for rows, num_tokens in zip(of_parts, read_ahead(self._read, of_parts), strict=True):
+            for batch in token_batches(num_tokens, self._teacher.batch_tokens):
                 yield rows[batch]
 
     def _read(self, rows: Rows) -> Integers:

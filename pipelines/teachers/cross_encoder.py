@@ -5,7 +5,9 @@
 The model is read directly: sentence-transformers' `predict` would apply an activation of its own.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,15 +19,13 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreT
 from pipelines.checkpoints.inspect import several_outputs
 from pipelines.checkpoints.load import refuse_random_weights, refusing
 from pipelines.stage.errors import UserError
-from pipelines.teachers.batches import Integers, Rows, Scores, compute_rows
+from pipelines.teachers.batches import Integers, Rows, Scores, compute_rows, parts, read_ahead
 from pipelines.teachers.first_token import read_first_token_only
 from pipelines.teachers.teacher import Teacher
 from pipelines.texts.ids import encoding_error
 from pipelines.texts.token_batches import token_batches
 from pipelines.unpadded.classifier import can_unpad_pairs, encoder_of, logits
 from pipelines.unpadded.forward import compile_layers
-
-Columns = dict[str, list[list[int]]]  # input_ids, attention_mask, ...: one list of numbers per pair
 
 PAIRS_AT_ONCE = {"cpu": None, "cuda": 2_048}
 """Pairs that are tokenised, then sorted by length: a GPU computes some while the next are. On a CPU, all of a call."""
@@ -34,10 +34,16 @@ PAIRS_AT_ONCE = {"cpu": None, "cuda": 2_048}
 class _Read(NamedTuple):
     """Pairs as the model reads them."""
 
-    columns: Columns
-    num_tokens: Integers
+    columns: dict[str, Integers]  # input_ids and what else its tokenizer gives, of all pairs, end to end
+    num_tokens: Integers  # of each pair
     tokens_cut: Integers
     unreadable: list[str | None]  # why a pair cannot be read at all
+
+    def columns_of(self, rows: Rows) -> dict[str, list[Integers]]:
+        """Of each of some pairs."""
+        ends = np.cumsum(self.num_tokens, dtype=np.int64)[rows]
+        places = [slice(end - num, end) for end, num in zip(ends, self.num_tokens[rows], strict=True)]
+        return {key: [column[place] for place in places] for key, column in self.columns.items()}
 
 
 class CrossEncoderTeacher(Teacher):
@@ -68,19 +74,19 @@ class CrossEncoderTeacher(Teacher):
         return self.model
 
     def score_pairs(self, queries: list[str], passages: list[str], check_model: Callable[[], None]) -> Scores:
-        read: list[_Read] = []
-        at_once = self.pairs_at_once or max(1, len(queries))
+        slices = parts(len(queries), self.pairs_at_once)
+        read = list[_Read]()
 
         def batches() -> Iterator[Rows]:
-            for start in range(0, len(queries), at_once):
-                pairs = slice(start, start + at_once)
-                read.append(self._read(queries[pairs], passages[pairs]))
-                for rows in token_batches(read[-1].num_tokens, self.batch_tokens):
-                    yield start + rows
+            of_slices = read_ahead(lambda part: self._read(queries[part], passages[part]), slices)
+            for part, one in zip(slices, of_slices, strict=True):
+                read.append(one)
+                for rows in token_batches(one.num_tokens, self.batch_tokens):
+                    yield part.start + rows
 
         def compute(rows: Rows) -> Tensor:
-            number = int(rows[0]) // at_once
-            return self._logits(read[number].columns, rows - number * at_once)
+            number = bisect_right(slices, rows[0], key=lambda part: part.start) - 1
+            return self._logits(read[number].columns_of(rows - slices[number].start))
 
         outcome = compute_rows(batches(), len(queries), 1, compute, check_model)
         unreadable = [why for part in read for why in part.unreadable]
@@ -95,7 +101,7 @@ class CrossEncoderTeacher(Teacher):
         return read.num_tokens, read.tokens_cut
 
     def _read(self, queries: list[str], passages: list[str]) -> _Read:
-        """`_tokenize` with the prompts; a pair that cannot be read is empty."""
+        """The tokens of each pair with its prompts, within max_tokens; a pair that cannot be read is empty."""
         unreadable = [
             encoding_error(query) or encoding_error(passage) for query, passage in zip(queries, passages, strict=True)
         ]
@@ -104,15 +110,18 @@ class CrossEncoderTeacher(Teacher):
             ["" if why else self.prompts.passage + passage for passage, why in zip(passages, unreadable, strict=True)],
         )
         num_tokens = np.array([len(ids) for ids in columns["input_ids"]], dtype=np.int32)
-        return _Read(columns, num_tokens, tokens_cut, unreadable)
+        end_to_end = {
+            key: np.fromiter(chain.from_iterable(values), np.int32, num_tokens.sum()) for key, values in columns.items()
+        }
+        return _Read(end_to_end, num_tokens, tokens_cut, unreadable)
 
-    def _tokenize(self, queries: list[str], passages: list[str]) -> tuple[Columns, Integers]:
-        """Each pair's tokens within max_tokens, and how many were cut. Only pairs that are too long are read twice."""
+    def _tokenize(self, queries: list[str], passages: list[str]) -> tuple[dict[str, list[list[int]]], Integers]:
+        """Each pair's columns, and how many tokens were cut. Only pairs that are too long are read twice."""
         max_tokens, tokens_cut = self.config.max_tokens, np.zeros(len(queries), dtype=np.int32)
         if not queries:
             return {"input_ids": []}, tokens_cut
-        encoded = self.tokenizer(queries, passages, verbose=False)
-        columns: Columns = dict(encoded)
+        encoded = self.tokenizer(queries, passages, return_attention_mask=False, verbose=False)
+        columns: dict[str, list[list[int]]] = dict(encoded)
         for row, ids in enumerate(columns["input_ids"]):
             excess = len(ids) - max_tokens
             if excess > 0:
@@ -120,20 +129,21 @@ class CrossEncoderTeacher(Teacher):
                 strategy = "only_second" if passage_tokens > excess else "longest_first"
                 pair = self.tokenizer(queries[row], passages[row], truncation=strategy, max_length=max_tokens)
                 tokens_cut[row] = len(ids) - len(pair["input_ids"])
-                for key, values in pair.items():
-                    columns[key][row] = values
+                for key in columns:
+                    columns[key][row] = pair[key]
         return columns, tokens_cut
 
     @torch.inference_mode()
-    def _logits(self, columns: Columns, rows: Rows) -> Tensor:
+    def _logits(self, columns: dict[str, list[Integers]]) -> Tensor:
         """Of pairs that stand longest first."""
-        batch = {key: [values[row] for row in rows] for key, values in columns.items()}
-        end_to_end: dict[str, Integers] = {key: np.concatenate(values) for key, values in batch.items()}
-        if (largest := end_to_end["input_ids"].max()) >= self.num_embeddings:  # a GPU's process would break by it
+        token_ids = np.concatenate(columns["input_ids"])
+        if (largest := token_ids.max()) >= self.num_embeddings:  # a GPU's process would break by it
             raise ValueError(f"token id {largest} is beyond the model's {self.num_embeddings} embeddings")
         if self.is_unpadded:
-            lengths = np.array([len(ids) for ids in batch["input_ids"]])
-            return logits(self.model, end_to_end["input_ids"], end_to_end.get("token_type_ids"), lengths)
+            types = columns.get("token_type_ids")
+            lengths = np.array([len(ids) for ids in columns["input_ids"]])
+            return logits(self.model, token_ids, None if types is None else np.concatenate(types), lengths)
+        batch = {key: [values.tolist() for values in column] for key, column in columns.items()}
         padded = self.tokenizer.pad(batch, return_tensors="pt", verbose=False)
         outputs: Tensor = self.model(**padded.to(self.device)).logits
         return outputs

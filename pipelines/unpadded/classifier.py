@@ -6,7 +6,6 @@ The encoder is called by `forward.hidden_states`; a head reads the first token o
 """
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers import (
@@ -17,8 +16,8 @@ from transformers import (
     XLMRobertaForSequenceClassification,
 )
 
-from pipelines.unpadded.forward import can_unpad_encoder, hidden_states
-from pipelines.unpadded.layout import Layout
+from pipelines.unpadded.forward import can_unpad_encoder, hidden_states, mean_of_texts
+from pipelines.unpadded.layout import Layout, on_device
 
 ROBERTAS = (RobertaForSequenceClassification, XLMRobertaForSequenceClassification)
 CLASSES = (BertForSequenceClassification, ModernBertForSequenceClassification, *ROBERTAS)
@@ -50,11 +49,8 @@ def logits(
         lengths: tokens of each pair, the longest first.
     """
     layout = Layout(np.asarray(lengths), model.device)
-    ids, types = (
-        None if numbers is None else torch.as_tensor(np.asarray(numbers, dtype=np.int64), device=model.device)
-        for numbers in (token_ids, token_types)
-    )
-    assert ids is not None, "it was given"
+    ids = on_device(np.asarray(token_ids, dtype=np.int64), model.device)
+    types = None if token_types is None else on_device(np.asarray(token_types, dtype=np.int64), model.device)
     states_TD = hidden_states(encoder_of(model), ids, layout, types)
     reads_first = len(states_TD) == len(lengths)  # teachers/first_token.py
     first_ND = states_TD if reads_first else states_TD[layout.starts_N1[:-1]]
@@ -67,6 +63,6 @@ def logits(
         return of_first
     assert isinstance(model, ModernBertForSequenceClassification), "can_unpad_pairs said so"
     if model.config.classifier_pooling == "mean":
-        first_ND = torch.segment_reduce(states_TD.float(), "mean", lengths=layout.lengths_N).to(states_TD.dtype)
+        first_ND = mean_of_texts(states_TD.float(), layout).to(states_TD.dtype)
     scored: Tensor = model.classifier(model.head(first_ND))
     return scored

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from pipelines.unpadded.attention import NAME
-from pipelines.unpadded.layout import Layout
+from pipelines.unpadded.layout import Layout, on_device
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer  # 2 s that a process with a cross-encoder need not wait
@@ -50,10 +50,10 @@ def embed(model: "SentenceTransformer", token_ids: NDArray[np.integer], lengths:
     encoder = model.transformers_model
     assert encoder is not None, "can_unpad said so"
     layout = Layout(np.asarray(lengths), encoder.device)
-    ids = torch.as_tensor(np.asarray(token_ids, dtype=np.int64), device=encoder.device)
+    ids = on_device(np.asarray(token_ids, dtype=np.int64), encoder.device)
     states_TD = hidden_states(encoder, ids, layout)
     states_TD = states_TD.to(torch.promote_types(states_TD.dtype, torch.float32))
-    features = {"sentence_embedding": torch.segment_reduce(states_TD, "mean", lengths=layout.lengths_N)}
+    features = {"sentence_embedding": mean_of_texts(states_TD, layout)}
     for module in list(model)[2:]:
         own = next(module.parameters(), states_TD)  # a model in 16 bits has weights here that expect them
         features = module({"sentence_embedding": features["sentence_embedding"].to(own.dtype)})
@@ -72,6 +72,11 @@ def hidden_states(
         output = encoder(input_ids=token_ids_T[None], position_ids=positions[None], layout=layout, **types)
     states: Tensor = output.last_hidden_state[0]
     return states
+
+
+def mean_of_texts(states_TD: Tensor, layout: Layout) -> Tensor:
+    """Of each text the mean of its tokens, shape (N, D)."""
+    return torch.segment_reduce(states_TD, "mean", lengths=layout.lengths_N, unsafe=True)  # whose check waits for a GPU
 
 
 def layers_of(encoder: nn.Module) -> list[nn.Module]:

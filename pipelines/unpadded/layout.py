@@ -8,7 +8,7 @@ a head, W = tokens a token sees to each side of itself.
 """
 
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +21,12 @@ SHORTEST_SHARE = 0.6
 """Of the longest text of a group, in tokens: shorter texts begin another group."""
 FEWEST_TOKENS = 16
 """Texts up to this length are one group: their scores cost less than another group."""
+
+
+def on_device(numbers: NDArray[Any], device: torch.device) -> Tensor:
+    """A copy there, in its turn: this process does not wait until a GPU has done what stands before it."""
+    tensor = torch.from_numpy(numbers)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
 class Group(NamedTuple):
@@ -43,10 +49,11 @@ class Layout:
         self.device, self._lengths = device, lengths.astype(np.int64)
         self.longest, self.num_tokens = int(lengths[0]), int(self._lengths.sum())
         starts = np.concatenate([[0], np.cumsum(self._lengths)])
-        self.lengths_N = torch.as_tensor(self._lengths, device=device)
-        self.starts_N1 = torch.as_tensor(starts.astype(np.int32), device=device)  # cu_seqlens, as kernels call it
+        self.lengths_N = on_device(self._lengths, device)
+        self.starts_N1 = on_device(starts.astype(np.int32), device)  # cu_seqlens, as kernels call it
         self.rows_N1 = torch.arange(len(starts), dtype=torch.int32, device=device)  # the same of one token a text
-        self.text_T = torch.as_tensor(np.repeat(np.arange(len(lengths)), self._lengths), device=device)
+        texts = torch.arange(len(lengths), device=device)
+        self.text_T = texts.repeat_interleave(self.lengths_N, output_size=self.num_tokens)
         self.position_T = torch.arange(self.num_tokens, device=device) - self.starts_N1[self.text_T]
         self._windows: dict[int, Tensor] = {}
 
