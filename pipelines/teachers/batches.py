@@ -8,6 +8,7 @@ GPU never waits for this process to make the next.
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, pairwise
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -26,8 +27,8 @@ Read = TypeVar("Read")
 MIN_ALL_FAILED = 16
 """So many rows asked for and not one computed: the model is at fault, though it passed its own check."""
 
-FIRST_PART = 256
-"""Rows that a GPU waits for; each part after them is twice as large as the one before, since it is read faster."""
+FIRST_PART = 1_024
+"""Rows that a GPU waits for; the parts after them are larger."""
 
 logger = logging.getLogger(__name__)
 
@@ -50,17 +51,23 @@ class Outcome(NamedTuple):
 
 def parts(num_rows: int, most: int | None) -> list[slice]:
     """Neighbouring rows that are read together: few at first, then up to `most`; all where that is None."""
-    slices, start, size = list[slice](), 0, FIRST_PART if most else num_rows
+    slices, start, size = list[slice](), 0, min(FIRST_PART, most) if most else num_rows
     while start < num_rows:
         slices.append(slice(start, min(start + size, num_rows)))
-        start, size = start + size, min(2 * size, most or size)
+        start, size = start + size, most or num_rows
     return slices
 
 
 def read_ahead(read: Callable[[Part], Read], of_parts: Iterable[Part]) -> Iterator[Read]:
-    """What each part is read as, in their order, by a thread of its own: tokenisers leave Python to who feeds a GPU."""
+    """What each part is read as, in their order; a thread reads the next one while this one is in use.
+
+    One and no more: it takes Python from who feeds the GPU, which has work for a part's time when the reading begins.
+    """
     with ThreadPoolExecutor(1) as reader:
-        yield from reader.map(read, of_parts)
+        begun = (reader.submit(read, part) for part in of_parts)
+        for reading, _ in pairwise(chain(begun, (None,))):
+            assert reading is not None, "the last one stands on the right"
+            yield reading.result()
 
 
 def compute_rows(

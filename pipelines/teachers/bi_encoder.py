@@ -29,7 +29,7 @@ from pipelines.unpadded.forward import can_unpad, compile_layers, embed
 
 TextKind = Literal["query", "passage"]
 
-TEXTS_AT_ONCE = 1_024
+TEXTS_AT_ONCE = 4_096
 """Texts, neighbours by their characters, that a teacher without padding reads together."""
 
 

@@ -73,7 +73,7 @@ class TeacherConfig(Config):
     precision: Precision = Field("float32", validation_alias=PRECISION_NAMES)
     """What the teacher computes in; it must be known before there is a teacher."""
     batch_tokens: int | None = Field(None, ge=1)
-    """Tokens of a batch, padding included; None is 2,048 on a CPU (more would lose the caches), 65,536 on a GPU."""
+    """Tokens of a batch, padding included; None is 2,048 on a CPU (more would lose the caches), 131,072 on a GPU."""
     compiled: bool = True
     """On a GPU, where nothing is padded: fuse what stands between the products of the encoder's layers (torch.compile,
     ten seconds at the start, needs a C compiler). Scores differ by rounding."""

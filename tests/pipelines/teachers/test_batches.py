@@ -5,12 +5,40 @@ import pytest
 import torch
 
 from pipelines.stage.errors import UserError
-from pipelines.teachers.batches import MIN_ALL_FAILED, compute_rows
+from pipelines.teachers.batches import FIRST_PART, MIN_ALL_FAILED, compute_rows, parts, read_ahead
 from pipelines.texts.token_batches import token_batches
 
 
 def never_broken() -> None:
     """A model that passes its own check."""
+
+
+def test_parts_are_all_rows_in_their_order_and_the_first_is_small():
+    slices = parts(10_000, 4_096)
+
+    assert [row for part in slices for row in range(10_000)[part]] == list(range(10_000))
+    assert [part.stop - part.start for part in slices] == [FIRST_PART, 4_096, 4_096, 10_000 - FIRST_PART - 2 * 4_096]
+    assert parts(10_000, None) == [slice(0, 10_000)]
+    assert parts(0, 4_096) == parts(0, None) == []
+
+
+def test_one_part_is_read_ahead_and_no_more():
+    begun = []
+
+    def read(part):
+        begun.append(part)
+        if part == 3:
+            raise OSError("cannot be read")
+        return 10 * part
+
+    reading = read_ahead(read, range(5))
+
+    assert next(reading) == 0
+    assert next(reading) == 10
+    assert set(begun) <= {0, 1, 2}
+    assert next(reading) == 20
+    with pytest.raises(OSError, match="cannot be read"):
+        next(reading)
 
 
 def test_a_row_that_raises_is_found_and_only_it():
