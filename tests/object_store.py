@@ -8,10 +8,11 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 
 def _free_port() -> int:
@@ -36,8 +37,9 @@ SETTINGS = {
 
 @contextmanager
 def running() -> Iterator[None]:
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(PORT)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+    command = [sys.executable, "-m", "tests.object_store", str(PORT)]
+    root = Path(__file__).parents[1]
+    with subprocess.Popen(command, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
         try:
             _wait(server)
             yield
@@ -144,3 +146,24 @@ class _Forward(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """Nothing: the tests' own output is read."""
+
+
+def _serve(port: int) -> None:
+    """moto's server, which looks whether a key stands and then writes it: of two writers at once both could win."""
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+    from werkzeug.serving import run_simple
+
+    one_write = threading.Lock()
+
+    class OneWriteAtATime(DomainDispatcherApplication):
+        def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+            with nullcontext() if environ["REQUEST_METHOD"] in ("GET", "HEAD") else one_write:
+                return super().__call__(environ, start_response)
+
+    run_simple(
+        "127.0.0.1", port, OneWriteAtATime(create_backend_app), threaded=True, request_handler=MotoRequestHandler
+    )
+
+
+if __name__ == "__main__":
+    _serve(int(sys.argv[1]))
