@@ -1,4 +1,4 @@
-"""Compare two curations: what moved, by source and reason."""
+"""Compare two curations: which rules differ, and what moved, by source and reason."""
 
 import sys
 from typing import Annotated
@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from jobs.options import JsonOption, RootOptions, print_frame
-from pipelines.stage.printable import counted
+from pipelines.stage.printable import counted, on_one_line
 
 
 def main(
@@ -20,10 +20,16 @@ def main(
 ) -> None:
     import polars as pl
 
-    from pipelines.inspection.diff import diff
+    from pipelines.inspection.diff import diff, rules
 
     tables = root.open()
-    moved = diff(tables.parse(before), tables.parse(after))
+    sides = tables.parse(before), tables.parse(after)
+    moved, apart = diff(*sides), rules(*sides)
+    for rule, *values in apart.rows():
+        was, now = ("not set" if value is None else on_one_line(value) for value in values)
+        print(f"{rule}: {was} before, {now} after", file=sys.stderr)
+    if apart.is_empty():
+        print("both went by the same rules, scores and teacher", file=sys.stderr)
     is_same = pl.col("before") == pl.col("after")
     stayed, changed = (int(moved.filter(which)["rows"].sum()) for which in (is_same, ~is_same))
     print(f"{counted(stayed, 'row')} stayed as before, {changed:,} moved", file=sys.stderr)

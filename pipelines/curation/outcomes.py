@@ -19,6 +19,16 @@ EQUAL_WHEN_CUT = (
 )
 
 
+def is_scored() -> pl.Expr:
+    """Whether the teacher could read both passages of a scored row."""
+    return pl.all_horizontal(pl.col(f"{side}_score").is_finite().fill_null(False) for side in ("positive", "negative"))
+
+
+def contradicted() -> pl.Expr:
+    """Whether the teacher prefers the negative of a scored row, as it came: it has the higher score."""
+    return is_scored() & (pl.col("negative_score") > pl.col("positive_score"))
+
+
 def curation_of(curated: TableVersion) -> CurationResult:
     """What the curation reported that made these rows. Raises UserError for a version that curate did not write."""
     result = curated.written().commit.reports(CurationResult)

@@ -1,18 +1,47 @@
-"""What moved between two curations: rows by source, outcome before and outcome after.
+"""What moved between two curations, rows by source, outcome before and outcome after; and which rules differ.
 
 A row is the scored triplet it came from, so a corrected row is compared under its original id. Both versions are
 read range by range: memory is bounded by ROWS_PER_RANGE.
 """
 
+import json
+
 import polars as pl
 
-from pipelines.curation.outcomes import dropped_outcome, kept_outcome, with_dropped
+from pipelines.curation.outcomes import curation_of, dropped_outcome, kept_outcome, with_dropped
 from pipelines.storage import QueryRange, TableVersion
 from pipelines.storage.ranges import bucket_ranges, count_buckets
+from pipelines.teachers.config import KINDS
 
 ROWS_PER_RANGE = 1_000_000
 ABSENT = "absent"
-KEYS = ["source", "before", "after"]
+SIDES = ["before", "after"]
+KEYS = ["source", *SIDES]
+
+
+def rules(before: TableVersion, after: TableVersion) -> pl.DataFrame:
+    """rule, before, after: what is not the same of what two curations were told and went by, as text; null: nothing.
+
+    A rule is a field of [curate], a table that was read, `teacher` or `note`. Thresholds for the kind of teacher that a
+    curation did not go by are left out.
+    """
+    sides = [_told(version) for version in (before, after)]
+    names = [name for name in dict.fromkeys((*sides[0], *sides[1])) if sides[0].get(name) != sides[1].get(name)]
+    values = {side: [told.get(name) for name in names] for side, told in zip(SIDES, sides, strict=True)}
+    return pl.DataFrame({"rule": names, **values}, dict.fromkeys(["rule", *SIDES], pl.String))
+
+
+def _told(curated: TableVersion) -> dict[str, str]:
+    result, commit = curation_of(curated), curated.written().commit
+    told = {"note": commit.note} if commit.note else {}
+    told["teacher"] = result.teacher
+    told |= {one.version.partition("@")[0]: one.version for one in commit.inputs}
+    for name, value in commit.config.items():
+        if name not in KINDS:
+            told[f"curate.{name}"] = json.dumps(value)
+        elif name == result.teacher_kind:
+            told |= {f"curate.{name}.{threshold}": json.dumps(own) for threshold, own in value.items()}
+    return told
 
 
 def moved(before: pl.DataFrame, after: pl.DataFrame, num_examples: int = 0) -> pl.DataFrame:

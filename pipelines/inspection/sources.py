@@ -1,10 +1,11 @@
 """One row for each source of a curation: how large it is, what the teacher thinks of it, what was left out before.
 
-    curated_triplets@v, its dropped_triplets, quarantined_rows  --about_sources-->  a row a source, the worst first
+    curated_triplets@v, its dropped_triplets, scored_triplets and quarantined_rows  --about_sources-->  a row a source,
+    the worst first
 
-Both tables are read range by range: in memory are the sums, and of each source a sample of its passages, by which near
-copies are counted. What was left out before there were triplets counts for the source that the row itself names, else
-for that of its file.
+Tables are read range by range or streamed: in memory are the sums, and of each source a sample of its passages, by
+which near copies are counted. What was left out before there were triplets counts for the source that the row itself
+names, else for that of its file.
 """
 
 import json
@@ -13,9 +14,11 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import polars as pl
 
-from pipelines.curation.outcomes import by_source, curation_of, with_dropped
-from pipelines.stage.errors import first_of
+from pipelines.curation.held_out import input_of
+from pipelines.curation.outcomes import by_source, contradicted, curation_of, is_scored, with_dropped
+from pipelines.stage.errors import UserError, first_of
 from pipelines.stage.printable import counted, escaped, on_one_line
+from pipelines.stage.progress import tell
 from pipelines.stage.render import aligned_table
 from pipelines.stage.terminal import cut
 from pipelines.storage import QueryRange, Tables, TableVersion
@@ -36,7 +39,8 @@ def about_sources(curated: TableVersion, *, passages_sampled: int = PASSAGES_SAM
 
     Returns:
         source, queries, rows (triplets that were scored); kept, corrected, dropped (shares of the rows); disagreement,
-        the share of rows whose negative the teacher prefers, as they came; near_copies, the share of its passages
+        the share of rows whose negative the teacher prefers, as they came (of those it could read; null where their
+        scores are gone); near_copies, the share of its passages
         (positives, `passages_sampled` at most) that are nearly the same as another of them; main_reason of what did
         not stay; query_chars, positive_chars, negative_chars (means); quarantined, inconsistent: input rows of it that
         became no triplet, and those of them whose positive is not among the nearest; null where no files are known.
@@ -53,27 +57,32 @@ def about_sources(curated: TableVersion, *, passages_sampled: int = PASSAGES_SAM
         sums.append(_sums(rows))
         samples.add(rows)
     names = [f"{side}_chars" for side in SIDES]
-    of_rows = pl.concat(sums).group_by("source").sum().with_columns(pl.col("contradicted", *names) / pl.col("rows"))
+    of_rows = pl.concat(sums).group_by("source").sum().with_columns(pl.col(names) / pl.col("rows"))
     table = shares.join(of_rows.drop("rows"), on="source", how="left", maintain_order="left")
+    table = table.join(_disagreement(curated), on="source", how="left", maintain_order="left")
     table = table.join(samples.near_copies(), on="source", how="left", maintain_order="left")
     table = table.join(_left_out(curated.tables), on="source", how="left", maintain_order="left")
     if curated.tables.latest("ingested_files"):
         table = table.with_columns(pl.col("quarantined", "inconsistent").fill_null(0))
     first = ["source", "queries", "rows", *SHARES, "main_reason"]
-    return table.rename({"contradicted": "disagreement"}).select(*first, *names, "quarantined", "inconsistent")
+    return table.select(*first, *names, "quarantined", "inconsistent")
 
 
 def source_lines(sources: pl.DataFrame) -> list[str]:
     """The table as text; of the lengths of query, positive and negative the means, in characters."""
     rows = [
         [cut(on_one_line(row["source"]), WIDEST_NAME), f"{row['queries']:,}", f"{row['rows']:,}",
-         *(f"{row[name]:.1%}" for name in SHARES), row["main_reason"] or "",
+         *(_share(row[name]) for name in SHARES), row["main_reason"] or "",
          " / ".join(f"{row[f'{side}_chars']:,.0f}" for side in SIDES), _counted(row["quarantined"]),
          _counted(row["inconsistent"])]
         for row in sources.iter_rows(named=True)
     ]  # fmt: skip
     header = ["source", "queries", "rows", *SHARES, "mainly", "characters", "quarantined", "inconsistent"]
     return aligned_table([name.replace("_", " ") for name in header], rows).split("\n")
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.1%}"
 
 
 def _counted(value: int | None) -> str:
@@ -136,23 +145,29 @@ class _Samples:
 
 
 def _rows(kept: TableVersion, dropped: TableVersion, ranges: list[QueryRange]) -> Iterator[pl.DataFrame]:
-    """source, query_id, positive_id, the texts, and whether the teacher prefers the negative of the row as it came."""
-    swapped = pl.col("correction") == "swapped"
-    preferred = (pl.col("negative_score") > pl.col("positive_score")).fill_null(False)
+    """source, query_id, positive_id, the texts."""
     columns = ["source", "query_id", "positive_id", *SIDES]
     for one in ranges:
-        in_range = one.contains("query_id")
-        stayed = kept.scan().filter(in_range).select(*columns, contradicted=swapped.fill_null(False))
-        left = dropped.scan().filter(in_range).select(*columns, contradicted=preferred)
-        yield pl.concat([stayed, left]).collect()
+        both = [version.scan().filter(one.contains("query_id")).select(columns) for version in (kept, dropped)]
+        yield pl.concat(both).collect()
 
 
 def _sums(rows: pl.DataFrame) -> pl.DataFrame:
     """Of each source; a query's rows stand in one range."""
     chars = {f"{side}_chars": pl.col(side).str.len_chars().cast(pl.Int64).sum() for side in SIDES}
     queries, counted = pl.col("query_id").n_unique().cast(pl.Int64), pl.len().cast(pl.Int64)
-    contradicted = pl.col("contradicted").cast(pl.Int64).sum()
-    return rows.group_by("source").agg(queries=queries, rows=counted, contradicted=contradicted, **chars)
+    return rows.group_by("source").agg(queries=queries, rows=counted, **chars)
+
+
+def _disagreement(curated: TableVersion) -> pl.DataFrame:
+    """source, disagreement: of the scores that the curation went by."""
+    try:
+        scored = input_of(curated, "scored_triplets").usable()
+    except UserError as error:
+        tell(f"sources: disagreement is left out, since its scores cannot be read any more: {error}")
+        return pl.DataFrame(schema={"source": pl.String, "disagreement": pl.Float64})
+    rows = scored.scan().filter(pl.col("teacher") == curation_of(curated).teacher, is_scored())
+    return rows.group_by("source").agg(disagreement=contradicted().mean()).collect(engine="streaming")
 
 
 def quarantined_elsewhere(tables: Tables, sources: pl.DataFrame) -> str | None:

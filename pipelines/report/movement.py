@@ -1,13 +1,13 @@
-"""What moved between two curations: a flow of counts, by `inspection.diff`, and a row or two of each stream.
+"""What moved between two curations: the rules that differ, a flow of counts, a row or two of each stream.
 
-diff(before, after)  --movement-->  before, after, rows over all sources; by source; examples
+inspection.diff(before, after)  --movement-->  before, after, rows over all sources; by source; examples; rules
 """
 
 from typing import NamedTuple
 
 import polars as pl
 
-from pipelines.inspection.diff import diff_with_examples
+from pipelines.inspection.diff import diff_with_examples, rules
 from pipelines.report.judgement import Row, rows_by_id, shown_columns
 from pipelines.report.subject import Subject
 from pipelines.storage import TableVersion
@@ -20,6 +20,7 @@ class Movement(NamedTuple):
     """Rows as they were scored; an outcome is kept, corrected:REASON, dropped:REASON or absent."""
 
     before: TableVersion
+    rules: pl.DataFrame  # rule, before, after, of those that differ
     stayed: int
     moved: int
     flows: pl.DataFrame  # before, after, rows; those that stayed as well; the largest first
@@ -39,6 +40,7 @@ def movement(subject: Subject) -> Movement | None:
     stayed, moved = (int(flows.filter(which)["rows"].sum()) for which in (~is_moved, is_moved))
     return Movement(
         subject.before,
+        rules(subject.before, subject.curated),
         stayed,
         moved,
         flows.drop("triplet_ids"),

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from pipelines.curation.outcomes import contradicted, is_scored
 from pipelines.report.judgement import shown_columns
 from pipelines.report.sample import share_of_queries
 from pipelines.report.subject import Subject
@@ -48,7 +49,7 @@ def score_figures(subject: Subject, sources: list[str]) -> ScoreFigures | None:
     by_source = _sums(rows).collect(engine="streaming")
     teachers = _summed(by_source, "teacher")
     named = pl.when(pl.col("source").is_in(sources)).then("source").alias("source")
-    scored = rows.filter(_is_scored()).select("teacher", named, *QUANTITIES)
+    scored = rows.filter(is_scored()).select("teacher", named, *QUANTITIES)
     lazy = [_binned(scored, teachers, quantity) for quantity in QUANTITIES]
     return ScoreFigures(
         teachers, _summed(by_source, "teacher", "source"), pl.concat(pl.collect_all(lazy, engine="streaming"))
@@ -57,18 +58,17 @@ def score_figures(subject: Subject, sources: list[str]) -> ScoreFigures | None:
 
 def _sums(rows: pl.LazyFrame) -> pl.LazyFrame:
     """teacher, source, and what of their rows can be added up. Only plain sums are streamed: no filter in them."""
-    is_scored = _is_scored()
     flags = {
         "rows": pl.lit(True),
-        "scored": is_scored,
-        "contradicted": is_scored & (pl.col("margin") <= 0),
+        "scored": is_scored(),
+        "contradicted": contradicted(),
         "rows_cut": (pl.col("positive_tokens_cut") > 0) | (pl.col("negative_tokens_cut") > 0),
         "positives_cut": pl.col("positive_tokens_cut") > 0,
         "negatives_cut": pl.col("negative_tokens_cut") > 0,
     }
     numbers = {name: flag.cast(pl.Int64) for name, flag in flags.items()}
     numbers["tokens_cut"] = pl.col("positive_tokens_cut").cast(pl.Int64) + pl.col("negative_tokens_cut")
-    values = {name: pl.when(is_scored).then(pl.col(name).cast(pl.Float64)) for name in QUANTITIES}
+    values = {name: pl.when(is_scored()).then(pl.col(name).cast(pl.Float64)) for name in QUANTITIES}
     squares = {f"{name}_squares": value * value for name, value in values.items()}
     columns = rows.select("teacher", "source", **numbers, **values, **squares)
     return columns.group_by("teacher", "source").agg(
@@ -77,11 +77,6 @@ def _sums(rows: pl.LazyFrame) -> pl.LazyFrame:
         *(pl.col(name).min().alias(f"{name}_min") for name in values),
         *(pl.col(name).max().alias(f"{name}_max") for name in values),
     )
-
-
-def _is_scored() -> pl.Expr:
-    """Whether a row with QUANTITIES has two finite scores."""
-    return pl.all_horizontal(pl.col(name).is_finite().fill_null(False) for name in QUANTITIES)
 
 
 def _summed(parts: pl.DataFrame, *keys: str) -> pl.DataFrame:

@@ -34,6 +34,7 @@ class Subject:
     tables: Tables
     curated: TableVersion
     result: CurationResult
+    note: str  # that the curation was given
     thresholds: Thresholds
     asks_teacher: bool  # the rules went by the teacher's scores
     swaps: bool  # and a row may be swapped
@@ -66,12 +67,14 @@ class Subject:
             why = f"{dropped} {dropped.unusable}" if dropped else "dropped_triplets has no version of this curation"
             missing.append(f"What was dropped can only be counted, not shown: {why}.")
             dropped = None
-        config = curated.written().commit.config
+        commit = curated.written().commit
+        config = commit.config
         unit = KINDS[result.teacher_kind].unit if result.teacher_kind in KINDS else "logits"
         return cls(
             tables=tables,
             curated=curated,
             result=result,
+            note=commit.note,
             thresholds=_thresholds(config, unit),
             asks_teacher=config.get("ask_teacher", True),
             swaps="swapped" in config.get("corrections", ["swapped"]),

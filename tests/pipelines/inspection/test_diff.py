@@ -4,10 +4,10 @@ import pytest
 
 from pipelines import curate
 from pipelines.curate import CurateConfig
-from pipelines.curation.rules import CrossEncoderThresholds
+from pipelines.curation.rules import BiEncoderThresholds, CrossEncoderThresholds
 from pipelines.inspection import diff
 from pipelines.stage.errors import UserError
-from pipelines.storage import Tables
+from pipelines.storage import Invocation, Tables
 from tests.scored_versions import scored_rows, write_scored, write_triplets
 
 ROWS = [
@@ -74,3 +74,21 @@ def test_another_table_is_refused(tables):
 
     with pytest.raises(UserError, match=r"scored_triplets@1 is no curation; expected a version of curated"):
         diff.diff(scored, scored)
+
+
+def test_the_rules_that_differ_are_named_with_both_values(tables):
+    scored = write(tables, ROWS)
+    told = LAX.model_copy(update={"bi_encoder": BiEncoderThresholds(min_teacher_margin=0.1)})
+    noted = Tables.at(tables.uri, Invocation(note="as lax as can be")).parse(str(scored))
+    first = curate.run(noted, told).version
+    newer = scored_rows([("q5", "a", 5.0, "b", -5.0)])
+    second = curate.run(write_scored(write_triplets(tables, newer), newer), STRICT).version
+
+    assert diff.rules(first, second).rows() == [
+        ("note", "as lax as can be", None),
+        ("scored_triplets", "scored_triplets@0", "scored_triplets@1"),
+        ("triplets", "triplets@0", "triplets@1"),
+        ("curate.cross_encoder.min_teacher_margin", "0.5", "4.0"),
+        ("curate.cross_encoder.irrelevant_below", "0.0", "-2.0"),
+    ]
+    assert diff.rules(second, second).is_empty()

@@ -1,5 +1,6 @@
 """What is said of each source: the curation's counts, and what the rows and the left-out rows themselves say."""
 
+import shutil
 import tomllib
 
 import polars as pl
@@ -11,6 +12,7 @@ from pipelines.inspection.sources import (
     about_sources,
     leave_one_out,
     quarantined_elsewhere,
+    source_lines,
     toml_weights,
     weights,
 )
@@ -51,6 +53,19 @@ def test_each_source_has_its_shares_and_the_worst_stands_first(curated):
     assert [docs[name] for name in ("kept", "disagreement", "near_copies")] == [1.0, 0.0, 0.0]
     assert (docs["query_chars"], docs["positive_chars"]) == (2, pytest.approx(21 / 3))
     assert docs["negative_chars"] == pytest.approx(11 / 3)
+
+
+def test_where_the_scores_are_gone_disagreement_is_left_out(curated, capsys):
+    remove = curated.tables.path("scored_triplets")
+    shutil.rmtree(remove)
+    found = about_sources(curated)
+
+    assert found["disagreement"].to_list() == [None, None]
+    assert "sources: disagreement is left out, since its scores cannot be read any more" in capsys.readouterr().err
+    assert [line.split()[:6] for line in source_lines(found)[1:]] == [
+        ["web", "4", "4", "25.0%", "25.0%", "50.0%"],
+        ["docs", "2", "3", "100.0%", "0.0%", "0.0%"],
+    ]
 
 
 def test_what_was_left_out_before_is_counted_by_the_source_that_the_row_names_or_else_of_its_file(tmp_path):

@@ -3,9 +3,11 @@
 import polars as pl
 
 from pipelines import curate
+from pipelines.report.gather import gather
 from pipelines.report.movement import EXAMPLES_EACH, movement
+from pipelines.report.page import render
 from pipelines.report.subject import Subject
-from tests.reported import CONFIG, JUDGE, reported
+from tests.reported import CONFIG, JUDGE, Page, reported
 
 
 def test_streams_add_up_and_each_has_rows_that_took_it(root):
@@ -33,6 +35,14 @@ def test_a_row_that_one_curation_corrected_is_shown_as_it_was_and_as_it_is(tmp_p
         swapped = root.curated.scan().filter(original_triplet_id=row["triplet_id"]).collect().row(0, named=True)
         assert (row["was"]["positive"], row["was"]["triplet_id"]) == (swapped["positive"], swapped["triplet_id"])
         assert (row["is"]["positive"], row["is"]["negative"]) == (swapped["negative"], swapped["positive"])
+
+
+def test_the_page_has_both_values_of_each_rule_that_differs(root):
+    told, same = root.page(against=True), Subject.find(root.tables, root.curated, root.curated)
+
+    assert "Rules that differ" in told.text
+    assert "curate.cross_encoder.min_teacher_margin4.00.5" in "".join(told.text.split())  # three cells
+    assert "Both went by the same rules, scores and teacher." in Page(render(gather(same))).text
 
 
 def test_without_another_curation_nothing_moved(root):

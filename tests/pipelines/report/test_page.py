@@ -37,7 +37,7 @@ SQL = {  # figure, key -> the same by SQL over the tables as they are
     ("split_rows", "test"): "SELECT count(*) FROM curated_triplets WHERE split = 'test'",
     ("positive_score_mean", OTHER): f"SELECT avg(positive_score) FROM scored_triplets WHERE teacher = '{OTHER}'",
     ("contradicted_rows", JUDGE): (
-        f"SELECT count(*) FROM scored_triplets WHERE teacher = '{JUDGE}' AND positive_score <= negative_score"
+        f"SELECT count(*) FROM scored_triplets WHERE teacher = '{JUDGE}' AND positive_score < negative_score"
     ),
     ("tokens_cut", "mixed"): (
         "SELECT sum(positive_tokens_cut + negative_tokens_cut) FROM scored_triplets "

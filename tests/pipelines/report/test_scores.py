@@ -3,6 +3,7 @@
 import pytest
 import scipy.stats
 
+from pipelines.inspection.sources import about_sources
 from pipelines.report.scores import BINS, QUANTITIES, agreement, score_figures
 from pipelines.report.subject import Subject
 from tests.reported import JUDGE, OTHER, SCORES, reported
@@ -32,6 +33,21 @@ def test_means_and_contradictions_are_counted_by_source(subject):
     assert of_rotten["margin_mean"] == pytest.approx(sum(positive - negative for positive, negative in pairs) / ROWS)
     assert of_rotten["contradicted"] == ROWS
     assert (of_rotten["margin_min"], of_rotten["margin_max"]) == (-8.0, -0.5)
+
+
+def test_what_the_teacher_contradicts_is_one_number_here_by_sources_and_by_sql(tmp_path, monkeypatch):
+    """Level ones, rows whose negative was promoted and rows without a score are what three rules could differ in."""
+    scores = [(1.0, 1.0), (1.0, 2.0), (None, 2.0), (3.0, 1.0), (-4.0, 4.0)]
+    monkeypatch.setitem(SCORES, "rotten", lambda number: scores[number])
+    root = reported(tmp_path, len(scores), with_model=False)
+    found = score_figures(Subject.find(root.tables, root.curated), []).sources.filter(teacher=JUDGE, source="rotten")
+
+    by_sources = about_sources(root.curated).filter(source="rotten")["disagreement"].item()
+    sql = "SELECT sum(CASE WHEN negative_score > positive_score THEN 1 ELSE 0 END) FROM self WHERE source = 'rotten'"
+    scored = root.tables.newest("scored_triplets").scan().filter(teacher=JUDGE)
+    assert (found["contradicted"].item(), found["scored"].item()) == (2, 4)
+    assert by_sources == 2 / 4
+    assert scored.sql(sql).collect().item() == 2
 
 
 def test_a_row_that_could_not_be_scored_is_counted_and_in_no_bin(tmp_path, monkeypatch):
