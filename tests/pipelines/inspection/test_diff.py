@@ -86,7 +86,7 @@ def test_the_rules_that_differ_are_named_with_both_values(tables):
 
     assert diff.rules(first, second).rows() == [
         ("note", "as lax as can be", None),
-        ("scored_triplets", "scored_triplets@0", "scored_triplets@1"),
+        ("scored_triplets", "scored_triplets@1", "scored_triplets@3"),
         ("triplets", "triplets@0", "triplets@1"),
         ("curate.cross_encoder.min_teacher_margin", "0.5", "4.0"),
         ("curate.cross_encoder.irrelevant_below", "0.0", "-2.0"),
