@@ -11,7 +11,6 @@ import polars as pl
 from pipelines.curation.outcomes import curation_of, dropped_outcome, kept_outcome, with_dropped
 from pipelines.storage import QueryRange, TableVersion
 from pipelines.storage.ranges import bucket_ranges, count_buckets
-from pipelines.teachers.config import KINDS
 
 ROWS_PER_RANGE = 1_000_000
 ABSENT = "absent"
@@ -37,9 +36,9 @@ def _told(curated: TableVersion) -> dict[str, str]:
     told["teacher"] = result.teacher
     told |= {one.version.partition("@")[0]: one.version for one in commit.inputs}
     for name, value in commit.config.items():
-        if name not in KINDS:
+        if not isinstance(value, dict):
             told[f"curate.{name}"] = json.dumps(value)
-        elif name == result.teacher_kind:
+        elif name == result.teacher_kind:  # the thresholds of each kind are a table
             told |= {f"curate.{name}.{threshold}": json.dumps(own) for threshold, own in value.items()}
     return told
 
