@@ -21,7 +21,7 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.help import PlainFormatter
 
 from jobs.cluster import read_at_import
-from jobs.usage import completed, explained, jobs_command, say
+from jobs.usage import completed, explained, jobs_command, own_root, say
 from pipelines.stage import hints
 from pipelines.stage.errors import UserError
 from pipelines.stage.kernels import KEPT_KERNELS
@@ -39,7 +39,6 @@ COMMANDS = (
 
 
 NO_TEXT = re.compile("[\0\ud800-\udfff]")  # what of a word of the command line was not UTF-8 became surrogates
-DAMAGED = re.compile("parquet: File out of specification")  # as Polars says it of a file whose bytes have changed
 NO_PATH = (errno.ENAMETOOLONG, errno.ELOOP)
 RAISED_AGAIN_S = 0.05
 NOBODY_READS = 141  # as shells say it of a program that SIGPIPE ended
@@ -104,7 +103,10 @@ def main() -> int:
         sys.stdout.flush()
         return code
     except BaseException as error:
-        return _told(error)
+        try:
+            return _told(error)
+        except Interrupted as interruption:  # while a damaged file was looked for
+            return _told(interruption)
     finally:
         hints.completed = str
 
@@ -158,13 +160,25 @@ def _told(error: BaseException) -> int:
         told = "what was committed stays; once this is mended, the same command may be run again"
         say(f"{_one_line(error)}; {told}", jobs_command(sys.argv[1:]))
         return 1
-    if type(error).__name__ == "ComputeError" and DAMAGED.match(str(error)):
-        found = f"a data file of the tables is damaged ({_one_line(error)})"
-        say(f"{found}; expected what was written: bring the tables back from a copy, or use another root")
+    if found := _damage(error):
+        say(f"{found}, or use another root")
         return 2
     traceback.print_exception(error)
     say("this is not your input's fault; the same command may be run again", jobs_command(sys.argv[1:]))
     return 1
+
+
+def _damage(error: BaseException) -> str | None:
+    """Which data file is damaged, where a reader of tables stumbled over one."""
+    if type(error).__module__.partition(".")[0] != "polars":
+        return None
+    from pipelines.storage.damage import find_damage, is_damage
+
+    root, _ = own_root(app)
+    if root is None or not is_damage(error):
+        return None
+    print(f"a data file cannot be read ({_one_line(error)}); looking for it", file=sys.stderr)
+    return find_damage(root.open())
 
 
 def _is_read(stream: TextIO) -> bool:

@@ -51,9 +51,8 @@ def with_own_options(words: list[str], app: App) -> str:
 
     What it needs beside is named as in its help: --input INPUT. So is a recipe, where this process was told none.
     """
-    _, bound, _ = app.parse_args(sys.argv[1:])
-    own = bound.arguments.get("stage") or bound.arguments.get("root")
-    recipe = str(bound.arguments.get("recipe") or getattr(own, "recipe", "RECIPE"))
+    own, arguments = own_root(app)
+    recipe = str(arguments.get("recipe") or getattr(own, "recipe", "RECIPE"))
     given: dict[str, list[str]] = {
         "--tables": [own.tables] if own and own.tables != os.environ.get("TABLES") else [],
         "--recipe": [recipe] if recipe != DEFAULT_RECIPE else [],
@@ -65,6 +64,12 @@ def with_own_options(words: list[str], app: App) -> str:
         if name not in words:
             words = [*words, *(word for value in given.get(name, needed) for word in (name, value))]
     return jobs_command(words)
+
+
+def own_root(app: App) -> tuple[Any, dict[str, Any]]:
+    """This process's RootOptions, None where its command takes none, and all arguments beside them."""
+    _, bound, _ = app.parse_args(sys.argv[1:])
+    return bound.arguments.get("stage") or bound.arguments.get("root"), bound.arguments
 
 
 def jobs_command(words: list[str]) -> str:

@@ -13,6 +13,7 @@ import polars as pl
 from pipelines.curation.outcomes import KEYS, curation_of, dropped_by, dropped_outcome, kept_outcome
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables, TableVersion
+from pipelines.storage.damage import find_damage, is_damage
 from schemas import TABLES
 
 FIRST_WORD = re.compile(r"(?:\s|\(|--[^\n]*(?:\n|$)|/\*.*?\*/)*(\w*)", re.DOTALL)
@@ -56,6 +57,8 @@ def ask(tables: Tables, sql: str, at: Sequence[str] = (), limit: int | None = No
         if beside is None:
             return ThreadPoolExecutor(1).submit(asked.collect, engine="streaming").result()
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, ValueError) as error:
+        if is_damage(error) and (damage := find_damage(tables)):
+            raise UserError(f"{damage}, or use another root") from error
         raise _failed(str(error).partition("\n")[0].partition("; valid columns")[0], sql, frames) from error
     raise UserError(f"the query would read what is no table here ({beside}); expected one of {', '.join(frames)}")
 

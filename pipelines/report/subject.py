@@ -20,6 +20,7 @@ from pipelines.curation.rules import BiEncoderThresholds, CrossEncoderThresholds
 from pipelines.stage.errors import UserError
 from pipelines.storage import Tables, TableVersion
 from pipelines.storage.commits import CurationResult, TrainingResult
+from pipelines.storage.damage import undamaged
 from pipelines.teachers.config import KINDS
 
 MOST_MODELS = 6
@@ -83,7 +84,7 @@ class Subject:
             scored=_found("What the teacher said", missing, lambda: input_of(curated, "scored_triplets").usable()),
             before=before,
             models=tuple(_models(tables, curated, models, missing)),
-            evaluations=_found("What models are worth", missing, lambda: tables.newest("evaluations")),
+            evaluations=_found("What models are worth", missing, lambda: undamaged(tables.newest("evaluations"))),
             missing=tuple(missing),
         )
 
@@ -113,7 +114,7 @@ def _models(tables: Tables, curated: TableVersion, names: Sequence[str], missing
     if names:
         named = [rows_of_model(tables, name).row(-1, named=True) for name in names]
         return list({row["model_id"]: row for row in named}.values())  # NAME and NAME@12hex may be one
-    newest = _found("Which models were trained", missing, lambda: tables.newest("models"))
+    newest = _found("Which models were trained", missing, lambda: undamaged(tables.newest("models")))
     if newest is None:
         return []
     order = [result.model for _, result in newest.results(TrainingResult)]

@@ -464,14 +464,16 @@ def test_a_data_file_that_is_gone_is_told_by_its_version(run, refuse, tmp_path):
     assert run("query", "SELECT COUNT(*) AS files FROM ingested_files", "--json")[:2] == (0, '[{"files":1}]\n')
 
 
-def test_a_data_file_whose_bytes_have_changed_is_told(run, refuse, tmp_path):
+def test_a_data_file_whose_bytes_have_changed_is_named(run, refuse, tmp_path):
     ingested(run, tmp_path)
     (file,) = (tmp_path / "tables" / "triplets").glob("*.parquet")
     content = file.read_bytes()
     file.write_bytes(content[:4] + bytes(len(content) - 8) + content[-4:])
 
-    told = refuse("ingest", "--input", tmp_path / "rows.jsonl", "--source", "again")
-    assert "a data file of the tables is damaged" in told
+    for command in (["ingest", "--input", tmp_path / "rows.jsonl", "--source", "again"], ["query", "FROM triplets"]):
+        told = refuse(*command)
+        assert f"triplets@0 has a damaged data file, {file} (ComputeError: parquet: " in told
+        assert "; bring it back from a copy, or use another root" in told
 
 
 def test_a_store_that_does_not_answer_is_told_on_one_line(run, monkeypatch):

@@ -90,7 +90,7 @@ def test_the_command_runs_without_ray_and_tables():
         (["--shape", "t5"], "--shape is t5, expected minilm, xlm-r-large, modernbert-base"),
         (["--rows", "0"], "--rows is 0, expected 1 or more"),
         (["--model", "there", "--shape", "minilm"], "expected one of them"),
-        (["--rows", "100000"], "there are 4000 pairs, expected at least 100000"),
+        (["--rows", "100000"], "there are 20000 pairs, expected at least 100000"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(words, told, capsys):

@@ -84,6 +84,19 @@ def hostile(tmp_path_factory):
     return reported(root, 24, text).page(against=True)
 
 
+@pytest.mark.parametrize("name", ["evaluations", "models"])
+def test_a_small_table_that_is_damaged_costs_its_own_part_of_the_page_alone(name, tmp_path):
+    root = reported(tmp_path)
+    (file,) = Path(root.tables.path(name)).glob("*.parquet")
+    file.write_bytes(b"PAR1" + bytes(file.stat().st_size - 12) + file.read_bytes()[-8:])
+    page = root.page()
+
+    what = {"evaluations": "What models are worth", "models": "Which models were trained"}[name]
+    assert f"{what} cannot be read any more: {name}@0 has a damaged data file, {file} (ComputeError: " in page.text
+    assert page.figures["rows", ""] == 120
+    assert not any(figure == "ndcg_at_10" for figure, _ in page.figures)
+
+
 @pytest.mark.parametrize("figure", SQL, ids=" ".join)
 def test_a_figure_of_the_page_is_what_sql_says_of_the_tables(root, page, figure):
     assert page.figures[figure] == pytest.approx(ask(root.tables, SQL[figure]).item(), rel=1e-6)

@@ -1,0 +1,57 @@
+"""Which data file is damaged: found by reading, whichever version of whichever table it belongs to."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from pipelines.stage.errors import UserError
+from pipelines.storage.damage import find_damage, is_damage, undamaged, why_damaged_inside
+from tests import ingested
+
+
+def garble(file: Path, start: int = 4) -> None:
+    """Other bytes of the same number: what sizes and ends do not tell."""
+    content = file.read_bytes()
+    file.write_bytes(content[:start] + bytes(len(content) - start - 4) + content[-4:])
+
+
+@pytest.fixture
+def versions(tables, tmp_path):
+    """Two ingests, each with a file of its own."""
+    for name in ("first", "second"):
+        ingested.run(tables, ingested.write(tmp_path, ingested.row(query=name), name=f"{name}.jsonl"))
+    return [tables.parse(f"triplets@{number}") for number in (0, 1)]
+
+
+def files(version) -> list[Path]:
+    return [Path(version.tables.path(version.name, file["path"])) for file in version.files()]
+
+
+def test_the_file_of_the_oldest_version_that_has_it_is_found(tables, versions):
+    assert find_damage(tables) is None
+    (first,) = files(versions[0])
+    garble(first)
+
+    assert why_damaged_inside(versions[0]).startswith(f"has a damaged data file, {first} (ComputeError: parquet: ")
+    assert find_damage(tables).startswith(f"triplets@1 has a damaged data file, {first} (")
+    with pytest.raises(UserError, match=r"triplets@0 has a damaged data file, .*; bring it back from a copy$"):
+        undamaged(versions[0])
+
+
+def test_files_that_are_known_are_not_read_again(tables, versions):
+    known = set[str]()
+    assert why_damaged_inside(versions[1], known) is None
+    garble(files(versions[0])[0])
+
+    assert len(known) == 2
+    assert why_damaged_inside(versions[0], known) is None
+    assert undamaged(None) is None
+
+
+def test_an_error_of_the_question_is_no_damage(tables, versions):
+    with pytest.raises(pl.exceptions.PolarsError) as raised:
+        versions[0].scan().select("no such column").collect()
+
+    assert not is_damage(raised.value)
+    assert not is_damage(OSError("parquet error: "))
