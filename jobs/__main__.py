@@ -24,7 +24,7 @@ from jobs.cluster import read_at_import
 from jobs.usage import completed, explained, jobs_command, own_root, say
 from pipelines.stage import hints
 from pipelines.stage.errors import UserError
-from pipelines.stage.kernels import KEPT_KERNELS
+from pipelines.stage.cpu_libraries import CPU_LIBRARIES
 from pipelines.stage.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ for number, command in enumerate(COMMANDS):
 
 def main() -> int:
     """Run the command of sys.argv; returns the exit code."""
-    for name, value in {**read_at_import(), **KEPT_KERNELS, "TQDM_DISABLE": "1"}.items():  # stages tell their progress
+    for name, value in {**read_at_import(), **CPU_LIBRARIES, "TQDM_DISABLE": "1"}.items():  # stages tell their progress
         os.environ.setdefault(name, value)
     Interrupted.received = False
     hints.completed = lambda line: completed(line, app)[0]
@@ -169,15 +169,15 @@ def _told(error: BaseException) -> int:
 
 
 def _damage(error: BaseException) -> str | None:
-    """Which data file is damaged, where a reader of tables stumbled over one."""
-    if type(error).__module__.partition(".")[0] != "polars":
+    """Which data files are damaged, where a reader of tables may have stumbled over one."""
+    if "polars" not in sys.modules:
         return None
     from pipelines.storage.damage import find_damage, is_damage
 
     root, _ = own_root(app)
     if root is None or not is_damage(error):
         return None
-    print(f"a data file cannot be read ({_one_line(error)}); looking for it", file=sys.stderr)
+    say(f"{_one_line(error)}; looking for it", prefix="a data file cannot be read:")
     return find_damage(root.open())
 
 

@@ -14,7 +14,7 @@ from jobs.reach import answers_as_ray, host_and_port, without_token
 from pipelines.stage.cluster import named_cluster
 from pipelines.stage.disk import check_writable
 from pipelines.stage.errors import UserError
-from pipelines.stage.kernels import KEPT_KERNELS
+from pipelines.stage.cpu_libraries import CPU_LIBRARIES
 from pipelines.stage.terminal import Terminal
 
 REPOSITORY = Path(__file__).parents[1]
@@ -181,7 +181,7 @@ def _start_or_join(address: str | None) -> None:
 
     _leave_rays_log_to_ray()
     if address:
-        upload = None if os.environ.get(IS_RAY_JOB) else uploaded_sources() | {"env_vars": KEPT_KERNELS}
+        upload = None if os.environ.get(IS_RAY_JOB) else uploaded_sources() | {"env_vars": CPU_LIBRARIES}
         signal.signal(signal.SIGALRM, _give_up)
         signal.alarm(JOINING_S)
         try:

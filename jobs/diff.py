@@ -8,6 +8,8 @@ from cyclopts import Parameter
 from jobs.options import JsonOption, RootOptions, print_frame
 from pipelines.stage.printable import counted, on_one_line
 
+LONGEST_VALUE = 200  # characters of a rule, a note say
+
 
 def main(
     before: Annotated[str, Parameter(help="curated_triplets@version")],
@@ -21,12 +23,13 @@ def main(
     import polars as pl
 
     from pipelines.inspection.diff import diff, rules
+    from pipelines.stage.terminal import cut
 
     tables = root.open()
     sides = tables.parse(before), tables.parse(after)
     moved, apart = diff(*sides), rules(*sides)
     for rule, *values in apart.rows():
-        was, now = ("not set" if value is None else on_one_line(value) for value in values)
+        was, now = ("not set" if value is None else cut(on_one_line(value), LONGEST_VALUE) for value in values)
         print(f"{rule}: {was} before, {now} after", file=sys.stderr)
     if apart.is_empty():
         print("both went by the same rules, scores and teacher", file=sys.stderr)

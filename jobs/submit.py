@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from pipelines.stage.errors import UserError
-from pipelines.stage.kernels import KEPT_KERNELS
+from pipelines.stage.cpu_libraries import CPU_LIBRARIES
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -53,7 +53,7 @@ def main(
     try:
         client = JobSubmissionClient(url)
         job = client.submit_job(
-            entrypoint=entrypoint, runtime_env={**uploaded_sources(), "env_vars": KEPT_KERNELS | variables}
+            entrypoint=entrypoint, runtime_env={**uploaded_sources(), "env_vars": CPU_LIBRARIES | variables}
         )
     except AuthenticationError as error:
         raise without_token(f"--address {address}", error) from error

@@ -21,8 +21,8 @@ KEYS = ["source", *SIDES]
 def rules(before: TableVersion, after: TableVersion) -> pl.DataFrame:
     """rule, before, after: what is not the same of what two curations were told and went by, as text; null: nothing.
 
-    A rule is a field of [curate], a table that was read, `teacher` or `note`. Thresholds for the kind of teacher that a
-    curation did not go by are left out.
+    A rule is a field of [curate], a table that was read, `evaluation_sets`, `teacher` or `note`. Thresholds for the
+    kind of teacher that a curation did not go by are left out.
     """
     sides = [_told(version) for version in (before, after)]
     names = [name for name in dict.fromkeys((*sides[0], *sides[1])) if sides[0].get(name) != sides[1].get(name)]
@@ -35,6 +35,7 @@ def _told(curated: TableVersion) -> dict[str, str]:
     told = {"note": commit.note} if commit.note else {}
     told["teacher"] = result.teacher
     told |= {one.version.partition("@")[0]: one.version for one in commit.inputs}
+    told["evaluation_sets"] = ", ".join(result.evaluation_sets)  # by their contents, whatever their paths
     for name, value in commit.config.items():
         if not isinstance(value, dict):
             told[f"curate.{name}"] = json.dumps(value)

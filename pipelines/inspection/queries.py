@@ -57,7 +57,7 @@ def ask(tables: Tables, sql: str, at: Sequence[str] = (), limit: int | None = No
         if beside is None:
             return ThreadPoolExecutor(1).submit(asked.collect, engine="streaming").result()
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, ValueError) as error:
-        if is_damage(error) and (damage := find_damage(tables)):
+        if is_damage(error) and (damage := find_damage(tables, [one for one in frames if _is_named(one, sql)])):
             raise UserError(f"{damage}, or use another root") from error
         raise _failed(str(error).partition("\n")[0].partition("; valid columns")[0], sql, frames) from error
     raise UserError(f"the query would read what is no table here ({beside}); expected one of {', '.join(frames)}")
@@ -114,15 +114,19 @@ def _frames(tables: Tables, sql: str, at: Sequence[str]) -> dict[str, pl.LazyFra
             raise UserError(f"--at {given[asked.name]} and --at {asked}: expected one version of a table")
     frames: dict[str, pl.LazyFrame] = {}
     for name in TABLES:
-        is_asked_for = name in given or re.search(rf"\b{name}\b", sql, re.IGNORECASE)
+        is_asked_for = name in given or _is_named(name, sql)
         try:
             version = given.get(name) or tables.latest(name)
             if version and (is_asked_for or version.unreadable is None):
                 frames[name] = version.scan()
-        except UserError:
+        except (UserError, OSError):
             if is_asked_for:
                 raise
     return frames
+
+
+def _is_named(table: str, sql: str) -> bool:
+    return bool(re.search(rf"\b{table}\b", sql, re.IGNORECASE))
 
 
 def curation_counts(curated: TableVersion) -> pl.DataFrame:

@@ -16,6 +16,7 @@ import polars as pl
 
 from pipelines.curation.held_out import input_of
 from pipelines.curation.outcomes import by_source, contradicted, curation_of, is_scored, with_dropped
+from pipelines.inspection.queries import curation_counts
 from pipelines.stage.errors import UserError, first_of
 from pipelines.stage.printable import counted, escaped, on_one_line
 from pipelines.stage.progress import tell
@@ -48,8 +49,12 @@ def about_sources(curated: TableVersion, *, passages_sampled: int = PASSAGES_SAM
         UserError: no curation made the version, or what it dropped is not known.
     """
     kept, dropped = with_dropped(curated)
-    counts = pl.DataFrame([one.model_dump() for one in curation_of(curated).counts])
-    shares = by_source(counts).with_columns(pl.col("kept", "corrected", "dropped") / pl.col("rows"))
+    counts = curation_counts(curated)
+    if counts.is_empty():
+        raise UserError(f"{curated} has no rows any more, nor what it dropped: expected a version that was not erased")
+    shares = by_source(counts.with_columns(pl.col("reason").fill_null(""))).with_columns(
+        pl.col("kept", "corrected", "dropped") / pl.col("rows")
+    )
     query_ids = pl.concat([version.scan().select("query_id") for version in (kept, dropped)])
     ranges = bucket_ranges(count_buckets(query_ids), ROWS_PER_RANGE)
     sums, samples = [], _Samples(passages_sampled)

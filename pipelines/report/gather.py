@@ -14,6 +14,7 @@ from pipelines.report.queries import ByQuery, by_query
 from pipelines.report.scores import Agreement, ScoreFigures, agreement, score_figures
 from pipelines.report.subject import Subject
 from pipelines.report.training import Curves, training_curves
+from pipelines.stage.errors import UserError
 
 MULTIPLES = 12
 """Sources that have a picture of their own, the worst ones."""
@@ -56,8 +57,14 @@ class Report(NamedTuple):
 
 
 def gather(subject: Subject) -> Report:
-    """All figures. Reads tables lazily and in streams; the largest frames held are samples of fixed size."""
+    """All figures. Reads tables lazily and in streams; the largest frames held are samples of fixed size.
+
+    Raises:
+        UserError: all rows were erased.
+    """
     judged = outcomes(subject)
+    if judged.counts.is_empty():
+        raise UserError(f"{subject.curated} has no rows any more, nor what it dropped: there is nothing to report")
     scores = score_figures(subject, judged.sources["source"].head(MULTIPLES).to_list())
     teachers = scores.teachers.sort("rows", descending=True)["teacher"].to_list() if scores else []
     quarantined = subject.tables.latest("quarantined_rows")

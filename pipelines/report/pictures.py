@@ -84,7 +84,7 @@ def of_teacher(subject: Subject, scores: ScoreFigures, teacher: str) -> list[Pic
     name = plain(teacher, 40)
     about = (
         f"The positive leads by {row['margin_mean']:.2f} on average; {row['contradicted'] / row['scored']:.1%} of the "
-        "rows lie at or below 0, where the teacher contradicts the triplet."
+        "rows lie below 0, where the teacher contradicts the triplet."
     )
     margins = bins.filter(pl.col("quantity") == "margin").sort("low")
     lines = {of: thresholds(subject, of, teacher) for of in ("score", "margin")}

@@ -5,7 +5,7 @@ import shlex
 import tomllib
 from pathlib import Path
 
-from pipelines.stage.kernels import KEPT_KERNELS
+from pipelines.stage.cpu_libraries import CPU_LIBRARIES
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "infra" / "docker"
@@ -60,7 +60,7 @@ def test_it_holds_no_secret():
     assert not re.search(r"://[^/\s]*@", TEXT)
 
 
-def test_its_libraries_keep_as_many_kernels_as_ours():
+def test_its_libraries_are_set_as_ours():
     environment = dict(word.split("=", 1) for words in arguments("ENV") for word in words)
 
-    assert environment.items() >= KEPT_KERNELS.items()
+    assert environment.items() >= CPU_LIBRARIES.items()

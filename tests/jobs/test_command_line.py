@@ -472,7 +472,7 @@ def test_a_data_file_whose_bytes_have_changed_is_named(run, refuse, tmp_path):
 
     for command in (["ingest", "--input", tmp_path / "rows.jsonl", "--source", "again"], ["query", "FROM triplets"]):
         told = refuse(*command)
-        assert f"triplets@0 has a damaged data file, {file} (ComputeError: parquet: " in told
+        assert f"triplets@0 has a damaged data file, {file} (" in told
         assert "; bring it back from a copy, or use another root" in told
 
 

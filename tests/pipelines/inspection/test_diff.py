@@ -1,5 +1,8 @@
 """What moved between two curations: given versions, expected counts."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from pipelines import curate
@@ -23,6 +26,15 @@ STRICT = CurateConfig(
     dev_share=0,
     cross_encoder=CrossEncoderThresholds(min_teacher_margin=4.0, irrelevant_below=-2.0),
 )
+
+
+def evaluation_set(folder: Path, text: str) -> str:
+    """A BEIR folder with one query and one passage."""
+    (folder / "qrels").mkdir(parents=True, exist_ok=True)
+    for name in ("corpus", "queries"):
+        (folder / f"{name}.jsonl").write_text(json.dumps({"_id": "1", "text": f"{text} {name}"}) + "\n")
+    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n1\t1\t1\n")
+    return str(folder)
 
 
 @pytest.fixture
@@ -92,3 +104,13 @@ def test_the_rules_that_differ_are_named_with_both_values(tables):
         ("curate.cross_encoder.irrelevant_below", "0.0", "-2.0"),
     ]
     assert diff.rules(second, second).is_empty()
+
+
+def test_an_evaluation_set_whose_texts_are_others_is_another_rule(tables, tmp_path):
+    scored, versions = write(tables, ROWS), []
+    for text in ("elsewhere", "elsewhere else"):
+        told = LAX.model_copy(update={"evaluation_sets": (evaluation_set(tmp_path / "set", text),)})
+        versions.append(curate.run(scored, told).version)
+
+    ((rule, before, after),) = diff.rules(*versions).rows()
+    assert (rule, before[:9], after[:9]) == ("evaluation_sets", "beir/set@", "beir/set@")

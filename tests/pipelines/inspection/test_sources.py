@@ -8,6 +8,7 @@ import pytest
 
 from pipelines import curate
 from pipelines.curate import CurateConfig
+from pipelines.erasure import erase
 from pipelines.inspection.sources import (
     about_sources,
     leave_one_out,
@@ -66,6 +67,23 @@ def test_where_the_scores_are_gone_disagreement_is_left_out(curated, capsys):
         ["web", "4", "4", "25.0%", "25.0%", "50.0%"],
         ["docs", "2", "3", "100.0%", "0.0%", "0.0%"],
     ]
+
+
+def test_what_was_erased_counts_no_more(tmp_path):
+    scored = pl.concat([scored_rows(rows).with_columns(source=pl.lit(source)) for source, rows in ROWS.items()])
+    scored = scored.with_columns(external_id=pl.when(source="docs").then(pl.lit("docs")).otherwise("query"))
+    tables = Tables.at(str(tmp_path / "tables"))
+    curated = curate.run(write_scored(write_triplets(tables, scored), scored), ALL).version
+    erase.run(tables, ["docs", "q3", "q6"])
+    (web,) = about_sources(tables.parse(str(curated))).iter_rows(named=True)
+
+    assert [web[name] for name in ("source", "queries", "rows", "kept", "corrected", "dropped", "disagreement")] == [
+        *("web", 2, 2),
+        *(0.0, 0.0, 1.0, 0.5),
+    ]
+    erase.run(tables, ["q4", "q5"])
+    with pytest.raises(UserError, match=r"curated_triplets@0 has no rows any more, nor what it dropped"):
+        about_sources(tables.parse(str(curated)))
 
 
 def test_what_was_left_out_before_is_counted_by_the_source_that_the_row_names_or_else_of_its_file(tmp_path):

@@ -5,7 +5,7 @@ import multiprocessing
 import pytest
 
 from pipelines.benchmarks.memory import peak_memory_mb
-from pipelines.stage.kernels import KEPT_KERNELS
+from pipelines.stage.cpu_libraries import CPU_LIBRARIES
 from pipelines.stage.precision import has_native_bf16
 
 NUM_SHAPES = 300
@@ -13,7 +13,7 @@ NUM_SHAPES = 300
 
 def grown_mb(monkeypatch, environment: dict[str, str]) -> float:
     """Of a new process that multiplies in bf16, forward and back, in as many shapes."""
-    for name in KEPT_KERNELS:
+    for name in CPU_LIBRARIES:
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
@@ -35,7 +35,7 @@ def _multiply() -> float:
 
 @pytest.mark.skipif(not has_native_bf16(), reason="this CPU has no bf16, and so no kernels of it to keep")
 def test_kernels_of_shapes_that_are_gone_are_forgotten(monkeypatch):
-    unbounded, bounded = grown_mb(monkeypatch, {}), grown_mb(monkeypatch, KEPT_KERNELS)
-    print(f"{unbounded:.0f} MB without, {bounded:.0f} MB with {KEPT_KERNELS}")
+    unbounded, bounded = grown_mb(monkeypatch, {}), grown_mb(monkeypatch, CPU_LIBRARIES)
+    print(f"{unbounded:.0f} MB without, {bounded:.0f} MB with {CPU_LIBRARIES}")
 
     assert bounded < max(unbounded / 2, 300)  # where little is kept, there is little to forget
