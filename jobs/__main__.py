@@ -23,8 +23,8 @@ from cyclopts.help import PlainFormatter
 from jobs.cluster import read_at_import
 from jobs.usage import completed, explained, jobs_command, own_root, say
 from pipelines.stage import hints
-from pipelines.stage.errors import UserError
 from pipelines.stage.cpu_libraries import CPU_LIBRARIES
+from pipelines.stage.errors import UserError
 from pipelines.stage.terminal import Terminal
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from typing import Any, NoReturn, TextIO, cast
 
 from jobs.reach import answers_as_ray, host_and_port, without_token
 from pipelines.stage.cluster import named_cluster
+from pipelines.stage.cpu_libraries import CPU_LIBRARIES
 from pipelines.stage.disk import check_writable
 from pipelines.stage.errors import UserError
-from pipelines.stage.cpu_libraries import CPU_LIBRARIES
 from pipelines.stage.terminal import Terminal
 
 REPOSITORY = Path(__file__).parents[1]

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from pipelines.stage.errors import UserError
 from pipelines.stage.cpu_libraries import CPU_LIBRARIES
+from pipelines.stage.errors import UserError
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
