@@ -35,7 +35,8 @@ def _told(curated: TableVersion) -> dict[str, str]:
     told = {"note": commit.note} if commit.note else {}
     told["teacher"] = result.teacher
     told |= {one.version.partition("@")[0]: one.version for one in commit.inputs}
-    told["evaluation_sets"] = ", ".join(result.evaluation_sets)  # by their contents, whatever their paths
+    if result.evaluation_sets:
+        told["evaluation_sets"] = ", ".join(result.evaluation_sets)  # by their contents, whatever their paths
     for name, value in commit.config.items():
         if not isinstance(value, dict):
             told[f"curate.{name}"] = json.dumps(value)

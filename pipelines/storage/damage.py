@@ -9,6 +9,7 @@ there are bytes over which Polars ends the process.
 
 import re
 from collections.abc import Sequence
+from urllib.parse import unquote
 
 import polars as pl
 import pyarrow as pa
@@ -55,7 +56,7 @@ def _read(version: TableVersion, path: str) -> None:
     """To its end, by both readers."""
     if not OUTSIDE.match(path):
         filesystem, root = version.tables.filesystem()
-        with filesystem.open_input_file(f"{root}/{version.name}/{path}") as file:
+        with filesystem.open_input_file(f"{root}/{version.name}/{unquote(path)}") as file:
             for _ in pq.ParquetFile(file).iter_batches():
                 pass
     version.scan_files([path]).collect(engine="streaming")
