@@ -11,6 +11,7 @@ from typing import NamedTuple
 import polars as pl
 
 from pipelines.checkpoints.run_folder import METRICS, RunFolder
+from pipelines.stage.errors import describe
 from pipelines.storage import Tables
 
 POINTS = 200
@@ -44,6 +45,8 @@ def training_curves(tables: Tables, name: str) -> Curves | str:
             lines = pl.read_ndjson(io.BytesIO(file.read()), infer_schema_length=None)
     except FileNotFoundError:
         return f"models/{name}/{METRICS} is not there any more"
+    except OSError as error:
+        return f"models/{name}/{METRICS} cannot be read ({describe(error)})"
     except pl.exceptions.PolarsError as error:
         return f"models/{name}/{METRICS} is no file of steps ({str(error).splitlines()[0][:120]})"
     if lines.is_empty() or not lines.schema.get("step", pl.Null()).is_integer():

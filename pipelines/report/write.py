@@ -50,7 +50,7 @@ def check_target(to: str) -> Path:
     if "://" in to:
         raise UserError(f"--to {to}: expected a file of this machine, for example report.html")
     target = path_of(to, "--to")
-    if target.is_dir():
+    if target.is_dir() or to.endswith("/"):
         raise UserError(f"--to {to} is a folder; expected a file, for example {target / 'report.html'}")
     if not target.parent.is_dir():
         raise UserError(f"--to {to}: there is no folder {target.parent}; make it, or name another file")

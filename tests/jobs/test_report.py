@@ -38,6 +38,7 @@ def test_the_file_is_printed_and_written_whole_over_an_earlier_report(root, tmp_
     ("given", "told"),
     [
         ({"to": "none/report.html"}, r"--to .*none/report.html: there is no folder .*none; make it"),
+        ({"to": "new/"}, r"--to .*new/ is a folder; expected a file, for example .*new/report.html"),
         ({"to": "."}, r"--to .* is a folder; expected a file, for example .*report.html"),
         ({"to": "mine.html"}, r"--to .*mine.html is no report; expected a new file or an earlier report"),
         ({"to": "pipe"}, r"--to .*pipe is no file, or a link to none; expected a new file or an earlier report"),
@@ -56,7 +57,7 @@ def test_what_cannot_be_is_refused_and_nothing_is_written(root, tmp_path, given,
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to(tmp_path / "nothing")
     to = given.get("to", "report.html")
-    place = {"to": to if "://" in to else str(tmp_path / to)}
+    place = {"to": to if "://" in to else f"{tmp_path}/{to}"}
 
     with pytest.raises(UserError, match=told):
         main(**{**given, **place}, root=root)
