@@ -3,6 +3,7 @@
 --weights prints a recipe's table of them, --leave-out a study that trains without each source in turn.
 """
 
+import sys
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -33,6 +34,7 @@ def main(
     from pipelines.stage import hints
     from pipelines.stage.errors import UserError
     from pipelines.stage.progress import tell
+    from pipelines.stage.terminal import width_of
 
     if sum([as_weights, leave_out is not None, as_json]) > 1:
         raise UserError("--weights, --leave-out and --json each print something else; expected one of them")
@@ -51,6 +53,6 @@ def main(
         if as_json:
             print_frame(sources, as_json)
         else:
-            print("\n".join(about.source_lines(sources)))
+            print("\n".join(about.source_lines(sources, width_of(sys.stdout))))
         if elsewhere := about.quarantined_elsewhere(curated.tables, sources):
             tell(f"sources: {elsewhere}")

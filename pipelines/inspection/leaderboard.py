@@ -4,7 +4,7 @@ Figures of the data set are reports: who looks for the best of several models ta
 (of the same `dev_set`), which `chosen_on_dev` finds, and reads here what it is worth.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import polars as pl
 from rich.cells import cell_len
@@ -12,7 +12,7 @@ from rich.cells import cell_len
 from pipelines.checkpoints.models import all_models
 from pipelines.stage.errors import UserError, first_of
 from pipelines.stage.printable import on_one_line
-from pipelines.stage.render import aligned_table
+from pipelines.stage.render import aligned_table, columns_taken, first_that_fit
 from pipelines.stage.terminal import cut, wrapped
 from pipelines.storage import Tables, TableVersion
 from pipelines.storage.commits import EvaluationResult
@@ -97,7 +97,7 @@ def board_lines(board: pl.DataFrame, width: int | None = None, *, with_bars: boo
     cells, left = _fitting(known, of_bars, width - least) if width else (known, WIDEST_NAME)
     models = [cut(name, max(len("model"), min(least - 2 + left, WIDEST_NAME))) for name in models]
     measured = [name for name in MEASURED if name in cells]
-    free = (width or 0) - _columns({"model": models, **cells})
+    free = (width or 0) - columns_taken({"model": models, **cells})
     columns = min(WIDEST_BAR, free // max(1, len(measured)) - 1)
     if with_bars and columns >= NARROWEST_BAR:
         for name in measured:
@@ -115,11 +115,10 @@ def _fitting(known: Mapping[str, list[str]], of_bars: int, room: int) -> tuple[d
 
     What bars take is kept free where they have room once the columns of BESIDE are gone.
     """
-    room -= of_bars if of_bars + _columns({name: known[name] for name in known if name not in BESIDE}) <= room else 0
-    cells = dict(known)
-    while _columns(cells) > room and len(cells) > 1:
-        cells.popitem()
-    return cells, room - _columns(cells)
+    measured = {name: column for name, column in known.items() if name not in BESIDE}
+    room -= of_bars if of_bars + columns_taken(measured) <= room else 0
+    cells = first_that_fit(known, room)
+    return cells, room - columns_taken(cells)
 
 
 def _cells(board: pl.DataFrame) -> dict[str, list[str]]:
@@ -132,11 +131,6 @@ def _cells(board: pl.DataFrame) -> dict[str, list[str]]:
     ]  # fmt: skip
     header = [*MEASURED, "vs teacher", "vs BM25", *BESIDE]
     return {name: list(column) for name, column in zip(header, zip(*rows, strict=True), strict=True)}
-
-
-def _columns(cells: Mapping[str, Sequence[str]]) -> int:
-    """What an aligned table of these takes."""
-    return sum(2 + max(map(cell_len, (name, *column))) for name, column in cells.items())
 
 
 def _bar(share: float | None, columns: int) -> str:

@@ -20,8 +20,8 @@ from pipelines.inspection.queries import curation_counts
 from pipelines.stage.errors import UserError, first_of
 from pipelines.stage.printable import counted, escaped, on_one_line
 from pipelines.stage.progress import tell
-from pipelines.stage.render import aligned_table
-from pipelines.stage.terminal import cut
+from pipelines.stage.render import aligned_table, first_that_fit
+from pipelines.stage.terminal import cut, wrapped
 from pipelines.storage import QueryRange, Tables, TableVersion
 from pipelines.storage.ranges import bucket_ranges, count_buckets
 from pipelines.texts.near_duplicates import alike
@@ -33,6 +33,8 @@ INCONSISTENT = "positive_not_among_nearest"  # why mine leaves out a pair that i
 SHARES = ("kept", "corrected", "dropped", "disagreement", "near_copies")
 WIDEST_NAME = 24
 SIDES = ("query", "positive", "negative")
+COLUMNS = 100  # that the notes below the table take in a log
+LENGTHS = "characters: means of query / positive / negative."
 
 
 def about_sources(curated: TableVersion, *, passages_sampled: int = PASSAGES_SAMPLED) -> pl.DataFrame:
@@ -73,8 +75,8 @@ def about_sources(curated: TableVersion, *, passages_sampled: int = PASSAGES_SAM
     return table.select(*first, *names, "quarantined", "inconsistent")
 
 
-def source_lines(sources: pl.DataFrame) -> list[str]:
-    """The table as text; of the lengths of query, positive and negative the means, in characters."""
+def source_lines(sources: pl.DataFrame, width: int | None = None) -> list[str]:
+    """The table as text; on a terminal the last columns are left out until it fits, which is said."""
     rows = [
         [cut(on_one_line(row["source"]), WIDEST_NAME), f"{row['queries']:,}", f"{row['rows']:,}",
          *(_share(row[name]) for name in SHARES), row["main_reason"] or "",
@@ -83,7 +85,14 @@ def source_lines(sources: pl.DataFrame) -> list[str]:
         for row in sources.iter_rows(named=True)
     ]  # fmt: skip
     header = ["source", "queries", "rows", *SHARES, "mainly", "characters", "quarantined", "inconsistent"]
-    return aligned_table([name.replace("_", " ") for name in header], rows).split("\n")
+    named = zip((name.replace("_", " ") for name in header), zip(*rows, strict=True), strict=True)
+    known = {name: list(column) for name, column in named if any(column)}
+    cells = first_that_fit(known, width) if width else known
+    notes = [LENGTHS] if "characters" in cells else []
+    if left_out := [name for name in known if name not in cells]:
+        notes.append(f"Left out: {', '.join(left_out)}; a wider terminal has them, and --json.")
+    table = aligned_table([*cells], zip(*cells.values(), strict=True)).split("\n")
+    return [*table, *wrapped(" ".join(notes), width or COLUMNS)]
 
 
 def _share(value: float | None) -> str:

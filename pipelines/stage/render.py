@@ -81,6 +81,19 @@ def aligned_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"  {'  '.join(map(set_cell_size, line, widths))}".rstrip() for line in lines)
 
 
+def columns_taken(cells: Mapping[str, Sequence[str]]) -> int:
+    """What an aligned table takes of these columns, by their headers."""
+    return sum(2 + max(map(cell_len, (name, *column))) for name, column in cells.items())
+
+
+def first_that_fit(cells: Mapping[str, list[str]], room: int) -> dict[str, list[str]]:
+    """The first columns that so much room takes, one at least."""
+    fitting = dict(cells)
+    while columns_taken(fitting) > room and len(fitting) > 1:
+        fitting.popitem()
+    return fitting
+
+
 def curation_lines(sources: pl.DataFrame, width: int | None, *, with_bars: bool) -> list[str]:
     """A line for each of `outcomes.by_source`, cut to a terminal's width; with a bar there, if it has the room."""
     header = ["source", "rows", "kept", "corrected", "dropped", "mostly"]

@@ -20,9 +20,10 @@ def test_it_prints_a_row_a_source(run, version):
     assert code == 0, err
     (row,) = json.loads(out)
     assert (row["source"], row["rows"], row["kept"], row["disagreement"]) == ("docs", 2, 0.5, 0.5)
-    header, line = run("sources", "--from", version)[1].splitlines()
+    header, line, legend = run("sources", "--from", version)[1].splitlines()
     assert header.split()[:5] == ["source", "queries", "rows", "kept", "corrected"]
     assert line.split()[:7] == ["docs", "2", "2", "50.0%", "0.0%", "50.0%", "50.0%"]
+    assert legend == "characters: means of query / positive / negative."
 
 
 def test_quarantined_rows_of_no_source_of_the_curation_are_told(run, version, tmp_path):

@@ -63,7 +63,7 @@ def test_where_the_scores_are_gone_disagreement_is_left_out(curated, capsys):
 
     assert found["disagreement"].to_list() == [None, None]
     assert "sources: disagreement is left out, since its scores cannot be read any more" in capsys.readouterr().err
-    assert [line.split()[:6] for line in source_lines(found)[1:]] == [
+    assert [line.split()[:6] for line in source_lines(found)[1:3]] == [
         ["web", "4", "4", "25.0%", "25.0%", "50.0%"],
         ["docs", "2", "3", "100.0%", "0.0%", "0.0%"],
     ]
@@ -118,6 +118,20 @@ def test_without_files_nothing_is_known_of_what_was_left_out(curated):
 
 def test_of_many_passages_some_are_looked_at(curated):
     assert about_sources(curated, passages_sampled=1)["near_copies"].to_list() == [0, 0]
+
+
+def test_a_terminal_gets_the_columns_that_fit_and_is_told_of_the_others(curated):
+    found = about_sources(curated)
+    wide, narrow = source_lines(found), source_lines(found, 60)
+
+    assert wide[0].split()[-2:] == ["mainly", "characters"]
+    assert wide[-1] == "characters: means of query / positive / negative."
+    assert narrow[0].split() == ["source", "queries", "rows", "kept", "corrected", "dropped"]
+    assert " ".join(narrow[3:]) == (
+        "Left out: disagreement, near copies, mainly, characters; a wider terminal has them, and --json."
+    )
+    assert max(map(len, narrow)) <= 60
+    assert max(map(len, source_lines(found, 20))) <= 20
 
 
 def test_weights_are_the_shares_that_stayed_and_a_recipe_reads_them(curated):
