@@ -313,7 +313,7 @@ def _tables(report: Report) -> Row:
         "sources": tables.sources(report.outcomes),
         "reasons": tables.reasons(report.outcomes),
         "agreement": tables.agreement(agreed) if agreed else None,
-        "rules": tables.rules(moved, str(report.subject.curated)) if moved else None,
+        "rules": tables.rules(moved) if moved else None,
         "moved": tables.moved(moved) if moved else None,
         "moved_by_source": tables.moved_by_source(moved) if moved else None,
         "cut": tables.cut(lengths) if lengths else None,

@@ -135,13 +135,13 @@ def agreement(told: Agreement) -> Table:
     return Table.of("Agreement by source, the least first", columns, rows, MOST_ROWS, "sources, with more agreement")
 
 
-def rules(told: Movement, now: str) -> Table:
+def rules(told: Movement) -> Table:
     """What the two curations were told and went by, where it is not the same."""
     rows: list[list[Cell]] = [
         [Code(rule), *("not set" if value is None else Text(value) for value in values)]
         for rule, *values in told.rules.iter_rows()
     ]
-    return Table.of("Rules that differ", ["rule", str(told.before), now], rows, MOST_ROWS, "rules")
+    return Table.of("Rules that differ", ["rule", "before", "now"], rows, MOST_ROWS, "rules")
 
 
 def moved(told: Movement) -> Table:
