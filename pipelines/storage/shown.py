@@ -3,6 +3,8 @@
 from html import escape
 from typing import TYPE_CHECKING
 
+import polars as pl
+
 from pipelines.stage.errors import UserError
 from pipelines.stage.printable import on_one_line
 from pipelines.stage.terminal import cut
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
     from pipelines.storage.tables import Tables
     from pipelines.storage.versions import TableVersion
 
-FIRST_ROWS, LONGEST_TEXT = 5, 60
+FIRST_ROWS, LONGEST_TEXT, LONGEST_NOTE = 5, 60, 200
 
 
 def shown_root(tables: "Tables") -> str:
@@ -41,6 +43,12 @@ def shown(version: "TableVersion") -> str:
         return f"<div>{heading}: {version.num_rows():,} rows, made {_made(version)}</div>{_first_rows(version)}"
     except UserError as error:
         return f"<div>{heading}: {escape(str(error))}</div>"
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
+        from pipelines.storage.damage import why_damaged_inside  # which knows versions
+
+        if (why := why_damaged_inside(version)) is None:
+            raise
+        return f"<div>{heading} {escape(why)}</div>"
 
 
 def _made(version: "TableVersion") -> str:
@@ -48,9 +56,8 @@ def _made(version: "TableVersion") -> str:
     if not commit.is_ours:
         return f"by another program ({escape(commit.operation or 'an unknown operation')})"
     inputs = ", ".join(one.version for one in commit.inputs)
-    return escape(
-        f"by {commit.stage}{f' from {inputs}' if inputs else ''}{f'; note: {commit.note}' if commit.note else ''}"
-    )
+    note = f"; note: {cut(on_one_line(commit.note), LONGEST_NOTE)}" if commit.note else ""
+    return escape(f"by {commit.stage}{f' from {inputs}' if inputs else ''}{note}")
 
 
 def _first_rows(version: "TableVersion") -> str:

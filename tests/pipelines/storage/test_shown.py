@@ -51,6 +51,18 @@ def test_a_version_whose_files_are_gone_says_so_in_its_place(scored):
     assert "<table>" not in html
 
 
+def test_a_version_with_a_damaged_file_names_it_in_its_place(scored):
+    (file,) = Path(scored.tables.path("scored_triplets")).glob("*.parquet")
+    file.write_bytes(b"PAR1" + bytes(file.stat().st_size - 8) + b"PAR1")
+
+    html = scored.tables.parse("scored_triplets@1")._repr_html_()
+
+    assert f"{file.name} (" in html
+    assert html.startswith("<div><b>scored_triplets@1</b> under ")
+    assert "has a damaged data file" in html
+    assert "<table>" not in html
+
+
 def test_a_root_shows_the_newest_of_each_table_and_what_cannot_be_read(scored):
     empty = Tables.at(scored.tables.path("empty"))
     assert empty._repr_html_() == f"<div>no tables under {empty.uri.replace('&', '&amp;')}</div>"
