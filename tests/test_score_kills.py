@@ -3,7 +3,9 @@
     KILLS=40 KILLS_SEED=7 python -m pytest -m slow tests/test_score_kills.py -s
 
 Kills are drawn by the seed, which is printed. A killed driver's command is run again; after the death of an actor or of
-a node Ray Data goes on by itself. The cluster's nodes are processes of this machine.
+a node Ray Data goes on by itself. The cluster's nodes are processes of this machine, and share the folder into which
+Ray unpacks our sources: a node that has just come unpacks them anew, and an actor of another one that starts at that
+moment may miss a module (seen once in 40 kills; on machines of their own nodes share nothing).
 """
 
 import os
