@@ -12,13 +12,12 @@ from rich.cells import cell_len
 from pipelines.checkpoints.models import all_models
 from pipelines.stage.errors import UserError, first_of
 from pipelines.stage.printable import on_one_line
-from pipelines.stage.render import aligned_table, columns_taken, first_that_fit
-from pipelines.stage.terminal import cut, wrapped
+from pipelines.stage.render import columns_taken, first_that_fit, noted_table
+from pipelines.stage.terminal import cut
 from pipelines.storage import Tables, TableVersion
 from pipelines.storage.commits import EvaluationResult
 
 METRIC = "nDCG@10"
-COLUMNS = 100  # that the notes below the table take in a log
 NARROWEST_NAME, WIDEST_NAME = 24, 40
 BAR = "▏▎▍▌▋▊▉█"
 NARROWEST_BAR, WIDEST_BAR = 3, 20  # columns
@@ -103,11 +102,8 @@ def board_lines(board: pl.DataFrame, width: int | None = None, *, with_bars: boo
         for name in measured:
             bars = [_bar(value, columns) for value in board[MEASURED[name]]]
             cells[name] = [f"{value:<{len(name)}} {bar}" for value, bar in zip(cells[name], bars, strict=True)]
-    left_out = [name for name in known if name not in cells]
-    told = [note for name, note in FOOTNOTES.items() if name in cells]
-    told += [f"Left out: {', '.join(left_out)}; a wider terminal has them, and --json."] if left_out else []
-    table = aligned_table(["model", *cells], zip(models, *cells.values(), strict=True)).split("\n")
-    return [*table, *wrapped(" ".join(told), width or COLUMNS)]
+    notes = [note for name, note in FOOTNOTES.items() if name in cells]
+    return noted_table({"model": models, **cells}, notes, [name for name in known if name not in cells], width)
 
 
 def _fitting(known: Mapping[str, list[str]], of_bars: int, room: int) -> tuple[dict[str, list[str]], int]:

@@ -20,8 +20,8 @@ from pipelines.inspection.queries import curation_counts
 from pipelines.stage.errors import UserError, first_of
 from pipelines.stage.printable import counted, escaped, on_one_line
 from pipelines.stage.progress import tell
-from pipelines.stage.render import aligned_table, first_that_fit
-from pipelines.stage.terminal import cut, wrapped
+from pipelines.stage.render import first_that_fit, noted_table
+from pipelines.stage.terminal import cut
 from pipelines.storage import QueryRange, Tables, TableVersion
 from pipelines.storage.ranges import bucket_ranges, count_buckets
 from pipelines.texts.near_duplicates import alike
@@ -33,7 +33,6 @@ INCONSISTENT = "positive_not_among_nearest"  # why mine leaves out a pair that i
 SHARES = ("kept", "corrected", "dropped", "disagreement", "near_copies")
 WIDEST_NAME = 24
 SIDES = ("query", "positive", "negative")
-COLUMNS = 100  # that the notes below the table take in a log
 LENGTHS = "characters: means of query / positive / negative."
 
 
@@ -89,10 +88,7 @@ def source_lines(sources: pl.DataFrame, width: int | None = None) -> list[str]:
     known = {name: list(column) for name, column in named if any(column)}
     cells = first_that_fit(known, width) if width else known
     notes = [LENGTHS] if "characters" in cells else []
-    if left_out := [name for name in known if name not in cells]:
-        notes.append(f"Left out: {', '.join(left_out)}; a wider terminal has them, and --json.")
-    table = aligned_table([*cells], zip(*cells.values(), strict=True)).split("\n")
-    return [*table, *wrapped(" ".join(notes), width or COLUMNS)]
+    return noted_table(cells, notes, [name for name in known if name not in cells], width)
 
 
 def _share(value: float | None) -> str:

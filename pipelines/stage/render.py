@@ -15,6 +15,7 @@ from pipelines.stage.terminal import cut, wrapped
 BAR = "█▒░"
 LEGEND = "█kept ▒corrected ░dropped"
 WIDEST_TABLE = 200
+WIDEST_NOTE = 100  # below a table, in a log
 LONGEST_CELL, LONGEST_VALUE = 80, 120
 NARROWEST_COLUMN = 12  # on average; where there is less room, one value a line reads better
 
@@ -92,6 +93,15 @@ def first_that_fit(cells: Mapping[str, list[str]], room: int) -> dict[str, list[
     while columns_taken(fitting) > room and len(fitting) > 1:
         fitting.popitem()
     return fitting
+
+
+def noted_table(
+    cells: Mapping[str, Sequence[str]], notes: Sequence[str], left_out: Sequence[str], width: int | None
+) -> list[str]:
+    """An aligned table of these columns, below it notes, and which columns the terminal's width left out."""
+    missing = [f"Left out: {', '.join(left_out)}; a wider terminal has them, and --json."] if left_out else []
+    table = aligned_table([*cells], zip(*cells.values(), strict=True)).split("\n")
+    return [*table, *wrapped(" ".join([*notes, *missing]), width or WIDEST_NOTE)]
 
 
 def curation_lines(sources: pl.DataFrame, width: int | None, *, with_bars: bool) -> list[str]:

@@ -37,13 +37,13 @@ class _Read(NamedTuple):
 
     columns: dict[str, Integers]  # input_ids and what else its tokenizer gives, of all pairs, end to end
     num_tokens: Integers  # of each pair
+    ends: Rows  # of each pair in the columns
     tokens_cut: Integers
     unreadable: list[str | None]  # why a pair cannot be read at all
 
     def columns_of(self, rows: Rows) -> dict[str, list[Integers]]:
         """Of each of some pairs."""
-        ends = np.cumsum(self.num_tokens, dtype=np.int64)[rows]
-        places = [slice(end - num, end) for end, num in zip(ends, self.num_tokens[rows], strict=True)]
+        places = [slice(end - num, end) for end, num in zip(self.ends[rows], self.num_tokens[rows], strict=True)]
         return {key: [column[place] for place in places] for key, column in self.columns.items()}
 
 
@@ -117,16 +117,14 @@ class CrossEncoderTeacher(Teacher):
         end_to_end = {
             key: np.fromiter(chain.from_iterable(values), np.int32, num_tokens.sum()) for key, values in columns.items()
         }
-        return _Read(end_to_end, num_tokens, tokens_cut, unreadable)
+        return _Read(end_to_end, num_tokens, np.cumsum(num_tokens, dtype=np.int64), tokens_cut, unreadable)
 
     def _tokenize(self, queries: list[str], passages: list[str]) -> tuple[list[Encoding], Integers]:
         """Each pair, and how many tokens were cut. Only pairs that are too long are read twice."""
         max_tokens, tokens_cut = self.config.max_tokens, np.zeros(len(queries), dtype=np.int32)
         self.tokenizer("a", "b")  # sets truncation and padding off, for the call that is a third faster than its own
         pairs = list(zip(queries, passages, strict=True))
-        encodings: list[Encoding] = self.tokenizer.backend_tokenizer.encode_batch_fast(
-            pairs
-        )  # as encode.py of students
+        encodings: list[Encoding] = self.tokenizer.backend_tokenizer.encode_batch_fast(pairs)
         for row, encoding in enumerate(encodings):
             excess = len(encoding) - max_tokens
             if excess > 0:

@@ -57,8 +57,7 @@ def test_each_source_has_its_shares_and_the_worst_stands_first(curated):
 
 
 def test_where_the_scores_are_gone_disagreement_is_left_out(curated, capsys):
-    remove = curated.tables.path("scored_triplets")
-    shutil.rmtree(remove)
+    shutil.rmtree(curated.tables.path("scored_triplets"))
     found = about_sources(curated)
 
     assert found["disagreement"].to_list() == [None, None]
